@@ -1,1 +1,4 @@
-//! Shunt.
+//! Shunt: a latency-aware AI gateway. `ARCHITECTURE.md` draws the house.
+
+pub mod cold;
+pub mod config;

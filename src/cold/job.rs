@@ -1,0 +1,307 @@
+//! What a job is: its states, its request, its answer, and the JSON that callers see.
+//!
+//! Promises: the JSON has the names and forms of section 5 of the contract. Pure data: no I/O.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+/// Milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixMillis(pub i64);
+
+impl UnixMillis {
+    /// The wall clock, for what outlives the process; waits use tokio's clock.
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self(i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// This moment and a duration later.
+    #[must_use]
+    pub fn plus(self, duration: std::time::Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// From this moment to a later one; zero when it has passed.
+    pub fn until(self, later: Self) -> std::time::Duration {
+        let millis = later.0.saturating_sub(self.0);
+        std::time::Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+}
+
+impl fmt::Display for UnixMillis {
+    /// RFC 3339 with milliseconds, in UTC.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(moment) => write!(out, "{moment:.3}"),
+            Err(_) => write!(out, "1970-01-01T00:00:00.000Z"),
+        }
+    }
+}
+
+impl Serialize for UnixMillis {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// A job's name: `job_` and 128 random bits in hexadecimal. Unguessable, so that where callers
+/// carry no credentials it is the right to the job.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct JobId(String);
+
+impl JobId {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(format!("job_{:032x}", rand::random::<u128>()))
+    }
+
+    /// Reads one from a path or a store; `None` if it cannot be one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix("job_")?;
+        let lower = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (hex.len() == 32 && lower).then(|| Self(text.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// Gives an enum its lower-case name in JSON, in the store and in labels, and reads it back.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$inner])* $variant),+ }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Its name.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+
+            /// Reads a name.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+
+named! {
+    /// Where a job stands.
+    Status {
+        /// Waits for a runner.
+        Queued = "queued",
+        /// A provider works on it.
+        Running = "running",
+        /// Has an answer.
+        Succeeded = "succeeded",
+        /// Will get none.
+        Failed = "failed",
+        /// Its caller or an operator stopped it.
+        Cancelled = "cancelled",
+        /// Grew older than its route's `cold.deadline`.
+        Expired = "expired",
+    }
+}
+
+impl Status {
+    /// Whether nothing will change any more.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+named! {
+    /// Why a call became a job.
+    Reason {
+        /// Its caller wanted it so.
+        Requested = "requested",
+        /// It did not make its budget.
+        BudgetExceeded = "budget_exceeded",
+        /// It would not have made it.
+        Predicted = "predicted",
+        /// The gateway or the target was full.
+        Overload = "overload",
+        /// No target was healthy.
+        ProviderDown = "provider_down",
+    }
+}
+
+named! {
+    /// Where a callback stands.
+    CallbackStatus {
+        /// Not delivered yet.
+        Pending = "pending",
+        /// A receiver acknowledged it.
+        Delivered = "delivered",
+        /// Given up: schedule used up, 410, or a forbidden address.
+        Dead = "dead",
+    }
+}
+
+/// Who made a call: SHA-256 of its credentials; all zero for callers without any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner(pub [u8; 32]);
+
+impl Owner {
+    /// Callers that carry no credentials.
+    pub const ANYONE: Self = Self([0; 32]);
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JobError {
+    /// A stable word: `provider_error`, `expired`, `answer_too_large`, `cancelled`, ….
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// A job's callback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Callback {
+    /// Where it goes.
+    pub url: String,
+    /// Where it stands.
+    pub status: CallbackStatus,
+    /// Deliveries tried.
+    pub deliveries: u32,
+    /// Why the last delivery failed, or why the address is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// A job, without its request and its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Where it stands.
+    pub status: Status,
+    /// Its route.
+    pub route: String,
+    /// Why it is a job.
+    pub reason: Reason,
+    /// The budget that its call had, milliseconds.
+    pub budget_ms: u64,
+    /// The age at which its call became a job, milliseconds.
+    pub elapsed_ms: u64,
+    /// When its call arrived.
+    pub created_at: UnixMillis,
+    /// When it expires if it is not finished.
+    pub expires_at: UnixMillis,
+    /// When it reached its final state.
+    pub finished_at: Option<UnixMillis>,
+    /// Calls made to providers for it.
+    pub attempts: u32,
+    /// Why it failed.
+    pub error: Option<JobError>,
+    /// Who is told.
+    pub callback: Option<Callback>,
+}
+
+impl Job {
+    /// The object of section 5 of the contract.
+    pub fn to_json(&self) -> serde_json::Value {
+        let id = self.id.as_str();
+        let mut object = serde_json::json!({
+            "id": id,
+            "object": "job",
+            "status": self.status,
+            "route": self.route,
+            "reason": self.reason,
+            "budget_ms": self.budget_ms,
+            "elapsed_ms": self.elapsed_ms,
+            "created_at": self.created_at,
+            "expires_at": self.expires_at,
+            "attempts": self.attempts,
+            "links": {
+                "self": format!("/jobs/{id}"),
+                "result": format!("/jobs/{id}/result"),
+                "events": format!("/jobs/{id}/events"),
+            },
+        });
+        if let Some(fields) = object.as_object_mut() {
+            let mut put = |name: &str, value: Option<serde_json::Value>| {
+                if let Some(value) = value {
+                    fields.insert(name.to_owned(), value);
+                }
+            };
+            put("finished_at", self.finished_at.map(|at| serde_json::json!(at)));
+            put("error", self.error.as_ref().map(|error| serde_json::json!(error)));
+            put("callback", self.callback.as_ref().map(|callback| serde_json::json!(callback)));
+        }
+        object
+    }
+}
+
+/// Header lines as they came: name and value.
+pub type HeaderLines = Vec<(String, Vec<u8>)>;
+
+/// A call as a job keeps it, enough to send it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRequest {
+    /// The method.
+    pub method: String,
+    /// Path and query, as the route's target gets them (before the target's own prefix).
+    pub path_and_query: String,
+    /// Header lines for the provider. They can hold credentials: stores seal them.
+    pub headers: HeaderLines,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// A provider's answer, byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAnswer {
+    /// The status code.
+    pub status: u16,
+    /// End-to-end header lines.
+    pub headers: HeaderLines,
+    /// The body.
+    pub body: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_id_is_read_back_and_nothing_else_is() {
+        let id = JobId::random();
+        assert_eq!(JobId::parse(id.as_str()), Some(id));
+        for wrong in ["", "job_", "job_../../etc", "msg_00000000000000000000000000000000"] {
+            assert_eq!(JobId::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn moments_are_rfc_3339_with_milliseconds() {
+        assert_eq!(UnixMillis(1_795_514_400_123).to_string(), "2026-11-24T10:00:00.123Z");
+        assert_eq!(UnixMillis(1_795_514_400_000).to_string(), "2026-11-24T10:00:00.000Z");
+    }
+}

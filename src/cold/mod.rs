@@ -1,0 +1,8 @@
+//! The cold path: calls that nobody waits for any more, kept until they are answered.
+//!
+//! Promises: a job that was acknowledged is durable; it reaches a final state; its caller can
+//! poll it, cancel it and is called back under one `webhook-id`. Never reaches back into the
+//! hot path, and never shows one caller another's job.
+
+pub mod job;
+pub mod store;

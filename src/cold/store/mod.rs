@@ -1,0 +1,152 @@
+//! Where jobs are kept. One trait; each store passes the same suite.
+//!
+//! Promises: a write that resolved is durable; a final state never changes; the final state and
+//! the callback that tells it are written together. Never holds credentials in clear.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
+
+/// Why a store did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// As many unfinished jobs as `cold.queue_limit`.
+    #[error("the queue holds {limit} unfinished jobs already; wait for some to finish or raise cold.queue_limit")]
+    QueueFull {
+        /// The limit.
+        limit: u64,
+    },
+    /// The store cannot be reached or written.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+}
+
+/// What every store operation resolves to.
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// A job taken to be run.
+#[derive(Clone, Debug)]
+pub struct ClaimedJob {
+    /// The job, with this attempt counted.
+    pub job: Job,
+    /// What is to be sent.
+    pub request: StoredRequest,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// A final status.
+    pub status: Status,
+    /// The answer, if there is one.
+    pub answer: Option<StoredAnswer>,
+    /// The reason, if it failed.
+    pub error: Option<JobError>,
+}
+
+/// A callback to be delivered.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// `webhook-id`, the same for every delivery of a job.
+    pub webhook_id: String,
+    /// The job in its final state; its callback names the address and counts deliveries so far.
+    pub job: Job,
+    /// The answer that is told.
+    pub answer: Option<StoredAnswer>,
+}
+
+/// What came of a delivery.
+#[derive(Clone, Debug)]
+pub enum DeliveryOutcome {
+    /// A 2xx.
+    Delivered,
+    /// To be tried again.
+    Later {
+        /// When.
+        at: UnixMillis,
+        /// Why it failed.
+        error: String,
+    },
+    /// Given up.
+    Dead {
+        /// Why.
+        error: String,
+    },
+}
+
+/// Which jobs to list: newest first.
+#[derive(Clone, Debug, Default)]
+pub struct ListQuery {
+    /// Only this caller's; `None`: an operator asks.
+    pub owner: Option<Owner>,
+    /// Only in this state.
+    pub status: Option<Status>,
+    /// Only of this route.
+    pub route: Option<String>,
+    /// At most so many; a store caps it at 1,000.
+    pub limit: usize,
+    /// Only those older than this one.
+    pub after: Option<JobId>,
+}
+
+/// A store of jobs.
+pub trait Store: Send + Sync + 'static {
+    /// Keeps a new job, `Running` (its first attempt goes on) or `Queued`; durable when it
+    /// resolves. Jobs that arrive together share one commit.
+    fn insert(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()>;
+
+    /// Takes up to `limit` queued jobs of `route` that are due, oldest first, and marks them
+    /// running with one more attempt.
+    fn claim(&self, route: &str, limit: usize, now: UnixMillis) -> StoreFuture<'_, Vec<ClaimedJob>>;
+
+    /// Puts a running job back, due at `at`. Nothing happens to a job that is not running.
+    fn release(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()>;
+
+    /// Writes a final state, and with it the callback's first delivery, due now. Resolves to the
+    /// job as it then stands, or `None` where it was final already or unknown: the first stands.
+    fn finish(&self, id: &JobId, outcome: Outcome, now: UnixMillis) -> StoreFuture<'_, Option<Job>>;
+
+    /// A job.
+    fn get(&self, id: &JobId) -> StoreFuture<'_, Option<Job>>;
+
+    /// A job's answer.
+    fn answer(&self, id: &JobId) -> StoreFuture<'_, Option<StoredAnswer>>;
+
+    /// Jobs.
+    fn list(&self, query: ListQuery) -> StoreFuture<'_, Vec<Job>>;
+
+    /// How many jobs stand where: route, status, count.
+    fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>>;
+
+    /// Takes up to `limit` deliveries that are due. They are not handed out again until
+    /// `delivered` was told or `until` has passed (a crash in between delivers again, under the
+    /// same id).
+    fn claim_deliveries(
+        &self,
+        limit: usize,
+        now: UnixMillis,
+        until: UnixMillis,
+    ) -> StoreFuture<'_, Vec<Delivery>>;
+
+    /// Writes what came of a delivery.
+    fn delivered(&self, webhook_id: &str, outcome: DeliveryOutcome) -> StoreFuture<'_, ()>;
+
+    /// After a start: jobs left running by the last process are queued again, due now, and
+    /// deliveries in progress are due now. Resolves to how many jobs.
+    fn recover(&self, now: UnixMillis) -> StoreFuture<'_, u64>;
+
+    /// Unfinished jobs past their `expires_at`: at most `limit` names.
+    fn overdue(&self, limit: usize, now: UnixMillis) -> StoreFuture<'_, Vec<JobId>>;
+
+    /// Deletes up to `limit` jobs that finished before `before` and whose callback is not
+    /// pending. Resolves to how many.
+    fn sweep(&self, limit: usize, before: UnixMillis) -> StoreFuture<'_, u64>;
+
+    /// Resolves while the store can be written.
+    fn ready(&self) -> StoreFuture<'_, ()>;
+}
+
+/// A store that many tasks share.
+pub type SharedStore = Arc<dyn Store>;

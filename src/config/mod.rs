@@ -1,0 +1,10 @@
+//! What the gateway was told to do: the file's types, its checks and its secrets.
+//!
+//! Promises: a configuration that loads is consistent; every mistake is told at once, with its
+//! line. Known to every other room and knows none of them. Never opens a socket.
+
+mod schema;
+mod values;
+
+pub use schema::*;
+pub use values::{HedgeAfter, Period, Secret, SecretSource, Size, Switch};
