@@ -21,7 +21,10 @@ impl UnixMillis {
     /// This moment and a duration later.
     #[must_use]
     pub fn plus(self, duration: std::time::Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// From this moment to a later one; zero when it has passed.
@@ -62,7 +65,9 @@ impl JobId {
     /// Reads one from a path or a store; `None` if it cannot be one.
     pub fn parse(text: &str) -> Option<Self> {
         let hex = text.strip_prefix("job_")?;
-        let lower = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let lower = hex
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         (hex.len() == 32 && lower).then(|| Self(text.to_owned()))
     }
 
@@ -251,9 +256,20 @@ impl Job {
                     fields.insert(name.to_owned(), value);
                 }
             };
-            put("finished_at", self.finished_at.map(|at| serde_json::json!(at)));
-            put("error", self.error.as_ref().map(|error| serde_json::json!(error)));
-            put("callback", self.callback.as_ref().map(|callback| serde_json::json!(callback)));
+            put(
+                "finished_at",
+                self.finished_at.map(|at| serde_json::json!(at)),
+            );
+            put(
+                "error",
+                self.error.as_ref().map(|error| serde_json::json!(error)),
+            );
+            put(
+                "callback",
+                self.callback
+                    .as_ref()
+                    .map(|callback| serde_json::json!(callback)),
+            );
         }
         object
     }
@@ -294,14 +310,25 @@ mod tests {
     fn a_job_id_is_read_back_and_nothing_else_is() {
         let id = JobId::random();
         assert_eq!(JobId::parse(id.as_str()), Some(id));
-        for wrong in ["", "job_", "job_../../etc", "msg_00000000000000000000000000000000"] {
+        for wrong in [
+            "",
+            "job_",
+            "job_../../etc",
+            "msg_00000000000000000000000000000000",
+        ] {
             assert_eq!(JobId::parse(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn moments_are_rfc_3339_with_milliseconds() {
-        assert_eq!(UnixMillis(1_795_514_400_123).to_string(), "2026-11-24T10:00:00.123Z");
-        assert_eq!(UnixMillis(1_795_514_400_000).to_string(), "2026-11-24T10:00:00.000Z");
+        assert_eq!(
+            UnixMillis(1_795_514_400_123).to_string(),
+            "2026-11-24T10:00:00.123Z"
+        );
+        assert_eq!(
+            UnixMillis(1_795_514_400_000).to_string(),
+            "2026-11-24T10:00:00.000Z"
+        );
     }
 }

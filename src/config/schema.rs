@@ -76,7 +76,10 @@ pub struct Server {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { workers: 0, drain: Period::from_secs(30) }
+        Self {
+            workers: 0,
+            drain: Period::from_secs(30),
+        }
     }
 }
 
@@ -263,9 +266,11 @@ impl TargetEntry {
     /// The entry as a table.
     pub fn table(&self) -> TargetTable {
         match self {
-            Self::Name(provider) => {
-                TargetTable { provider: provider.clone(), weight: 1, model: None }
-            }
+            Self::Name(provider) => TargetTable {
+                provider: provider.clone(),
+                weight: 1,
+                model: None,
+            },
             Self::Table(table) => table.clone(),
         }
     }
@@ -406,7 +411,11 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { max: 1, join: Period::from_secs(10), keep: Period::from_secs(0) }
+        Self {
+            max: 1,
+            join: Period::from_secs(10),
+            keep: Period::from_secs(0),
+        }
     }
 }
 
@@ -496,8 +505,7 @@ pub struct Callbacks {
 
 impl Default for Callbacks {
     fn default() -> Self {
-        const SCHEDULE: [u64; 9] =
-            [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+        const SCHEDULE: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
         Self {
             secret: None,
             allow: Vec::new(),

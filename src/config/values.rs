@@ -213,10 +213,20 @@ macro_rules! spelled {
     };
 }
 
-spelled!(Period, "Period", "shunt-period", "A duration: 250ms, 2s, 15m, 24h.");
+spelled!(
+    Period,
+    "Period",
+    "shunt-period",
+    "A duration: 250ms, 2s, 15m, 24h."
+);
 spelled!(Size, "Size", "shunt-size", "A size: 64KiB, 32MiB, 1GiB.");
 spelled!(Switch, "Switch", "shunt-switch", "A duration, or `off`.");
-spelled!(HedgeAfter, "HedgeAfter", "shunt-hedge", "p95, a duration, auto or off.");
+spelled!(
+    HedgeAfter,
+    "HedgeAfter",
+    "shunt-hedge",
+    "p95, a duration, auto or off."
+);
 
 /// Where a secret is read from; never the secret itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -261,12 +271,17 @@ impl SecretSource {
         match (&self.env, &self.file) {
             (Some(name), None) => match std::env::var(name) {
                 Ok(value) if !value.is_empty() => Ok(Secret(value)),
-                _ => Err(format!("the environment variable {name} is not set; export it")),
+                _ => Err(format!(
+                    "the environment variable {name} is not set; export it"
+                )),
             },
             (None, Some(path)) => match std::fs::read_to_string(path) {
                 Ok(text) if !text.trim().is_empty() => Ok(Secret(text.trim().to_owned())),
                 Ok(_) => Err(format!("the file {} is empty", path.display())),
-                Err(error) => Err(format!("the file {} cannot be read: {error}", path.display())),
+                Err(error) => Err(format!(
+                    "the file {} cannot be read: {error}",
+                    path.display()
+                )),
             },
             _ => Err("a secret needs exactly one of `env` and `file`".into()),
         }

@@ -13,7 +13,9 @@ use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, StoredReques
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// As many unfinished jobs as `cold.queue_limit`.
-    #[error("the queue holds {limit} unfinished jobs already; wait for some to finish or raise cold.queue_limit")]
+    #[error(
+        "the queue holds {limit} unfinished jobs already; wait for some to finish or raise cold.queue_limit"
+    )]
     QueueFull {
         /// The limit.
         limit: u64,
@@ -99,14 +101,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes up to `limit` queued jobs of `route` that are due, oldest first, and marks them
     /// running with one more attempt.
-    fn claim(&self, route: &str, limit: usize, now: UnixMillis) -> StoreFuture<'_, Vec<ClaimedJob>>;
+    fn claim(&self, route: &str, limit: usize, now: UnixMillis)
+    -> StoreFuture<'_, Vec<ClaimedJob>>;
 
     /// Puts a running job back, due at `at`. Nothing happens to a job that is not running.
     fn release(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()>;
 
     /// Writes a final state, and with it the callback's first delivery, due now. Resolves to the
     /// job as it then stands, or `None` where it was final already or unknown: the first stands.
-    fn finish(&self, id: &JobId, outcome: Outcome, now: UnixMillis) -> StoreFuture<'_, Option<Job>>;
+    fn finish(&self, id: &JobId, outcome: Outcome, now: UnixMillis)
+    -> StoreFuture<'_, Option<Job>>;
 
     /// A job.
     fn get(&self, id: &JobId) -> StoreFuture<'_, Option<Job>>;
