@@ -2,3 +2,4 @@
 
 pub mod cold;
 pub mod config;
+pub mod latency;
