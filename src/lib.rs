@@ -3,3 +3,6 @@
 pub mod cold;
 pub mod config;
 pub mod latency;
+pub mod meter;
+pub mod tasks;
+pub mod upstream;

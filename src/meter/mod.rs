@@ -1,0 +1,149 @@
+//! The handles that the other rooms count and time with, made when a configuration loads.
+//!
+//! Promises: counting is one atomic addition on a handle that was resolved before; the label sets
+//! are bounded by the configuration. Decides nothing, renders nothing (`observe` does), and no
+//! caller's text becomes a label.
+
+mod route;
+mod tracked;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+pub use route::{Kind, Outcome, RouteMeter, TargetMeter, Use};
+pub use tracked::{Metric, Tracked};
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+/// Every metric of one process.
+pub struct Meter {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    /// Touched when a configuration loads, at a tick and at a scrape; never by a call.
+    tracked: Mutex<Vec<Arc<Tracked>>>,
+    shards: usize,
+}
+
+impl Meter {
+    /// A meter for so many recording threads.
+    pub fn new(shards: usize) -> Arc<Self> {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let meter = Self {
+            handle: recorder.handle(),
+            recorder,
+            tracked: Mutex::default(),
+            shards,
+        };
+        for (name, help) in HELP {
+            let (name, help) = (KeyName::from_const_str(name), (*help).into());
+            if name.as_str().ends_with("_total") {
+                meter.recorder.describe_counter(name, None, help);
+            } else {
+                meter.recorder.describe_gauge(name, None, help);
+            }
+        }
+        Arc::new(meter)
+    }
+
+    /// A counter; the same name and labels give the same counter.
+    pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+        self.recorder
+            .register_counter(&key(name, labels), &METADATA)
+    }
+
+    /// A gauge; the same name and labels give the same gauge.
+    pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+        self.recorder.register_gauge(&key(name, labels), &METADATA)
+    }
+
+    /// A histogram with its windows; the same key gives the same histogram, so that a reload
+    /// keeps what was measured.
+    pub fn track(&self, metric: Metric, route: &str, target: Option<&str>) -> Arc<Tracked> {
+        let mut all = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all.iter().find(|one| one.is(metric, route, target)) {
+            return found.clone();
+        }
+        let new = Arc::new(Tracked::new(metric, route, target, self.shards));
+        all.push(new.clone());
+        new
+    }
+
+    /// Every histogram.
+    pub fn tracked(&self) -> Vec<Arc<Tracked>> {
+        let all = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clone()
+    }
+
+    /// Moves every window on; meant for once a second. `now` counts from any fixed moment.
+    pub fn tick(&self, now: Duration) {
+        for tracked in self.tracked() {
+            tracked.tick(now);
+        }
+    }
+
+    /// Counters and gauges in Prometheus's text format.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+    let labels: Vec<Label> = labels
+        .iter()
+        .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+        .collect();
+    Key::from_parts(name, labels)
+}
+
+/// Counters and gauges, and what they mean.
+const HELP: &[(&str, &str)] = &[
+    ("shunt_requests_total", "Calls, by what became of them."),
+    ("shunt_latency_seconds", "Quantiles of the rolling windows."),
+    ("shunt_budget_seconds", "Configured budget."),
+    (
+        "shunt_budget_exceeded_total",
+        "Calls past their deadline, by what was done.",
+    ),
+    (
+        "shunt_hedges_total",
+        "Second attempts, by what came of them.",
+    ),
+    (
+        "shunt_hedge_delay_seconds",
+        "Delay after which a second attempt starts; NaN while there is none.",
+    ),
+    ("shunt_attempts_inflight", "Attempts running at a target."),
+    (
+        "shunt_target_healthy",
+        "1 while calls are sent to the target.",
+    ),
+    (
+        "shunt_retries_total",
+        "Attempts after a failure, by the failure.",
+    ),
+    ("shunt_jobs", "Jobs in the store."),
+    (
+        "shunt_job_attempts_total",
+        "Calls to providers made for jobs, by what came of them.",
+    ),
+    (
+        "shunt_callbacks_total",
+        "Callback deliveries, by what came of them.",
+    ),
+    (
+        "shunt_tokens_total",
+        "Tokens told or estimated by providers, by what they were used for.",
+    ),
+    (
+        "shunt_config_reloads_total",
+        "Reloads of the configuration.",
+    ),
+    ("shunt_build_info", "Always 1; the version is a label."),
+    (
+        "shunt_tasks",
+        "Live tasks of this process that serve calls, connections or jobs.",
+    ),
+];

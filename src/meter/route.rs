@@ -1,0 +1,276 @@
+//! The handles of one route, and of one target of it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use metrics::{Counter, Gauge};
+
+use super::Meter;
+use super::tracked::{Metric, Tracked};
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered within its budget, or with no budget to keep.
+    Served,
+    /// Became a job.
+    Demoted,
+    /// Got an error.
+    Failed,
+    /// Its caller left.
+    Cancelled,
+    /// Answered past its budget, which is only observed.
+    ObservedOver,
+}
+
+impl Outcome {
+    const ALL: [Self; 5] = [
+        Self::Served,
+        Self::Demoted,
+        Self::Failed,
+        Self::Cancelled,
+        Self::ObservedOver,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Demoted => "demoted",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::ObservedOver => "observed_over",
+        }
+    }
+}
+
+/// Statuses with a label of their own; others share their class.
+const STATUSES: [u16; 23] = [
+    200, 201, 202, 204, 206, 301, 303, 304, 400, 401, 403, 404, 408, 409, 413, 422, 429, 499, 500,
+    502, 503, 504, 529,
+];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+const SLOTS: usize = STATUSES.len() + CLASSES.len();
+
+fn slot(status: u16) -> usize {
+    let known = STATUSES.iter().position(|known| *known == status);
+    known.unwrap_or_else(|| STATUSES.len() + usize::from(status / 100).clamp(1, CLASSES.len()) - 1)
+}
+
+fn label(slot: usize) -> String {
+    match STATUSES.get(slot) {
+        Some(status) => status.to_string(),
+        None => CLASSES[slot - STATUSES.len()].to_owned(),
+    }
+}
+
+/// Counters of calls by status and outcome, registered when first needed.
+struct Requests {
+    meter: Arc<Meter>,
+    route: Arc<str>,
+    target: Arc<str>,
+    cells: [[OnceLock<Counter>; Outcome::ALL.len()]; SLOTS],
+}
+
+impl Requests {
+    fn new(meter: &Arc<Meter>, route: &str, target: &str) -> Self {
+        Self {
+            meter: meter.clone(),
+            route: route.into(),
+            target: target.into(),
+            cells: Default::default(),
+        }
+    }
+
+    fn count(&self, status: u16, outcome: Outcome) {
+        let slot = slot(status);
+        self.cells[slot][outcome as usize]
+            .get_or_init(|| {
+                let labels = [
+                    ("route", &*self.route),
+                    ("target", &*self.target),
+                    ("status", &label(slot)),
+                    ("outcome", outcome.as_str()),
+                ];
+                self.meter.counter("shunt_requests_total", &labels)
+            })
+            .increment(1);
+    }
+}
+
+/// Which side of a call tokens belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Read by the model.
+    Prompt,
+    /// Written by it.
+    Completion,
+}
+
+/// What tokens were used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// An answer to a waiting caller.
+    Served,
+    /// An attempt that lost against another.
+    HedgeLost,
+    /// A job.
+    Cold,
+}
+
+/// The handles of one target of a route.
+pub struct TargetMeter {
+    /// Streamed attempts: first token.
+    pub first_token: Arc<Tracked>,
+    /// Attempts: last byte.
+    pub duration: Arc<Tracked>,
+    /// Streams: between tokens.
+    pub gap: Arc<Tracked>,
+    inflight: Gauge,
+    running: AtomicUsize,
+    requests: Requests,
+    tokens: [[Counter; 3]; 2],
+}
+
+impl TargetMeter {
+    /// The handles of `target` in `route`.
+    pub fn new(meter: &Arc<Meter>, route: &str, target: &str) -> Self {
+        let tokens = |kind, used| {
+            let labels = [
+                ("route", route),
+                ("target", target),
+                ("kind", kind),
+                ("use", used),
+            ];
+            meter.counter("shunt_tokens_total", &labels)
+        };
+        let by_use = |kind| ["served", "hedge_lost", "cold"].map(|used| tokens(kind, used));
+        meter
+            .gauge("shunt_target_healthy", &[("target", target)])
+            .set(1.0);
+        Self {
+            first_token: meter.track(Metric::FirstToken, route, Some(target)),
+            duration: meter.track(Metric::ProviderDuration, route, Some(target)),
+            gap: meter.track(Metric::TokenGap, route, Some(target)),
+            inflight: meter.gauge("shunt_attempts_inflight", &[("target", target)]),
+            running: AtomicUsize::new(0),
+            requests: Requests::new(meter, route, target),
+            tokens: [by_use("prompt"), by_use("completion")],
+        }
+    }
+
+    /// An attempt began.
+    pub fn began(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.inflight.increment(1.0);
+    }
+
+    /// An attempt ended.
+    pub fn ended(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.inflight.decrement(1.0);
+    }
+
+    /// Attempts running now.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// A call that this target answered, or did not.
+    pub fn count(&self, status: u16, outcome: Outcome) {
+        self.requests.count(status, outcome);
+    }
+
+    /// Tokens were used.
+    pub fn tokens(&self, kind: Kind, used: Use, count: u64) {
+        if count > 0 {
+            self.tokens[kind as usize][used as usize].increment(count);
+        }
+    }
+}
+
+/// The handles of one route.
+pub struct RouteMeter {
+    /// Calls: last byte, or the gateway's own answer.
+    pub total: Arc<Tracked>,
+    /// Streamed calls: first token.
+    pub first_token: Arc<Tracked>,
+    /// The gateway's own time.
+    pub overhead: Arc<Tracked>,
+    /// First attempts of streamed calls.
+    pub hedge_stream: Arc<Tracked>,
+    /// First attempts of other calls.
+    pub hedge_answer: Arc<Tracked>,
+    /// Second attempts that answered first.
+    pub hedges_won: Counter,
+    /// Second attempts that were cancelled for the first one's answer.
+    pub hedges_lost: Counter,
+    /// Second attempts that the bucket did not allow.
+    pub hedges_denied: Counter,
+    /// Second attempts that failed by themselves.
+    pub hedges_failed: Counter,
+    /// The delay in use.
+    pub hedge_delay: Gauge,
+    /// Calls that no target was asked for.
+    requests: Requests,
+    meter: Arc<Meter>,
+    route: Arc<str>,
+    exceeded: [OnceLock<Counter>; 5],
+}
+
+/// What was done at a deadline.
+const ACTIONS: [&str; 5] = ["demote", "fail", "see-other", "wait", "observe"];
+
+impl RouteMeter {
+    /// The handles of `route`.
+    pub fn new(meter: &Arc<Meter>, route: &str) -> Self {
+        let hedges = |result| {
+            meter.counter(
+                "shunt_hedges_total",
+                &[("route", route), ("result", result)],
+            )
+        };
+        Self {
+            total: meter.track(Metric::RequestDuration, route, None),
+            first_token: meter.track(Metric::RouteFirstToken, route, None),
+            overhead: meter.track(Metric::Overhead, route, None),
+            hedge_stream: meter.track(Metric::HedgeStream, route, None),
+            hedge_answer: meter.track(Metric::HedgeAnswer, route, None),
+            hedges_won: hedges("won"),
+            hedges_lost: hedges("lost"),
+            hedges_denied: hedges("denied"),
+            hedges_failed: hedges("failed"),
+            hedge_delay: meter.gauge("shunt_hedge_delay_seconds", &[("route", route)]),
+            requests: Requests::new(meter, route, "none"),
+            meter: meter.clone(),
+            route: route.into(),
+            exceeded: Default::default(),
+        }
+    }
+
+    /// A call that was answered before any target was asked.
+    pub fn count(&self, status: u16, outcome: Outcome) {
+        self.requests.count(status, outcome);
+    }
+
+    /// A call passed its deadline; `action` is `demote`, `fail`, `see-other`, `wait` or `observe`.
+    pub fn exceeded(&self, action: &'static str) {
+        let Some(at) = ACTIONS.iter().position(|known| *known == action) else {
+            return;
+        };
+        self.exceeded[at]
+            .get_or_init(|| {
+                let labels = [("route", &*self.route), ("action", action)];
+                self.meter.counter("shunt_budget_exceeded_total", &labels)
+            })
+            .increment(1);
+    }
+
+    /// An attempt after a failure; `reason` comes from a fixed list.
+    pub fn retried(&self, reason: &'static str) {
+        let labels = [("route", &*self.route), ("reason", reason)];
+        // Retries are rare: the look-up is paid only then.
+        self.meter
+            .counter("shunt_retries_total", &labels)
+            .increment(1);
+    }
+}

@@ -1,0 +1,347 @@
+//! One call to one target.
+//!
+//! Promises: dropping it cancels the call at the provider (HTTP/1.1: the connection closes;
+//! HTTP/2: RST_STREAM); it is measured exactly once, a cancelled one as at least its age; what
+//! was read before the verdict is passed on unchanged. A value that can change owner while it
+//! runs. Never waits on a clock of its own but the connection's.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, response};
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::body::OutBody;
+use super::connect::ConnectError;
+use super::gauge::Gauge;
+use super::pool::{Lease, Pool, SendError};
+use super::target::Target;
+use crate::meter::{Tracked, Use};
+
+/// Connections that turned out closed before a call was given up.
+const STALE: usize = 3;
+
+/// Why there is no answer, or no whole one.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// No connection.
+    #[error("no connection: {0}")]
+    Connect(#[from] ConnectError),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Transport(#[from] hyper::Error),
+    /// The request cannot be put into this provider's form.
+    #[error("the request has no valid address: {0}")]
+    Request(#[from] http::Error),
+}
+
+impl Broken {
+    /// A word for metrics: `connect`, `connect_timeout`, `reset` or `request`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Connect(ConnectError::TimedOut(_)) => "connect_timeout",
+            Self::Connect(_) => "connect",
+            Self::Transport(_) => "reset",
+            Self::Request(_) => "request",
+        }
+    }
+}
+
+/// What is known of an attempt once it can be judged.
+#[derive(Debug)]
+pub enum Verdict {
+    /// An answer to pass on.
+    Answer,
+    /// An answer with a status that another attempt may improve on.
+    Refused(u16),
+    /// No answer.
+    Broken(Broken),
+}
+
+/// How much of an answer is read before its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The head.
+    Head,
+    /// Streams: the first event with content. Other answers: the head.
+    Content,
+    /// Streams: the first event with content. Other answers: all of it, up to so many bytes.
+    Whole(usize),
+}
+
+/// Bytes of a stream without content that are held at most.
+const PRELUDE: usize = 256 << 10;
+
+/// Statuses that another attempt may improve on.
+pub fn retryable(status: u16) -> bool {
+    matches!(status, 408 | 409 | 429 | 500 | 502 | 503 | 504 | 529)
+}
+
+enum State {
+    Head(BoxFuture<'static, Result<(Response<Incoming>, Lease), Broken>>),
+    Body(Incoming, Option<Lease>),
+    Ended,
+}
+
+/// What an attempt is started with.
+pub struct Start {
+    /// Where to.
+    pub target: Arc<Target>,
+    /// Whose connections.
+    pub worker: usize,
+    /// What.
+    pub request: Request<OutBody>,
+    /// Longest wait for a connection.
+    pub connect: Duration,
+    /// Whether the caller asked for a stream.
+    pub streamed: bool,
+    /// Where a first attempt's time is counted for hedging.
+    pub basis: Option<Arc<Tracked>>,
+}
+
+/// One call to one target.
+pub struct Attempt {
+    state: State,
+    head: Option<response::Parts>,
+    held: VecDeque<Frame<Bytes>>,
+    held_bytes: usize,
+    gauge: Gauge,
+}
+
+impl Attempt {
+    /// Starts it; nothing happens before it is polled.
+    pub fn start(start: Start) -> Self {
+        let gauge = Gauge::new(
+            start.target.clone(),
+            start.streamed,
+            start.basis,
+            Body::size_hint(start.request.body()).lower(),
+        );
+        let pool = start.target.provider.pool(start.worker).clone();
+        let head = send(start.target, pool, start.request, start.connect);
+        Self {
+            state: State::Head(Box::pin(head)),
+            head: None,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            gauge,
+        }
+    }
+
+    /// Its target.
+    pub fn target(&self) -> &Arc<Target> {
+        self.gauge.target()
+    }
+
+    /// Time since its start.
+    pub fn age(&self) -> Duration {
+        self.gauge.age()
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.gauge.started()
+    }
+
+    /// When the first content was seen.
+    pub fn first_content(&self) -> Option<Instant> {
+        self.gauge.first_content()
+    }
+
+    /// What its tokens count as from now on.
+    pub fn used_for(&mut self, used: Use) {
+        self.gauge.used_for(used);
+    }
+
+    /// The answer's head, once it is there.
+    pub fn head(&self) -> Option<&response::Parts> {
+        self.head.as_ref()
+    }
+
+    /// Takes the answer's head.
+    pub fn take_head(&mut self) -> Option<response::Parts> {
+        self.head.take()
+    }
+
+    /// The answer's body in one piece, if it was read whole and came in one piece.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Whether nothing of the answer is left to pass on.
+    pub fn is_passed_on(&self) -> bool {
+        self.is_whole() && self.held.is_empty()
+    }
+
+    /// Exact bytes left, where the head or the end of the answer told.
+    pub fn size_hint(&self) -> http_body::SizeHint {
+        match &self.state {
+            State::Body(body, _) => {
+                let mut hint = body.size_hint();
+                let held = self.held_bytes as u64;
+                if let Some(upper) = hint.upper() {
+                    hint.set_upper(upper + held);
+                }
+                hint.set_lower(hint.lower() + held);
+                hint
+            }
+            _ => {
+                let trailers = self.held.iter().any(Frame::is_trailers);
+                if trailers {
+                    http_body::SizeHint::default()
+                } else {
+                    http_body::SizeHint::with_exact(self.held_bytes as u64)
+                }
+            }
+        }
+    }
+
+    /// Drives it until it can be judged.
+    pub fn poll_verdict(&mut self, context: &mut Context<'_>, hold: Hold) -> Poll<Verdict> {
+        if let State::Head(head) = &mut self.state {
+            match ready!(head.as_mut().poll(context)) {
+                Err(broken) => return Poll::Ready(self.broke(broken)),
+                Ok((response, lease)) => self.received(response, lease),
+            }
+        }
+        let Some(head) = &self.head else {
+            return Poll::Ready(Verdict::Answer);
+        };
+        if retryable(head.status.as_u16()) {
+            self.gauge.refused();
+            return Poll::Ready(Verdict::Refused(head.status.as_u16()));
+        }
+        let limit = match hold {
+            _ if !head.status.is_success() => return Poll::Ready(Verdict::Answer),
+            Hold::Content | Hold::Whole(_) if self.gauge.is_stream() => PRELUDE,
+            Hold::Whole(limit) => limit,
+            Hold::Head | Hold::Content => return Poll::Ready(Verdict::Answer),
+        };
+        loop {
+            let judged = self.gauge.is_stream() && self.gauge.first_content().is_some();
+            if judged || self.held_bytes >= limit || matches!(self.state, State::Ended) {
+                return Poll::Ready(Verdict::Answer);
+            }
+            match ready!(self.poll_body(context)) {
+                Some(Ok(frame)) => self.hold(frame),
+                Some(Err(error)) => return Poll::Ready(self.broke(error.into())),
+                None => return Poll::Ready(Verdict::Answer),
+            }
+        }
+    }
+
+    fn received(&mut self, response: Response<Incoming>, lease: Lease) {
+        let (head, body) = response.into_parts();
+        let stream = head
+            .headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        self.gauge.head(stream && head.status.is_success());
+        let ended = body.is_end_stream();
+        self.head = Some(head);
+        self.state = State::Body(body, Some(lease));
+        if ended {
+            self.finish();
+        }
+    }
+
+    fn broke(&mut self, broken: Broken) -> Verdict {
+        self.state = State::Ended;
+        self.gauge.failed();
+        Verdict::Broken(broken)
+    }
+
+    fn hold(&mut self, frame: Frame<Bytes>) {
+        self.held_bytes += frame.data_ref().map_or(0, Bytes::len);
+        self.held.push_back(frame);
+    }
+
+    /// The next frame to pass on, read and timed as it comes.
+    pub fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(frame) = self.held.pop_front() {
+            self.held_bytes -= frame.data_ref().map_or(0, Bytes::len);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        self.poll_body(context)
+    }
+
+    fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let State::Body(body, _) = &mut self.state else {
+            return Poll::Ready(None);
+        };
+        let next = ready!(Pin::new(&mut *body).poll_frame(context));
+        let ended = match &next {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.gauge.saw(data);
+                }
+                body.is_end_stream()
+            }
+            Some(Err(_)) => {
+                self.state = State::Ended;
+                self.gauge.failed();
+                false
+            }
+            None => true,
+        };
+        if ended {
+            self.finish();
+        }
+        Poll::Ready(next)
+    }
+
+    fn finish(&mut self) {
+        if let State::Body(_, lease) = std::mem::replace(&mut self.state, State::Ended)
+            && let Some(lease) = lease
+        {
+            lease.finish();
+        }
+        self.gauge.completed();
+    }
+}
+
+/// Sends a request on an open connection; one that turns out closed before anything was sent is
+/// replaced without a word.
+async fn send(
+    target: Arc<Target>,
+    pool: Arc<Pool>,
+    mut request: Request<OutBody>,
+    connect: Duration,
+) -> Result<(Response<Incoming>, Lease), Broken> {
+    let path = request.uri().path_and_query().cloned();
+    let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    let mut stale = 0;
+    loop {
+        let mut lease = pool.checkout(connect).await?;
+        *request.uri_mut() = target.provider.uri(&path, lease.is_http2())?;
+        if lease.is_http2() {
+            request.headers_mut().remove(http::header::HOST);
+        }
+        match lease.send(request).await {
+            Ok(response) => return Ok((response, lease)),
+            Err(SendError::NotSent(again)) if stale < STALE => {
+                stale += 1;
+                request = *again;
+            }
+            Err(SendError::NotSent(_)) => {
+                let why = "connections close before anything is sent".to_owned();
+                return Err(ConnectError::Failed(why).into());
+            }
+            Err(SendError::Broken(error)) => return Err(error.into()),
+        }
+    }
+}

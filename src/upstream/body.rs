@@ -1,0 +1,71 @@
+//! What is sent to a provider: bytes that were kept, or the caller's body as it comes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// A request body.
+#[derive(Debug)]
+pub enum OutBody {
+    /// Kept bytes and trailers.
+    Kept {
+        /// What is left to send; empty means nothing.
+        data: Bytes,
+        /// Sent after it.
+        trailers: Option<HeaderMap>,
+    },
+    /// The caller's body, frame by frame.
+    Streamed(Incoming),
+}
+
+impl OutBody {
+    /// A kept body without trailers.
+    pub fn kept(data: Bytes) -> Self {
+        Self::Kept {
+            data,
+            trailers: None,
+        }
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Kept { data, trailers } => {
+                if !data.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(data)))));
+                }
+                Poll::Ready(trailers.take().map(|map| Ok(Frame::trailers(map))))
+            }
+            Self::Streamed(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Kept { data, trailers } => data.is_empty() && trailers.is_none(),
+            Self::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            // With trailers the length stays open, so that HTTP/1.1 frames it in chunks.
+            Self::Kept {
+                trailers: Some(_), ..
+            } => SizeHint::default(),
+            Self::Kept { data, .. } => SizeHint::with_exact(data.len() as u64),
+            Self::Streamed(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What providers say in their own API: which event carries content, how many tokens were used.
+//!
+//! First token means the first event with text, reasoning or a tool call: not the head of the
+//! answer, not `ping`, not a comment, not an empty role delta. Promises: builds no tree, keeps
+//! nothing. Never changes what passes.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::config::Dialect;
+
+/// What an event said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// It carries text, reasoning or a tool call.
+    pub content: bool,
+    /// It reports an error.
+    pub error: bool,
+    /// Tokens it told.
+    pub usage: Usage,
+}
+
+/// Tokens that a provider told; the names of both APIs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Read by the model.
+    #[serde(alias = "input_tokens")]
+    pub prompt_tokens: Option<u64>,
+    /// Written by it.
+    #[serde(alias = "output_tokens")]
+    pub completion_tokens: Option<u64>,
+}
+
+impl Usage {
+    /// What a later event says stands.
+    pub fn update(&mut self, later: Self) {
+        self.prompt_tokens = later.prompt_tokens.or(self.prompt_tokens);
+        self.completion_tokens = later.completion_tokens.or(self.completion_tokens);
+    }
+}
+
+/// Reads the payload of a `data:` line.
+pub fn event(dialect: Dialect, payload: &[u8]) -> Event {
+    match dialect {
+        Dialect::Openai => openai(payload),
+        Dialect::Anthropic => anthropic(payload),
+        Dialect::Plain => Event {
+            content: !payload.is_empty(),
+            ..Event::default()
+        },
+    }
+}
+
+fn openai(payload: &[u8]) -> Event {
+    let Ok(chunk) = serde_json::from_slice::<OpenaiChunk>(payload) else {
+        // `[DONE]` is no content; anything else that is not JSON is passed on as if it were.
+        return Event {
+            content: payload != b"[DONE]",
+            ..Event::default()
+        };
+    };
+    let delta = chunk
+        .kind
+        .as_deref()
+        .is_some_and(|kind| kind.ends_with(".delta"));
+    let content = delta && chunk.delta.0
+        || chunk
+            .choices
+            .unwrap_or_default()
+            .iter()
+            .any(Choice::has_content);
+    let usage = chunk
+        .usage
+        .or(chunk.response.and_then(|response| response.usage));
+    Event {
+        content,
+        error: chunk.error.0,
+        usage: usage.unwrap_or_default(),
+    }
+}
+
+fn anthropic(payload: &[u8]) -> Event {
+    let Ok(chunk) = serde_json::from_slice::<AnthropicChunk>(payload) else {
+        return Event {
+            content: true,
+            ..Event::default()
+        };
+    };
+    let kind = chunk.kind.as_deref().unwrap_or_default();
+    let content = match kind {
+        "content_block_delta" => chunk.delta.is_some_and(|delta| delta.has_content()),
+        "content_block_start" => chunk.content_block.is_some_and(|block| {
+            block
+                .kind
+                .as_deref()
+                .is_some_and(|kind| kind.ends_with("tool_use"))
+        }),
+        _ => false,
+    };
+    let usage = chunk
+        .usage
+        .or(chunk.message.and_then(|message| message.usage));
+    Event {
+        content,
+        error: kind == "error",
+        usage: usage.unwrap_or_default(),
+    }
+}
+
+/// The tokens told in the last bytes of an answer that was not streamed.
+pub fn usage_in(tail: &[u8]) -> Usage {
+    let Some(at) = memchr::memmem::rfind(tail, b"\"usage\"") else {
+        return Usage::default();
+    };
+    let rest = tail[at + b"\"usage\"".len()..].trim_ascii_start();
+    let Some(value) = rest.strip_prefix(b":") else {
+        return Usage::default();
+    };
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<Usage>();
+    values.next().and_then(Result::ok).unwrap_or_default()
+}
+
+#[derive(Deserialize)]
+struct OpenaiChunk<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<std::borrow::Cow<'a, str>>,
+    #[serde(default)]
+    delta: Present,
+    #[serde(default)]
+    choices: Option<Vec<Choice>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(default)]
+    response: Option<Holder>,
+    #[serde(default)]
+    error: Present,
+}
+
+#[derive(Deserialize)]
+struct Holder {
+    #[serde(default)]
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    delta: Option<ChatDelta>,
+    #[serde(default)]
+    text: Present,
+}
+
+#[derive(Deserialize)]
+struct ChatDelta {
+    #[serde(default)]
+    content: Present,
+    #[serde(default)]
+    reasoning_content: Present,
+    #[serde(default)]
+    reasoning: Present,
+    #[serde(default)]
+    tool_calls: Present,
+    #[serde(default)]
+    function_call: Present,
+    #[serde(default)]
+    refusal: Present,
+    #[serde(default)]
+    audio: Present,
+}
+
+impl Choice {
+    fn has_content(&self) -> bool {
+        self.text.0
+            || self.delta.as_ref().is_some_and(|delta| {
+                [
+                    &delta.content,
+                    &delta.reasoning_content,
+                    &delta.reasoning,
+                    &delta.tool_calls,
+                    &delta.function_call,
+                    &delta.refusal,
+                    &delta.audio,
+                ]
+                .into_iter()
+                .any(|part| part.0)
+            })
+    }
+}
+
+#[derive(Deserialize)]
+struct AnthropicChunk<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<std::borrow::Cow<'a, str>>,
+    #[serde(default)]
+    delta: Option<BlockDelta>,
+    #[serde(borrow, default)]
+    content_block: Option<Block<'a>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(default)]
+    message: Option<Holder>,
+}
+
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<std::borrow::Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct BlockDelta {
+    #[serde(default)]
+    text: Present,
+    #[serde(default)]
+    thinking: Present,
+    #[serde(default)]
+    partial_json: Present,
+}
+
+impl BlockDelta {
+    fn has_content(&self) -> bool {
+        self.text.0 || self.thinking.0 || self.partial_json.0
+    }
+}
+
+/// Whether a value says anything: a string, list or object that is not empty, or a number.
+#[derive(Clone, Copy, Debug, Default)]
+struct Present(bool);
+
+impl<'de> Deserialize<'de> for Present {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(PresentVisitor)
+    }
+}
+
+struct PresentVisitor;
+
+impl<'de> Visitor<'de> for PresentVisitor {
+    type Value = Present;
+
+    fn expecting(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str("any value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Present, E> {
+        Ok(Present(!text.is_empty()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Present, E> {
+        Ok(Present(false))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Present, E> {
+        Ok(Present(value))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Present, E> {
+        Ok(Present(true))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Present, E> {
+        Ok(Present(true))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Present, E> {
+        Ok(Present(true))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Present, A::Error> {
+        let mut any = false;
+        while all.next_element::<IgnoredAny>()?.is_some() {
+            any = true;
+        }
+        Ok(Present(any))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Present, A::Error> {
+        let mut any = false;
+        while all.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            any = true;
+        }
+        Ok(Present(any))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(dialect: Dialect, payload: &str) -> bool {
+        event(dialect, payload.as_bytes()).content
+    }
+
+    #[test]
+    fn text_reasoning_and_tool_calls_are_content() {
+        for payload in [
+            r#"{"choices":[{"delta":{"content":"Hi"}}]}"#,
+            r#"{"choices":[{"delta":{"reasoning_content":"Hm"}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#,
+            r#"{"choices":[{"text":"Hi"}]}"#,
+            r#"{"type":"response.output_text.delta","delta":"Hi"}"#,
+            r#"{"type":"response.function_call_arguments.delta","delta":"{"}"#,
+        ] {
+            assert!(content(Dialect::Openai, payload), "{payload}");
+        }
+        for payload in [
+            r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"Hi"}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"H"}}"#,
+            r#"{"type":"content_block_start","content_block":{"type":"tool_use","name":"t"}}"#,
+        ] {
+            assert!(content(Dialect::Anthropic, payload), "{payload}");
+        }
+    }
+
+    #[test]
+    fn heads_pings_roles_and_ends_are_not() {
+        for payload in [
+            r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
+            r#"{"choices":[{"delta":{"role":"assistant","content":null}}]}"#,
+            r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#,
+            r#"{"choices":[],"usage":{"prompt_tokens":1}}"#,
+            r#"{"type":"response.created","response":{"usage":null}}"#,
+            "[DONE]",
+        ] {
+            assert!(!content(Dialect::Openai, payload), "{payload}");
+        }
+        for payload in [
+            r#"{"type":"ping"}"#,
+            r#"{"type":"message_start","message":{"usage":{"input_tokens":3}}}"#,
+            r#"{"type":"content_block_start","content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":""}}"#,
+        ] {
+            assert!(!content(Dialect::Anthropic, payload), "{payload}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_found_wherever_the_apis_put_them() {
+        let start = br#"{"type":"message_start","message":{"usage":{"input_tokens":3}}}"#;
+        assert_eq!(
+            event(Dialect::Anthropic, start).usage.prompt_tokens,
+            Some(3)
+        );
+        let last = br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+        assert_eq!(
+            event(Dialect::Openai, last).usage.completion_tokens,
+            Some(2)
+        );
+        let done = br#"{"type":"response.completed","response":{"usage":{"output_tokens":9}}}"#;
+        assert_eq!(
+            event(Dialect::Openai, done).usage.completion_tokens,
+            Some(9)
+        );
+        let tail = br#"..."usage": {"prompt_tokens":7,"completion_tokens":8},"x":null}"#;
+        let expected = Usage {
+            prompt_tokens: Some(7),
+            completion_tokens: Some(8),
+        };
+        assert_eq!(usage_in(tail), expected);
+        assert_eq!(usage_in(b"{}"), Usage::default());
+    }
+}

@@ -1,0 +1,238 @@
+//! What is measured of one attempt, and when it counts.
+//!
+//! Promises: each series gets at most one sample of an attempt; a cancelled or broken-off attempt
+//! counts as at least its age, or the percentiles would flatter; one that failed by itself counts
+//! for nothing, since a target that failed fast is not a fast target.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::dialect::{self, Usage};
+use super::sse::{self, Lines};
+use super::target::Target;
+use crate::config::Dialect;
+use crate::meter::{Kind, Tracked, Use};
+
+/// Last bytes of an answer in which its token counts are looked for.
+const TAIL: usize = 4 << 10;
+
+/// Bytes that make about one token, where a provider tells no count.
+const BYTES_A_TOKEN: u64 = 4;
+
+/// The measurements of one attempt.
+pub(super) struct Gauge {
+    target: Arc<Target>,
+    started: Instant,
+    /// The caller asked for a stream, or the answer is one.
+    streamed: bool,
+    /// The answer is a stream of events.
+    events: bool,
+    head: bool,
+    basis: Option<Arc<Tracked>>,
+    first_content: Option<Instant>,
+    last_content: Option<Instant>,
+    tokens_seen: u64,
+    request_bytes: u64,
+    usage: Usage,
+    lines: Lines,
+    tail: VecDeque<Bytes>,
+    used: Use,
+    settled: bool,
+    failed: bool,
+}
+
+impl Gauge {
+    pub fn new(
+        target: Arc<Target>,
+        streamed: bool,
+        basis: Option<Arc<Tracked>>,
+        request_bytes: u64,
+    ) -> Self {
+        target.meter.began();
+        Self {
+            target,
+            started: Instant::now(),
+            streamed,
+            events: false,
+            head: false,
+            basis,
+            first_content: None,
+            last_content: None,
+            tokens_seen: 0,
+            request_bytes,
+            usage: Usage::default(),
+            lines: Lines::default(),
+            tail: VecDeque::new(),
+            used: Use::Served,
+            settled: false,
+            failed: false,
+        }
+    }
+
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub fn first_content(&self) -> Option<Instant> {
+        self.first_content
+    }
+
+    pub fn is_stream(&self) -> bool {
+        self.events
+    }
+
+    pub fn used_for(&mut self, used: Use) {
+        self.used = used;
+    }
+
+    /// The head of an answer is there.
+    pub fn head(&mut self, events: bool) {
+        self.head = true;
+        self.events = events && self.dialect() != Dialect::Plain;
+        self.streamed = self.events || (self.streamed && self.dialect() == Dialect::Plain);
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.target.provider.dialect
+    }
+
+    /// The answer is an error that another attempt may improve on.
+    pub fn refused(&mut self) {
+        self.failed = true;
+    }
+
+    /// The attempt broke by itself.
+    pub fn failed(&mut self) {
+        // After content it still ran as long as it ran.
+        self.failed = self.first_content.is_none();
+        self.settle();
+    }
+
+    /// Bytes of the answer came.
+    pub fn saw(&mut self, data: &Bytes) {
+        if self.events {
+            self.saw_events(data);
+            return;
+        }
+        if self.first_content.is_none() && !data.is_empty() {
+            self.content(Instant::now(), 1);
+        }
+        if self.dialect() != Dialect::Plain {
+            self.keep_tail(data);
+        }
+    }
+
+    fn saw_events(&mut self, data: &[u8]) {
+        let dialect = self.target.provider.dialect;
+        let (mut count, mut told) = (0, Usage::default());
+        self.lines.feed(data, |line| {
+            if let Some(payload) = sse::data(line) {
+                let event = dialect::event(dialect, payload);
+                count += u64::from(event.content || event.error);
+                told.update(event.usage);
+            }
+        });
+        self.usage.update(told);
+        if count > 0 {
+            self.content(Instant::now(), count);
+        }
+    }
+
+    fn content(&mut self, now: Instant, count: u64) {
+        self.tokens_seen += count;
+        if self.first_content.is_none() {
+            self.first_content = Some(now);
+            let took = now - self.started;
+            if self.streamed && !self.failed {
+                self.target.meter.first_token.record(took);
+                self.sample_basis(took);
+            }
+        } else if let Some(last) = self.last_content
+            && self.events
+        {
+            // Tokens that came in one chunk share its gap.
+            let gap = (now - last) / u32::try_from(count).unwrap_or(u32::MAX).max(1);
+            self.target.meter.gap.record_n(gap, count);
+        }
+        self.last_content = Some(now);
+    }
+
+    fn sample_basis(&mut self, took: Duration) {
+        if let Some(basis) = self.basis.take() {
+            basis.record(took);
+        }
+    }
+
+    fn keep_tail(&mut self, data: &Bytes) {
+        let from = data.len().saturating_sub(TAIL);
+        self.tail.push_back(data.slice(from..));
+        let mut total: usize = self.tail.iter().map(Bytes::len).sum();
+        while let Some(first) = self.tail.front()
+            && total - first.len() >= TAIL
+        {
+            total -= first.len();
+            self.tail.pop_front();
+        }
+    }
+
+    /// The whole answer was read.
+    pub fn completed(&mut self) {
+        if !self.events && !self.tail.is_empty() {
+            let tail: Vec<u8> = self.tail.drain(..).flatten().collect();
+            self.usage.update(dialect::usage_in(&tail));
+        }
+        if !self.settled && !self.failed {
+            self.sample_basis(self.age());
+        }
+        self.settle();
+    }
+
+    /// Counts what was not counted yet; once.
+    fn settle(&mut self) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        self.target.meter.ended();
+        if self.failed {
+            return;
+        }
+        let age = self.age();
+        self.target.meter.duration.record(age);
+        if self.streamed && self.first_content.is_none() {
+            self.target.meter.first_token.record(age);
+        }
+        self.sample_basis(age);
+        self.count_tokens();
+    }
+
+    fn count_tokens(&self) {
+        if self.dialect() == Dialect::Plain {
+            return;
+        }
+        let estimate = self.request_bytes / BYTES_A_TOKEN;
+        let prompt = self.usage.prompt_tokens.unwrap_or(estimate);
+        let seen = if self.events { self.tokens_seen } else { 0 };
+        let completion = self.usage.completion_tokens.unwrap_or(seen);
+        let meter = &self.target.meter;
+        meter.tokens(Kind::Prompt, self.used, prompt);
+        meter.tokens(Kind::Completion, self.used, completion);
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}

@@ -1,0 +1,16 @@
+//! Calls to providers: connections, dialects, attempts.
+//!
+//! Promises: an attempt is one call to one target, and dropping it cancels it at the provider;
+//! each attempt is measured once, the cancelled ones as at least their age. Knows nothing of
+//! callers, budgets or jobs.
+
+pub mod attempt;
+pub mod body;
+pub mod connect;
+pub mod dialect;
+mod gauge;
+pub mod pool;
+pub mod provider;
+pub mod sse;
+pub mod target;
+pub mod tls;

@@ -1,0 +1,173 @@
+//! A provider as calls meet it: where it is, what it speaks, its key and its connections.
+//!
+//! Promises: the configured key replaces the caller's credentials and appears nowhere else.
+
+use std::sync::Arc;
+
+use hickory_resolver::TokioResolver;
+use http::header::{AUTHORIZATION, HOST};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use rustls_pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+
+use super::connect::Dialer;
+use super::pool::{Bounds, Pool};
+use super::tls::Roots;
+use crate::config::{self, Dialect, Protocol};
+use crate::tasks::Tasks;
+
+/// What providers are made from, besides their configuration.
+pub struct Ground {
+    /// Trusted roots.
+    pub roots: Roots,
+    /// Names; `None`: only the system's resolver.
+    pub resolver: Option<Arc<TokioResolver>>,
+    /// Owner of connection tasks.
+    pub tasks: Tasks,
+    /// Pools per provider: one for each worker, and one for jobs.
+    pub pools: usize,
+}
+
+/// A provider.
+pub struct Provider {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The API it speaks.
+    pub dialect: Dialect,
+    /// What it was made from; a reload keeps the connections of providers that did not change.
+    pub settings: config::Provider,
+    scheme: Scheme,
+    authority: Authority,
+    host: HeaderValue,
+    prefix: String,
+    key: Option<(HeaderName, HeaderValue)>,
+    pools: Box<[Arc<Pool>]>,
+}
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+impl Provider {
+    /// A provider; opens no connection yet.
+    ///
+    /// # Errors
+    /// A sentence: the address or a certificate file is wrong, or the key's source is empty.
+    pub fn new(name: &str, settings: &config::Provider, ground: &Ground) -> Result<Self, String> {
+        let told = |what: String| format!("providers.{name}: {what}");
+        let base: Uri = settings
+            .base_url
+            .parse()
+            .map_err(|error| told(format!("base_url: {error}")))?;
+        let parts = base.into_parts();
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+            return Err(told("base_url needs a scheme and a host".into()));
+        };
+        let host = HeaderValue::from_str(authority.as_str())
+            .map_err(|error| told(format!("base_url: {error}")))?;
+        let dialer = Arc::new(dialer(settings, &scheme, &authority, ground).map_err(told)?);
+        let prefix = parts.path_and_query.as_ref().map_or("", PathAndQuery::path);
+        let bounds = Bounds {
+            warm: settings.warm_connections,
+            idle: settings.idle_connections,
+            idle_timeout: settings.idle_timeout.get(),
+        };
+        let pool = || Arc::new(Pool::new(dialer.clone(), ground.tasks.clone(), bounds));
+        Ok(Self {
+            name: name.into(),
+            dialect: settings.dialect,
+            settings: settings.clone(),
+            prefix: prefix.trim_end_matches('/').to_owned(),
+            key: key(settings).map_err(told)?,
+            pools: (0..ground.pools).map(|_| pool()).collect(),
+            scheme,
+            authority,
+            host,
+        })
+    }
+
+    /// The connections of one worker.
+    pub fn pool(&self, worker: usize) -> &Arc<Pool> {
+        &self.pools[worker.min(self.pools.len() - 1)]
+    }
+
+    /// The address of a path at this provider. `absolute` for HTTP/2, which needs scheme and host.
+    pub fn uri(&self, path: &PathAndQuery, absolute: bool) -> Result<Uri, http::Error> {
+        let path = if self.prefix.is_empty() {
+            path.clone()
+        } else {
+            format!("{}{path}", self.prefix).parse()?
+        };
+        if !absolute {
+            return Ok(Uri::from(path));
+        }
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(path)
+            .build()
+    }
+
+    /// Makes a caller's headers this provider's: its host, and its key if there is one.
+    pub fn address(&self, headers: &mut HeaderMap) {
+        headers.insert(HOST, self.host.clone());
+        if let Some((name, value)) = &self.key {
+            headers.remove(AUTHORIZATION);
+            headers.remove(X_API_KEY);
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
+fn dialer(
+    settings: &config::Provider,
+    scheme: &Scheme,
+    authority: &Authority,
+    ground: &Ground,
+) -> Result<Dialer, String> {
+    let secure = *scheme == Scheme::HTTPS;
+    let host = authority.host().to_owned();
+    let tls = if secure {
+        let alpn: &[&[u8]] = match settings.protocol {
+            Protocol::Auto => &[b"h2", b"http/1.1"],
+            Protocol::Http1 => &[b"http/1.1"],
+            Protocol::Http2 => &[b"h2"],
+        };
+        let config = ground.roots.client(settings.ca.as_deref(), alpn)?;
+        let bare = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let name = ServerName::try_from(bare).map_err(|error| format!("base_url: {error}"))?;
+        Some((TlsConnector::from(config), name))
+    } else {
+        None
+    };
+    let port = authority
+        .port_u16()
+        .unwrap_or(if secure { 443 } else { 80 });
+    let resolver = ground.resolver.clone();
+    Ok(Dialer::new(
+        host,
+        port,
+        tls,
+        settings.protocol,
+        resolver,
+        ground.tasks.clone(),
+    ))
+}
+
+fn key(settings: &config::Provider) -> Result<Option<(HeaderName, HeaderValue)>, String> {
+    let Some(source) = &settings.api_key else {
+        return Ok(None);
+    };
+    let secret = source.read().map_err(|why| format!("api_key: {why}"))?;
+    let (name, text) = match settings.dialect {
+        Dialect::Anthropic => (X_API_KEY, secret.expose().to_owned()),
+        Dialect::Openai | Dialect::Plain => (AUTHORIZATION, format!("Bearer {}", secret.expose())),
+    };
+    // The error of a header value would not name the secret either, but nothing is risked here.
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| "api_key: the secret holds characters that no header can carry".to_owned())?;
+    value.set_sensitive(true);
+    Ok(Some((name, value)))
+}
