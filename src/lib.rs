@@ -2,6 +2,7 @@
 
 pub mod cold;
 pub mod config;
+pub mod hot;
 pub mod latency;
 pub mod meter;
 pub mod tasks;

@@ -278,6 +278,26 @@ impl Job {
 /// Header lines as they came: name and value.
 pub type HeaderLines = Vec<(String, Vec<u8>)>;
 
+/// A header map as lines, in its order.
+pub fn lines(headers: &http::HeaderMap) -> HeaderLines {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect()
+}
+
+/// Lines as a header map; lines that no header can carry are left out.
+pub fn header_map(lines: &HeaderLines) -> http::HeaderMap {
+    let mut headers = http::HeaderMap::with_capacity(lines.len());
+    for (name, value) in lines {
+        let name = http::HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
 /// A call as a job keeps it, enough to send it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRequest {

@@ -4,5 +4,7 @@
 //! poll it, cancel it and is called back under one `webhook-id`. Never reaches back into the
 //! hot path, and never shows one caller another's job.
 
+pub mod callback;
+pub mod door;
 pub mod job;
 pub mod store;

@@ -3,8 +3,10 @@
 //! Promises: a configuration that loads is consistent; every mistake is told at once, with its
 //! line. Known to every other room and knows none of them. Never opens a socket.
 
+mod glob;
 mod schema;
 mod values;
 
+pub use glob::{Glob, PathPattern};
 pub use schema::*;
 pub use values::{HedgeAfter, Period, Secret, SecretSource, Size, Switch};

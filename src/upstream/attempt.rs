@@ -73,6 +73,8 @@ pub enum Hold {
     Head,
     /// Streams: the first event with content. Other answers: the head.
     Content,
+    /// The same, but JSON is read whole, up to so many bytes.
+    Json(usize),
     /// Streams: the first event with content. Other answers: all of it, up to so many bytes.
     Whole(usize),
 }
@@ -83,6 +85,12 @@ const PRELUDE: usize = 256 << 10;
 /// Statuses that another attempt may improve on.
 pub fn retryable(status: u16) -> bool {
     matches!(status, 408 | 409 | 429 | 500 | 502 | 503 | 504 | 529)
+}
+
+fn is_json(head: &response::Parts) -> bool {
+    head.headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| memchr::memmem::find(kind.as_bytes(), b"json").is_some())
 }
 
 enum State {
@@ -221,9 +229,11 @@ impl Attempt {
         }
         let limit = match hold {
             _ if !head.status.is_success() => return Poll::Ready(Verdict::Answer),
-            Hold::Content | Hold::Whole(_) if self.gauge.is_stream() => PRELUDE,
+            Hold::Head => return Poll::Ready(Verdict::Answer),
+            _ if self.gauge.is_stream() => PRELUDE,
             Hold::Whole(limit) => limit,
-            Hold::Head | Hold::Content => return Poll::Ready(Verdict::Answer),
+            Hold::Json(limit) if is_json(head) => limit,
+            Hold::Json(_) | Hold::Content => return Poll::Ready(Verdict::Answer),
         };
         loop {
             let judged = self.gauge.is_stream() && self.gauge.first_content().is_some();

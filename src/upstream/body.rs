@@ -1,5 +1,6 @@
 //! What is sent to a provider: bytes that were kept, or the caller's body as it comes.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -18,8 +19,8 @@ pub enum OutBody {
         /// Sent after it.
         trailers: Option<HeaderMap>,
     },
-    /// The caller's body, frame by frame.
-    Streamed(Incoming),
+    /// The caller's body, frame by frame: what was read of it already, and the rest.
+    Streamed(VecDeque<Bytes>, Incoming),
 }
 
 impl OutBody {
@@ -47,14 +48,17 @@ impl Body for OutBody {
                 }
                 Poll::Ready(trailers.take().map(|map| Ok(Frame::trailers(map))))
             }
-            Self::Streamed(body) => Pin::new(body).poll_frame(context),
+            Self::Streamed(read, rest) => match read.pop_front() {
+                Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                None => Pin::new(rest).poll_frame(context),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Kept { data, trailers } => data.is_empty() && trailers.is_none(),
-            Self::Streamed(body) => body.is_end_stream(),
+            Self::Streamed(read, rest) => read.is_empty() && rest.is_end_stream(),
         }
     }
 
@@ -65,7 +69,13 @@ impl Body for OutBody {
                 trailers: Some(_), ..
             } => SizeHint::default(),
             Self::Kept { data, .. } => SizeHint::with_exact(data.len() as u64),
-            Self::Streamed(body) => body.size_hint(),
+            Self::Streamed(read, rest) => {
+                let read: usize = read.iter().map(Bytes::len).sum();
+                match rest.size_hint().exact() {
+                    Some(left) => SizeHint::with_exact(left + read as u64),
+                    None => SizeHint::default(),
+                }
+            }
         }
     }
 }

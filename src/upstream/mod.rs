@@ -5,10 +5,12 @@
 //! callers, budgets or jobs.
 
 pub mod attempt;
+pub mod attempts;
 pub mod body;
 pub mod connect;
 pub mod dialect;
 mod gauge;
+pub mod peek;
 pub mod pool;
 pub mod provider;
 pub mod sse;

@@ -1,0 +1,129 @@
+//! Patterns of routes: globs for models and headers, prefixes for paths.
+
+/// A glob: `*` stands for any text, `?` for one character; everything else for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(Vec<char>);
+
+impl Glob {
+    /// Any text is a glob.
+    pub fn new(pattern: &str) -> Self {
+        Self(pattern.chars().collect())
+    }
+
+    /// Whether it stands for this text. Time grows with the product of both lengths at worst.
+    pub fn matches(&self, text: &str) -> bool {
+        let pattern = &self.0;
+        let text: Vec<char> = text.chars().collect();
+        let (mut at, mut here) = (0, 0);
+        // Where the last star stood, and up to where it reaches so far.
+        let mut star: Option<(usize, usize)> = None;
+        while here < text.len() {
+            match pattern.get(at) {
+                Some('*') => {
+                    star = Some((at, here));
+                    at += 1;
+                }
+                Some(&wanted) if wanted == '?' || wanted == text[here] => {
+                    at += 1;
+                    here += 1;
+                }
+                _ => match star {
+                    Some((position, reach)) => {
+                        star = Some((position, reach + 1));
+                        at = position + 1;
+                        here = reach + 1;
+                    }
+                    None => return false,
+                },
+            }
+        }
+        pattern[at..].iter().all(|one| *one == '*')
+    }
+}
+
+/// A path: exact, or everything that begins with what stands before a trailing `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPattern {
+    text: String,
+    prefix: bool,
+}
+
+impl PathPattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// A sentence when it does not begin with `/` or has a `*` elsewhere than at its end.
+    pub fn parse(pattern: &str) -> Result<Self, String> {
+        let (text, prefix) = match pattern.strip_suffix('*') {
+            Some(text) => (text, true),
+            None => (pattern, false),
+        };
+        if !text.starts_with('/') || text.contains('*') {
+            return Err(format!(
+                "`{pattern}` is not a path; write /v1/chat/completions, or /v1/* for all below"
+            ));
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            prefix,
+        })
+    }
+
+    /// Whether it stands for this path.
+    pub fn matches(&self, path: &str) -> bool {
+        if self.prefix {
+            path.starts_with(&self.text)
+        } else {
+            path == self.text
+        }
+    }
+
+    /// Whether every path that `other` stands for is one of its own.
+    pub fn covers(&self, other: &Self) -> bool {
+        if self.prefix {
+            other.text.starts_with(&self.text)
+        } else {
+            !other.prefix && self.text == other.text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn oracle(pattern: &[char], text: &[char]) -> bool {
+        match (pattern.first(), text.first()) {
+            (None, None) => true,
+            (Some('*'), _) => {
+                oracle(&pattern[1..], text) || !text.is_empty() && oracle(pattern, &text[1..])
+            }
+            (Some(one), Some(other)) if *one == '?' || one == other => {
+                oracle(&pattern[1..], &text[1..])
+            }
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn globs_match_what_their_definition_says(pattern in "[ab*?]{0,7}", text in "[ab]{0,8}") {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            prop_assert_eq!(
+                Glob::new(&pattern).matches(&text),
+                oracle(&chars(&pattern), &chars(&text))
+            );
+        }
+    }
+
+    #[test]
+    fn paths_match_exactly_or_below() {
+        let exact = PathPattern::parse("/v1/models").unwrap();
+        assert!(exact.matches("/v1/models") && !exact.matches("/v1/models/x"));
+        let below = PathPattern::parse("/v1/*").unwrap();
+        assert!(below.matches("/v1/x/y") && !below.matches("/v2"));
+        assert!(below.covers(&exact) && !exact.covers(&below));
+        assert!(PathPattern::parse("v1").is_err() && PathPattern::parse("/a*b").is_err());
+    }
+}

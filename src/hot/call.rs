@@ -1,0 +1,512 @@
+//! The way of one call through the gateway, from its head to the head of its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout};
+use tower::ServiceExt;
+
+use super::budget::{Deadline, Then, deadline};
+use super::demote;
+use super::error::{self, Code};
+use super::headers::{strip_hop_by_hop, towards_the_provider};
+use super::intake::{Kept, keep};
+use super::intent::Intent;
+use super::race::{Finish, Race, Rules};
+use super::record::Record;
+use super::relay::{AnswerBody, Relay};
+use super::route::{Route, Table};
+use super::safe::is_safe;
+use super::tunnel::{self, Tunnels};
+use crate::cold::door::Door;
+use crate::config::{Dialect, HedgeAfter, Limits, MidStream, Safe};
+use crate::meter::Outcome;
+use crate::tasks::Tasks;
+use crate::upstream::attempt::{Attempt, Hold};
+use crate::upstream::attempts::Attempts;
+use crate::upstream::body::OutBody;
+use crate::upstream::peek::Peek;
+use crate::upstream::target::Call;
+
+/// What a configuration became; exchanged as a whole by a reload.
+pub struct State {
+    /// Its routes.
+    pub table: Table,
+    /// Its bounds.
+    pub limits: Limits,
+    /// The hand-off starts this long before the deadline.
+    pub margin: Duration,
+}
+
+/// What all workers share.
+pub struct Gateway {
+    /// The configuration in force.
+    pub state: ArcSwap<State>,
+    /// The way to the cold side.
+    pub door: Door,
+    /// The jobs API.
+    pub jobs: axum::Router,
+    /// Owner of tunnels.
+    pub tasks: Tasks,
+}
+
+/// One of the threads that serve calls.
+pub struct Worker {
+    index: usize,
+    gateway: Arc<Gateway>,
+    tunnels: Tunnels,
+}
+
+/// A call that is refused, and how that is counted.
+pub(super) struct Refusal {
+    pub dialect: Dialect,
+    pub code: Code,
+    pub message: String,
+    pub record: Option<Record>,
+}
+
+/// A call that is understood and has a route.
+pub(super) struct Ready {
+    pub route: Arc<Route>,
+    pub record: Record,
+    pub intent: Intent,
+    pub deadline: Deadline,
+    pub arrived: Instant,
+    pub call: Call,
+    pub body: Option<OutBody>,
+    pub safe: bool,
+    pub headers: HeaderMap,
+    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+}
+
+/// A route and the body that told it.
+type Routed = (Arc<Route>, Option<Kept>, Peek);
+
+impl Worker {
+    /// A worker; `index` names its connection pools.
+    pub fn new(index: usize, gateway: Arc<Gateway>) -> Self {
+        Self {
+            index,
+            gateway,
+            tunnels: Tunnels::default(),
+        }
+    }
+
+    /// What all workers share.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Answers a call. Dropping the future cancels it, down to the provider.
+    pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        let arrived = Instant::now();
+        let path = request.uri().path();
+        if path == "/jobs" || path.starts_with("/jobs/") {
+            let request = request.map(axum::body::Body::new);
+            let answer = self.gateway.jobs.clone().oneshot(request).await;
+            return answer
+                .unwrap_or_else(|never| match never {})
+                .map(AnswerBody::Api);
+        }
+        let mut response = match self.answer(request, arrived).await {
+            Ok(response) => response,
+            Err(refusal) => refuse(refusal),
+        };
+        let id = format!("req_{:032x}", rand::random::<u128>());
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert("x-shunt-request-id", id);
+        }
+        response
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        arrived: Instant,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        let state = self.gateway.state.load_full();
+        let (parts, body) = request.into_parts();
+        let (routed, read) = self.route(&state, &parts, body, arrived).await?;
+        let (route, kept, peek) = routed;
+        let record = Record::new(route.clone(), arrived, peek.stream);
+        let mut ready = self.prepare(&state, parts, route, record, kept, &peek, arrived)?;
+        ready.record.waited_for_caller(read);
+        if tunnel::is_upgrade(&ready.headers) && ready.route.dialect != Dialect::Anthropic {
+            return self.tunnel(&state, ready).await;
+        }
+        let at_once = ready.intent.respond_async && ready.intent.wait == Some(Duration::ZERO);
+        if at_once && ready.body.is_some() {
+            let most = state.limits.body;
+            return Err(Refusal {
+                dialect: ready.route.dialect,
+                code: Code::BodyTooLarge,
+                message: format!(
+                    "a job keeps its request, and this one is longer than limits.body ({most}); \
+                     send it without wait=0, or raise the limit"
+                ),
+                record: Some(ready.record),
+            });
+        }
+        if at_once && ready.deadline.then == Then::Demote {
+            return demote::demote(&self.gateway.door, ready, Attempts::default()).await;
+        }
+        self.race(&state, ready).await
+    }
+
+    /// Finds the route; reads the body where that needs it or a later step will.
+    async fn route(
+        &self,
+        state: &Arc<State>,
+        parts: &request::Parts,
+        body: Incoming,
+        arrived: Instant,
+    ) -> Result<(Routed, Duration), Refusal> {
+        let path = parts.uri.path();
+        let candidates: Vec<&Arc<Route>> = state.table.candidates(path, &parts.headers).collect();
+        let Some(first) = candidates.first() else {
+            return Err(no_route(path, None));
+        };
+        let refuse = |code, message| Refusal {
+            dialect: first.dialect,
+            code,
+            message,
+            record: Some(Record::new((*first).clone(), arrived, false)),
+        };
+        let asked = Intent::read(&parts.headers).map_err(|why| refuse(Code::BadRequest, why))?;
+        if tunnel::is_upgrade(&parts.headers) || !wants_body(&candidates, parts, &asked) {
+            let body = Kept::Once(OutBody::Streamed(std::collections::VecDeque::new(), body));
+            let route = candidates.iter().find(|route| route.takes_model(None));
+            let route = route.ok_or_else(|| no_route(path, None))?;
+            return Ok((
+                ((*route).clone(), Some(body), Peek::default()),
+                Duration::ZERO,
+            ));
+        }
+        let longest = first.budget.total.get();
+        let kept = timeout(longest, keep(body, state.limits.body.bytes())).await;
+        let read = arrived.elapsed();
+        let kept = kept
+            .map_err(|_| refuse(Code::BadRequest, "the body did not arrive in time".into()))?
+            .map_err(|error| refuse(Code::BadRequest, format!("the body broke off: {error}")))?;
+        let modelled =
+            first.dialect != Dialect::Plain || candidates.iter().any(|route| route.wants_model());
+        let peek = match &kept {
+            Kept::Whole(data, _) if modelled && is_json(&parts.headers) && !data.is_empty() => {
+                Peek::read(data).map_err(|why| refuse(Code::BadRequest, why))?
+            }
+            _ => Peek::default(),
+        };
+        let model = peek.model.as_deref();
+        let route = candidates.iter().find(|route| route.takes_model(model));
+        let route = route.ok_or_else(|| no_route(path, Some(model)))?;
+        Ok((((*route).clone(), Some(kept), peek), read))
+    }
+
+    /// Puts together what the race and the hand-off need.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one call, each used once"
+    )]
+    fn prepare(
+        &self,
+        state: &Arc<State>,
+        mut parts: request::Parts,
+        route: Arc<Route>,
+        record: Record,
+        kept: Option<Kept>,
+        peek: &Peek,
+        arrived: Instant,
+    ) -> Result<Ready, Refusal> {
+        let bad = |message, record| Refusal {
+            dialect: route.dialect,
+            code: Code::BadRequest,
+            message,
+            record: Some(record),
+        };
+        let intent = match Intent::read(&parts.headers) {
+            Ok(intent) => intent,
+            Err(why) => return Err(bad(why, record)),
+        };
+        if let Some(url) = &intent.callback
+            && let Err(why) = self.gateway.door.check_callback(url)
+        {
+            return Err(bad(why, record));
+        }
+        let whole = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let path: PathAndQuery = match route.inner_path(whole).parse() {
+            Ok(path) => path,
+            Err(error) => return Err(bad(format!("the path is not valid: {error}"), record)),
+        };
+        let (data, trailers, once) = match kept {
+            Some(Kept::Whole(data, trailers)) => (data, trailers, None),
+            Some(Kept::Once(body)) => (Bytes::new(), None, Some(body)),
+            None => (Bytes::new(), None, None),
+        };
+        let demotable = once.is_none() && state.limits.body.bytes() >= data.len();
+        let deadline = deadline(
+            &route.budget,
+            &route.over_budget,
+            &intent,
+            peek.stream,
+            demotable,
+        );
+        let safe = once.is_none()
+            && is_safe(
+                route.hedge.safe,
+                route.dialect,
+                &parts.method,
+                path.path(),
+                peek,
+            );
+        let mut headers = parts.headers.clone();
+        towards_the_provider(&mut headers);
+        Ok(Ready {
+            call: Call {
+                method: parts.method,
+                path,
+                headers,
+                body: data,
+                trailers,
+                model: peek.model_at.clone(),
+                streamed: peek.stream,
+            },
+            upgrade: parts.extensions.remove(),
+            headers: parts.headers,
+            body: once,
+            safe,
+            deadline,
+            intent,
+            record,
+            route,
+            arrived,
+        })
+    }
+
+    async fn race(
+        &self,
+        state: &Arc<State>,
+        mut ready: Ready,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        let route = ready.route.clone();
+        let retry = ready.body.is_none();
+        let mut budget = ready.deadline.budget;
+        if ready.deadline.then.is_job() {
+            budget = budget.saturating_sub(state.margin);
+        }
+        let rules = Rules {
+            worker: self.index,
+            deadline: Some(ready.arrived + budget),
+            hold: hold(&ready, state),
+            safe: ready.safe,
+            retry,
+        };
+        let mut attempts = Attempts::default();
+        let finish = {
+            let body = ready.body.take();
+            let mut race = Race::new(&route, &ready.call, body, &mut attempts, rules);
+            race.begin();
+            loop {
+                let finish = race.run(&mut ready.record).await;
+                match (&finish, ready.deadline.then) {
+                    (Finish::Deadline, Then::GoOn(action)) => {
+                        route.meter.exceeded(action);
+                        ready.record.went_over();
+                        race.go_on();
+                    }
+                    _ => break finish,
+                }
+            }
+        };
+        match finish {
+            Finish::Answer(attempt) => Ok(respond(ready, attempt, attempts.made())),
+            Finish::Broken(why) => Err(Refusal {
+                dialect: route.dialect,
+                code: Code::ProviderUnreachable,
+                message: format!("no target of route `{}` answered: {why}", route.name),
+                record: Some(ready.record),
+            }),
+            Finish::Deadline => {
+                route.meter.exceeded(ready.deadline.then.as_str());
+                if ready.deadline.then.is_job() {
+                    return demote::demote(&self.gateway.door, ready, attempts).await;
+                }
+                Err(demote::too_slow(ready))
+            }
+        }
+    }
+
+    async fn tunnel(
+        &self,
+        state: &Arc<State>,
+        mut ready: Ready,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        let target = ready.route.targets.first().clone();
+        let failed = |code, message: String, record| Refusal {
+            dialect: ready.route.dialect,
+            code,
+            message,
+            record: Some(record),
+        };
+        let Some(place) = self.tunnels.enter(state.limits.tunnels) else {
+            let why = "as many tunnels are open as limits.tunnels allows".to_owned();
+            return Err(failed(Code::Overloaded, why, ready.record));
+        };
+        let mut request = target.request(&ready.call, Some(OutBody::kept(Bytes::new())));
+        for name in [http::header::CONNECTION, http::header::UPGRADE] {
+            for value in ready.headers.get_all(&name) {
+                request.headers_mut().append(&name, value.clone());
+            }
+        }
+        let began = Instant::now();
+        let connect = ready.route.budget.connect.get();
+        let sent = timeout(ready.deadline.budget, async {
+            let mut lease = target.provider.pool(self.index).checkout(connect).await;
+            let lease = lease.as_mut().map_err(|error| error.to_string())?;
+            *request.uri_mut() = target
+                .provider
+                .uri(&ready.call.path, lease.is_http2())
+                .map_err(|error| error.to_string())?;
+            lease
+                .send(request)
+                .await
+                .map_err(|error| format!("{error:?}"))
+        });
+        let provider = match sent.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(why)) => return Err(failed(Code::ProviderUnreachable, why, ready.record)),
+            Err(_) => return Err(demote::too_slow(ready)),
+        };
+        ready.record.waited_for_provider(began.elapsed());
+        ready
+            .record
+            .answers(Some(target), provider.status().as_u16());
+        let mut response = Response::new(AnswerBody::Own(None));
+        *response.status_mut() = provider.status();
+        *response.headers_mut() = provider.headers().clone();
+        ready.record.finish(Outcome::Served);
+        if provider.status() == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(caller) = ready.upgrade {
+                tunnel::join(&self.gateway.tasks, caller, provider, place);
+            }
+        } else {
+            strip_hop_by_hop(response.headers_mut());
+        }
+        Ok(response)
+    }
+}
+
+/// How much of an answer is read before it wins.
+fn hold(ready: &Ready, state: &State) -> Hold {
+    let route = &ready.route;
+    let enforced = !matches!(ready.deadline.then, Then::GoOn(_));
+    let hedged = ready.safe && route.hedge.after != HedgeAfter::Off;
+    if !enforced && !hedged {
+        return Hold::Head;
+    }
+    let limit = state.limits.hold.bytes();
+    match route.dialect {
+        _ if enforced && ready.intent.respond_async => Hold::Whole(limit),
+        Dialect::Plain => Hold::Head,
+        _ if enforced => Hold::Json(limit),
+        _ => Hold::Content,
+    }
+}
+
+/// Whether the body has to be read before the call can go on.
+fn wants_body(candidates: &[&Arc<Route>], parts: &request::Parts, intent: &Intent) -> bool {
+    if parts.method == Method::GET || parts.method == Method::HEAD || intent.respond_async {
+        return true;
+    }
+    candidates.iter().any(|route| {
+        let modelled = route.wants_model() || route.dialect != Dialect::Plain;
+        (modelled && is_json(&parts.headers))
+            || route.hedge.safe == Safe::Always
+            || route.over_budget.unasked == crate::config::Unasked::SeeOther
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    // Without a type it may be JSON: the body will tell.
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .is_none_or(|kind| memchr::memmem::find(kind.as_bytes(), b"json").is_some())
+}
+
+fn no_route(path: &str, model: Option<Option<&str>>) -> Refusal {
+    let message = match model {
+        Some(Some(model)) => format!(
+            "no route takes {path} with the model `{model}`; add one to [[routes]], or call \
+             /PROVIDER{path}"
+        ),
+        Some(None) => format!("no route takes {path} without a `model`; send one in the body"),
+        None => format!("no route takes {path}; add one to [[routes]], or call /PROVIDER{path}"),
+    };
+    Refusal {
+        dialect: error::guess(path),
+        code: Code::NoRoute,
+        message,
+        record: None,
+    }
+}
+
+/// The answer to a call that is refused.
+fn refuse(refusal: Refusal) -> Response<AnswerBody> {
+    let mut response = error::response(refusal.dialect, refusal.code, &refusal.message);
+    if let Some(mut record) = refusal.record {
+        let (own, provider) = record.answers(None, refusal.code.status().as_u16());
+        mark(response.headers_mut(), &record, own, provider);
+        record.finish(Outcome::Failed);
+    }
+    response.map(AnswerBody::from)
+}
+
+/// The answer of a provider, on its way to the caller.
+fn respond(ready: Ready, mut attempt: Attempt, made: usize) -> Response<AnswerBody> {
+    let Ready {
+        mut record,
+        route,
+        arrived,
+        ..
+    } = ready;
+    let target = attempt.target().clone();
+    let mut response = Response::new(());
+    if let Some(head) = attempt.take_head() {
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+    }
+    strip_hop_by_hop(response.headers_mut());
+    let (own, provider) = record.answers(Some(target.clone()), response.status().as_u16());
+    let headers = response.headers_mut();
+    mark(headers, &record, own, provider);
+    if let Ok(label) = HeaderValue::from_str(&target.label) {
+        headers.insert("x-shunt-target", label);
+    }
+    headers.insert("x-shunt-attempts", (made as u64).into());
+    let cut = (route.over_budget.mid_stream == MidStream::Cut)
+        .then(|| arrived + route.budget.total.get());
+    let relay = Relay::new(attempt, record, route.budget.idle.get(), cut);
+    response.map(|()| AnswerBody::Relay(Box::new(relay)))
+}
+
+/// Marks an answer with its route and its times.
+pub(super) fn mark(headers: &mut HeaderMap, record: &Record, own: Duration, provider: Duration) {
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let timing = format!(
+        "shunt;dur={:.3}, provider;dur={:.3}",
+        millis(own),
+        millis(provider)
+    );
+    for (name, text) in [
+        ("server-timing", timing.as_str()),
+        ("x-shunt-route", &record.route().name),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.append(name, value);
+        }
+    }
+}

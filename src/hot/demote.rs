@@ -1,0 +1,133 @@
+//! What a call gets at its deadline: 202 and a job, 303 to its result, or 504.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::budget::Then;
+use super::call::{Ready, Refusal, mark};
+use super::error::Code;
+use super::intent::owner;
+use super::relay::AnswerBody;
+use crate::cold::door::Door;
+use crate::cold::job::{
+    Callback, CallbackStatus, Job, JobId, Status, StoredRequest, UnixMillis, lines,
+};
+use crate::cold::store::StoreError;
+use crate::meter::{Outcome, Use};
+use crate::upstream::attempts::Attempts;
+
+/// The answer to a call past a deadline that is enforced.
+pub(super) fn too_slow(ready: Ready) -> Refusal {
+    let budget = ready.deadline.budget.as_millis();
+    Refusal {
+        dialect: ready.route.dialect,
+        code: Code::BudgetExceeded,
+        message: format!(
+            "route `{}` had no answer within its budget of {budget} ms; raise the budget, or send \
+             `Prefer: respond-async` to get the answer later",
+            ready.route.name
+        ),
+        record: Some(ready.record),
+    }
+}
+
+/// Makes a call a job: what runs goes on under its new owner, and the caller has its answer.
+pub(super) async fn demote(
+    door: &Door,
+    ready: Ready,
+    mut attempts: Attempts,
+) -> Result<Response<AnswerBody>, Refusal> {
+    attempts.used_for(Use::Cold);
+    let job = job(&ready, &attempts);
+    let request = StoredRequest {
+        method: ready.call.method.to_string(),
+        path_and_query: ready.call.path.to_string(),
+        headers: lines(&ready.call.headers),
+        body: ready.call.body.clone(),
+    };
+    let made = attempts.made();
+    let told = door.hand_over(job.clone(), request, attempts);
+    let kept = match told {
+        Some(told) => told
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("the gateway is stopping".into()))),
+        None => Err(StoreError::Unavailable(
+            "too many calls are being handed over".into(),
+        )),
+    };
+    match kept {
+        Ok(()) => Ok(accepted(ready, &job, made)),
+        Err(why) => Err(Refusal {
+            dialect: ready.route.dialect,
+            code: Code::Overloaded,
+            message: format!("the call is over its budget and cannot become a job: {why}"),
+            record: Some(ready.record),
+        }),
+    }
+}
+
+fn job(ready: &Ready, attempts: &Attempts) -> Job {
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let now = UnixMillis::now();
+    let age = ready.arrived.elapsed();
+    let created_at = UnixMillis(now.0 - i64::try_from(age.as_millis()).unwrap_or(0));
+    let running = attempts.running() > 0;
+    Job {
+        id: JobId::random(),
+        owner: owner(&ready.headers),
+        status: if running {
+            Status::Running
+        } else {
+            Status::Queued
+        },
+        route: ready.route.name.to_string(),
+        reason: ready.deadline.reason,
+        budget_ms: millis(ready.deadline.budget),
+        elapsed_ms: millis(age),
+        created_at,
+        expires_at: created_at.plus(ready.route.cold.deadline.get()),
+        finished_at: None,
+        attempts: u32::try_from(attempts.made()).unwrap_or(u32::MAX),
+        error: None,
+        callback: ready.intent.callback.as_ref().map(|url| Callback {
+            url: url.clone(),
+            status: CallbackStatus::Pending,
+            deliveries: 0,
+            last_error: None,
+        }),
+    }
+}
+
+/// 202 with the job, or 303 to its result.
+fn accepted(ready: Ready, job: &Job, made: usize) -> Response<AnswerBody> {
+    let mut record = ready.record;
+    let see_other = ready.deadline.then == Then::SeeOther;
+    let (status, location) = if see_other {
+        (
+            StatusCode::SEE_OTHER,
+            format!("/jobs/{}/result?wait=25", job.id),
+        )
+    } else {
+        (StatusCode::ACCEPTED, format!("/jobs/{}", job.id))
+    };
+    let body = Bytes::from(job.to_json().to_string());
+    let mut response = Response::new(AnswerBody::from(body));
+    *response.status_mut() = status;
+    let target = ready.route.targets.all().first().cloned();
+    let (own, provider) = record.answers(target, status.as_u16());
+    let headers = response.headers_mut();
+    mark(headers, &record, own, provider);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("x-shunt-attempts", (made as u64).into());
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        headers.insert(LOCATION, location);
+    }
+    if !see_other {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        let applied = HeaderValue::from_static("respond-async");
+        headers.insert("preference-applied", applied);
+    }
+    record.finish(Outcome::Demoted);
+    response
+}

@@ -1,0 +1,109 @@
+//! Errors that the gateway makes itself, in the shape that the caller's SDK knows.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use crate::config::Dialect;
+
+/// What went wrong; section 5 of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Past its deadline.
+    BudgetExceeded,
+    /// No route takes it.
+    NoRoute,
+    /// It cannot be understood.
+    BadRequest,
+    /// Larger than may be kept.
+    BodyTooLarge,
+    /// No room.
+    Overloaded,
+    /// No connection, or it broke.
+    ProviderUnreachable,
+}
+
+impl Code {
+    /// Its stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BudgetExceeded => "budget_exceeded",
+            Self::NoRoute => "no_route",
+            Self::BadRequest => "bad_request",
+            Self::BodyTooLarge => "body_too_large",
+            Self::Overloaded => "overloaded",
+            Self::ProviderUnreachable => "provider_unreachable",
+        }
+    }
+
+    /// Its status.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::BudgetExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ProviderUnreachable => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The `type` under which an API files it.
+    const fn kind(self, dialect: Dialect) -> &'static str {
+        let caller = matches!(self, Self::NoRoute | Self::BadRequest | Self::BodyTooLarge);
+        match (dialect, self) {
+            (Dialect::Anthropic, Self::NoRoute) => "not_found_error",
+            (Dialect::Anthropic, Self::BodyTooLarge) => "request_too_large",
+            (Dialect::Anthropic, Self::Overloaded) => "overloaded_error",
+            (Dialect::Anthropic, Self::BudgetExceeded) => "timeout_error",
+            (_, _) if caller => "invalid_request_error",
+            (Dialect::Anthropic, _) => "api_error",
+            (_, _) => "server_error",
+        }
+    }
+}
+
+/// The answer.
+pub fn response(dialect: Dialect, code: Code, message: &str) -> Response<Bytes> {
+    let (content_type, body) = match dialect {
+        Dialect::Openai => (
+            "application/json",
+            json!({"error": {"message": message, "type": code.kind(dialect),
+                "code": code.as_str(), "param": null}}),
+        ),
+        Dialect::Anthropic => (
+            "application/json",
+            json!({"type": "error",
+                "error": {"type": code.kind(dialect), "message": message, "code": code.as_str()}}),
+        ),
+        Dialect::Plain => (
+            "application/problem+json",
+            json!({"type": "about:blank", "title": code.status().canonical_reason(),
+                "status": code.status().as_u16(), "code": code.as_str(), "detail": message}),
+        ),
+    };
+    let mut response = Response::new(Bytes::from(body.to_string()));
+    *response.status_mut() = code.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if code == Code::Overloaded {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    if code == Code::BudgetExceeded {
+        // A call that was too slow is not to be tripled by the SDK's own retries.
+        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+    response
+}
+
+/// The dialect that a path suggests, where no route tells.
+pub fn guess(path: &str) -> Dialect {
+    if path.contains("/v1/messages") {
+        Dialect::Anthropic
+    } else if path.contains("/v1/") {
+        Dialect::Openai
+    } else {
+        Dialect::Plain
+    }
+}

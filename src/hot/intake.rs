@@ -1,0 +1,58 @@
+//! Reads a caller's body as far as the call needs it kept.
+//!
+//! Promises: at most `limits.body` is kept; a longer body is passed on as it comes, with what was
+//! read of it already.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+use crate::upstream::body::OutBody;
+
+/// A body after intake.
+pub enum Kept {
+    /// All of it.
+    Whole(Bytes, Option<HeaderMap>),
+    /// Not kept: to be sent once.
+    Once(OutBody),
+}
+
+/// Keeps a body if it is small enough.
+pub async fn keep(mut body: Incoming, limit: usize) -> Result<Kept, hyper::Error> {
+    if body.is_end_stream() {
+        return Ok(Kept::Whole(Bytes::new(), None));
+    }
+    if body.size_hint().lower() > limit as u64 {
+        return Ok(Kept::Once(OutBody::Streamed(VecDeque::new(), body)));
+    }
+    let mut read = VecDeque::new();
+    let mut length = 0;
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) => {
+                length += data.len();
+                read.push_back(data);
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+        if length > limit {
+            return Ok(Kept::Once(OutBody::Streamed(read, body)));
+        }
+    }
+    Ok(Kept::Whole(joined(read, length), trailers))
+}
+
+fn joined(mut parts: VecDeque<Bytes>, length: usize) -> Bytes {
+    if parts.len() == 1 {
+        return parts.pop_front().unwrap_or_default();
+    }
+    let mut all = BytesMut::with_capacity(length);
+    for part in parts {
+        all.extend_from_slice(&part);
+    }
+    all.freeze()
+}

@@ -1,0 +1,210 @@
+//! What the caller asked of the gateway, read once into one value (section 4 of the contract).
+//!
+//! Promises: every word that Shunt knows is either understood or refused with a sentence; unknown
+//! preferences are ignored, as RFC 7240 wants.
+
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
+use sha2::{Digest, Sha256};
+
+use crate::cold::job::Owner;
+use crate::config::Period;
+
+/// What a caller asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intent {
+    /// A 202 is welcome.
+    pub respond_async: bool,
+    /// How long to wait before it.
+    pub wait: Option<Duration>,
+    /// Where the result is to be sent.
+    pub callback: Option<String>,
+    /// This call's budget.
+    pub budget: Option<Duration>,
+    /// How long the caller's SDK itself will wait.
+    pub patience: Option<Duration>,
+}
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const CALLBACK: HeaderName = HeaderName::from_static("x-shunt-callback");
+const BUDGET: HeaderName = HeaderName::from_static("x-shunt-budget");
+const PATIENCE: [HeaderName; 2] = [
+    HeaderName::from_static("x-stainless-read-timeout"),
+    HeaderName::from_static("x-stainless-timeout"),
+];
+
+impl Intent {
+    /// Reads the headers.
+    ///
+    /// # Errors
+    /// A sentence that says what to send instead.
+    pub fn read(headers: &HeaderMap) -> Result<Self, String> {
+        let mut intent = Self::default();
+        for line in headers.get_all(PREFER) {
+            let line = line
+                .to_str()
+                .map_err(|_| "Prefer holds bytes that are no text; send ASCII".to_owned())?;
+            for preference in split(line, ',') {
+                intent.prefer(preference.trim())?;
+            }
+        }
+        if let Some(url) = headers.get(CALLBACK) {
+            let url = url
+                .to_str()
+                .map_err(|_| "X-Shunt-Callback is no text; send an https URL".to_owned())?;
+            intent.callback = Some(url.trim().to_owned());
+        }
+        if let Some(value) = headers.get(BUDGET) {
+            let text = value.to_str().unwrap_or_default();
+            let period: Period = text
+                .parse()
+                .map_err(|why| format!("X-Shunt-Budget: {why}"))?;
+            intent.budget = Some(period.get());
+        }
+        intent.respond_async |= intent.callback.is_some();
+        intent.patience = PATIENCE.iter().find_map(|name| seconds(headers, name));
+        Ok(intent)
+    }
+
+    fn prefer(&mut self, preference: &str) -> Result<(), String> {
+        let mut parts = split(preference, ';');
+        let (name, value) = pair(parts.next().unwrap_or_default());
+        match name.to_ascii_lowercase().as_str() {
+            "respond-async" => self.respond_async = true,
+            "wait" => {
+                let wait = value.parse::<u32>().map_err(|_| {
+                    format!("Prefer: wait={value} is not a whole number of seconds; send wait=2")
+                })?;
+                // RFC 7240: the first of several stands.
+                self.wait
+                    .get_or_insert(Duration::from_secs(u64::from(wait)));
+            }
+            "callback" | "odata.callback" => {
+                let url = parts
+                    .map(pair)
+                    .find(|(name, _)| name.eq_ignore_ascii_case("url"))
+                    .map(|(_, value)| value)
+                    .filter(|url| !url.is_empty());
+                let url = url.ok_or_else(|| {
+                    "Prefer: callback has no address; send callback; url=\"https://…\"".to_owned()
+                })?;
+                self.callback.get_or_insert(url.to_owned());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether this header line speaks to the gateway rather than to the provider.
+pub fn is_for_the_gateway(name: &HeaderName, value: &[u8]) -> bool {
+    if name.as_str().starts_with("x-shunt-") {
+        return true;
+    }
+    let ours = |word: &[u8]| memchr::memmem::find(value, word).is_some();
+    *name == PREFER && (ours(b"respond-async") || ours(b"callback"))
+}
+
+/// Whose call this is: a hash of its credentials.
+pub fn owner(headers: &HeaderMap) -> Owner {
+    let key = headers
+        .get(AUTHORIZATION)
+        .or_else(|| headers.get("x-api-key"));
+    match key {
+        Some(key) => Owner(Sha256::digest(key.as_bytes()).into()),
+        None => Owner::ANYONE,
+    }
+}
+
+fn seconds(headers: &HeaderMap, name: &HeaderName) -> Option<Duration> {
+    let text = headers.get(name)?.to_str().ok()?;
+    let seconds: f64 = text.trim().parse().ok()?;
+    let sane = seconds.is_finite() && seconds > 0.0 && seconds < 1e6;
+    sane.then(|| Duration::from_secs_f64(seconds))
+}
+
+/// Parts between separators that stand outside of quotes.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    text.split(move |one| {
+        if one == '"' {
+            quoted = !quoted;
+        }
+        one == separator && !quoted
+    })
+}
+
+/// `name=value`, with the value's quotes taken off.
+fn pair(text: &str) -> (&str, &str) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    let value = value.trim();
+    let bare = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'));
+    (name.trim(), bare.unwrap_or(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[(&'static str, &str)]) -> Result<Intent, String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        Intent::read(&headers)
+    }
+
+    #[test]
+    fn a_wait_and_a_callback_are_read_from_one_line_or_several() {
+        let one = read(&[(
+            "prefer",
+            "respond-async, wait=2, callback; url=\"https://a.example/x?y=1,2;3\"",
+        )])
+        .unwrap();
+        let several = read(&[
+            ("prefer", "respond-async"),
+            ("prefer", "wait=2"),
+            ("x-shunt-callback", "https://a.example/x?y=1,2;3"),
+        ])
+        .unwrap();
+        assert_eq!(one, several);
+        assert!(one.respond_async);
+        assert_eq!(one.wait, Some(Duration::from_secs(2)));
+        assert_eq!(one.callback.as_deref(), Some("https://a.example/x?y=1,2;3"));
+    }
+
+    #[test]
+    fn a_callback_implies_the_opt_in() {
+        let intent = read(&[("x-shunt-callback", "https://a.example/")]).unwrap();
+        assert!(intent.respond_async);
+    }
+
+    #[test]
+    fn a_known_word_with_a_wrong_value_is_refused_with_a_sentence() {
+        for line in ["wait=soon", "wait=-1", "callback", "callback; url="] {
+            let why = read(&[("prefer", line)]).unwrap_err();
+            assert!(why.contains("send "), "{why}");
+        }
+        assert!(read(&[("x-shunt-budget", "fast")]).is_err());
+    }
+
+    #[test]
+    fn unknown_preferences_are_ignored() {
+        let intent = read(&[("prefer", "handling=lenient, return=minimal")]).unwrap();
+        assert_eq!(intent, Intent::default());
+    }
+
+    #[test]
+    fn the_patience_of_sdks_is_read_and_nonsense_is_not() {
+        let intent = read(&[("x-stainless-read-timeout", "2.5")]).unwrap();
+        assert_eq!(intent.patience, Some(Duration::from_millis(2_500)));
+        for nonsense in ["NOT_GIVEN", "-1", "inf", ""] {
+            let intent = read(&[("x-stainless-read-timeout", nonsense)]).unwrap();
+            assert_eq!(intent.patience, None, "{nonsense}");
+        }
+    }
+}

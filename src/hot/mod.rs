@@ -1,0 +1,23 @@
+//! The way of a call that somebody waits for.
+//!
+//! Promises: no call keeps its caller past its budget; a winner is passed on byte for byte; when
+//! the caller leaves, every attempt of its call is cancelled. Takes no lock that another thread
+//! can hold and touches no disk; knows one door of the cold path, the hand-off.
+
+mod budget;
+mod call;
+mod demote;
+mod error;
+mod headers;
+mod intake;
+mod intent;
+mod race;
+mod record;
+mod relay;
+mod route;
+mod safe;
+mod tunnel;
+
+pub use call::{Gateway, State, Worker};
+pub use relay::AnswerBody;
+pub use route::{Route, Table};

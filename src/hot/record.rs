@@ -1,0 +1,118 @@
+//! What a call is counted as: once, whatever becomes of it.
+//!
+//! Promises: a call whose caller left counts as cancelled with status 499, with at least its age;
+//! the gateway's own time is what neither the provider nor the caller took.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::route::Route;
+use crate::meter::Outcome;
+use crate::upstream::target::Target;
+
+/// The status of a call whose caller left (nginx's).
+const CALLER_LEFT: u16 = 499;
+
+/// The record of one call; dropped before `finish`, it says that the caller left.
+pub struct Record {
+    route: Arc<Route>,
+    arrived: Instant,
+    streamed: bool,
+    target: Option<Arc<Target>>,
+    status: u16,
+    outcome: Option<Outcome>,
+    over: bool,
+    first_token: Option<Duration>,
+    waited_for_caller: Duration,
+    waited_for_provider: Duration,
+}
+
+impl Record {
+    /// A call of `route` that arrived then.
+    pub fn new(route: Arc<Route>, arrived: Instant, streamed: bool) -> Self {
+        Self {
+            route,
+            arrived,
+            streamed,
+            target: None,
+            status: CALLER_LEFT,
+            outcome: None,
+            over: false,
+            first_token: None,
+            waited_for_caller: Duration::ZERO,
+            waited_for_provider: Duration::ZERO,
+        }
+    }
+
+    /// Its route.
+    pub fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// Time since its head was read.
+    pub fn age(&self) -> Duration {
+        self.arrived.elapsed()
+    }
+
+    /// Time spent on reading the caller's body.
+    pub fn waited_for_caller(&mut self, time: Duration) {
+        self.waited_for_caller += time;
+    }
+
+    /// Time from the first attempt's start to the answer that is passed on.
+    pub fn waited_for_provider(&mut self, time: Duration) {
+        self.waited_for_provider += time;
+    }
+
+    /// The call passed its deadline and went on.
+    pub fn went_over(&mut self) {
+        self.over = true;
+    }
+
+    /// Content is about to be passed on.
+    pub fn passes_content(&mut self) {
+        if self.first_token.is_none() {
+            self.first_token = Some(self.age());
+        }
+    }
+
+    /// The answer's head is about to be passed on: the gateway's own part is over, but for bytes
+    /// that it hands through. Gives that part and the provider's.
+    pub fn answers(&mut self, target: Option<Arc<Target>>, status: u16) -> (Duration, Duration) {
+        self.target = target;
+        self.status = status;
+        let theirs = self.waited_for_provider + self.waited_for_caller;
+        let own = self.age().saturating_sub(theirs);
+        self.route.meter.overhead.record(own);
+        (own, self.waited_for_provider)
+    }
+
+    /// The call is over.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.outcome = Some(match outcome {
+            Outcome::Served if self.over => Outcome::ObservedOver,
+            outcome => outcome,
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let meter = &self.route.meter;
+        let age = self.age();
+        meter.total.record(age);
+        if self.streamed {
+            meter.first_token.record(self.first_token.unwrap_or(age));
+        }
+        let (status, outcome) = match self.outcome {
+            Some(outcome) => (self.status, outcome),
+            None => (CALLER_LEFT, Outcome::Cancelled),
+        };
+        match &self.target {
+            Some(target) => target.meter.count(status, outcome),
+            None => meter.count(status, outcome),
+        }
+    }
+}

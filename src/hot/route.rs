@@ -1,0 +1,288 @@
+//! Which route takes a call, and everything it needs that is known before the call comes.
+//!
+//! Promises: routes are tried in the file's order, then the providers' own prefixes; immutable
+//! once built.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+
+use crate::config::{self, Config, Dialect, Glob, HedgeAfter, PathPattern};
+use crate::latency::{AtomicDelay, RatioBucket, Window, hedge_delay};
+use crate::meter::{Meter, RouteMeter};
+use crate::upstream::provider::Provider;
+use crate::upstream::target::{Target, Targets};
+
+/// Hedges that a quiet minute may save up.
+const SAVED_HEDGES: u32 = 10;
+
+/// Retries per call, Finagle's 20% halved; a few are there from the start.
+const RETRY_RATIO: f64 = 0.1;
+const SAVED_RETRIES: u32 = 10;
+
+/// A route.
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The API its targets speak.
+    pub dialect: Dialect,
+    /// Where its calls go.
+    pub targets: Arc<Targets>,
+    /// Its deadlines.
+    pub budget: config::Budget,
+    /// Its second attempts.
+    pub hedge: config::Hedge,
+    /// What happens at its deadlines.
+    pub over_budget: config::OverBudget,
+    /// Its further attempts.
+    pub retries: config::Retries,
+    /// Its jobs.
+    pub cold: config::RouteCold,
+    /// What it is measured with.
+    pub meter: Arc<RouteMeter>,
+    /// What its hedges are paid from.
+    pub hedges: RatioBucket,
+    /// What its retries are paid from.
+    pub retry_budget: RatioBucket,
+    /// Delay before a streamed call's second attempt.
+    pub delay_stream: AtomicDelay,
+    /// Delay before another call's second attempt.
+    pub delay_answer: AtomicDelay,
+    path: PathPattern,
+    model: Option<Glob>,
+    headers: Vec<(HeaderName, Glob)>,
+    /// Taken off the path of a built-in route.
+    prefix: Option<String>,
+}
+
+impl Route {
+    fn of_provider(provider: &Arc<Provider>, meter: &Arc<Meter>) -> Self {
+        let route = config::Route {
+            name: provider.name.to_string(),
+            matches: config::Match {
+                path: format!("/{}/*", provider.name),
+                model: None,
+                header: BTreeMap::new(),
+            },
+            targets: vec![config::TargetEntry::Name(provider.name.to_string())],
+            budget: config::Budget::default(),
+            hedge: config::Hedge::default(),
+            over_budget: config::OverBudget::default(),
+            retries: config::Retries::default(),
+            cold: config::RouteCold::default(),
+        };
+        let providers = BTreeMap::from([(provider.name.to_string(), provider.clone())]);
+        let mut built = Self::new(&route, &providers, meter).expect("a built-in route is valid");
+        built.prefix = Some(format!("/{}", provider.name));
+        built
+    }
+
+    fn new(
+        route: &config::Route,
+        providers: &BTreeMap<String, Arc<Provider>>,
+        meter: &Arc<Meter>,
+    ) -> Result<Self, String> {
+        let told = |what: String| format!("routes.{}: {what}", route.name);
+        let targets = targets(route, providers, meter).map_err(told)?;
+        let mut headers = Vec::new();
+        for (name, glob) in &route.matches.header {
+            let name = name
+                .parse()
+                .map_err(|_| told(format!("`{name}` is no header name")))?;
+            headers.push((name, Glob::new(glob)));
+        }
+        let dialect = targets[0].provider.dialect;
+        let built = Self {
+            name: route.name.as_str().into(),
+            dialect,
+            targets: Arc::new(Targets::new(targets)),
+            budget: route.budget.clone(),
+            hedge: route.hedge.clone(),
+            over_budget: route.over_budget.clone(),
+            retries: route.retries.clone(),
+            cold: route.cold.clone(),
+            meter: Arc::new(RouteMeter::new(meter, &route.name)),
+            hedges: RatioBucket::new(route.hedge.max_extra, SAVED_HEDGES),
+            retry_budget: RatioBucket::new(RETRY_RATIO, SAVED_RETRIES).with_initial(SAVED_RETRIES),
+            delay_stream: AtomicDelay::none(),
+            delay_answer: AtomicDelay::none(),
+            path: PathPattern::parse(&route.matches.path).map_err(told)?,
+            model: route.matches.model.as_deref().map(Glob::new),
+            headers,
+            prefix: None,
+        };
+        built.learn();
+        Ok(built)
+    }
+
+    /// Sets the hedge delays from the windows; meant for once a second.
+    pub fn learn(&self) {
+        let learned = |percentile: f64, tracked: &crate::meter::Tracked| {
+            let views = tracked.views();
+            hedge_delay(
+                views.window(Window::FiveMinutes),
+                percentile,
+                self.hedge.min_samples,
+            )
+        };
+        let (stream, answer) = match self.hedge.after {
+            HedgeAfter::Off => (None, None),
+            HedgeAfter::Fixed(period) => (Some(period.get()), Some(period.get())),
+            // Until the optimal policy is built, `auto` is the percentile that spends the cap.
+            HedgeAfter::Auto => {
+                let percentile = 100.0 * (1.0 - self.hedge.max_extra);
+                (
+                    learned(percentile, &self.meter.hedge_stream),
+                    learned(percentile, &self.meter.hedge_answer),
+                )
+            }
+            HedgeAfter::Percentile(percentile) => (
+                learned(percentile, &self.meter.hedge_stream),
+                learned(percentile, &self.meter.hedge_answer),
+            ),
+        };
+        self.delay_stream.set(stream);
+        self.delay_answer.set(answer);
+        let told = stream
+            .or(answer)
+            .map_or(f64::NAN, |delay| delay.as_secs_f64());
+        self.meter.hedge_delay.set(told);
+    }
+
+    /// Whether it needs the body's `model` to know its calls.
+    pub fn wants_model(&self) -> bool {
+        self.model.is_some()
+    }
+
+    /// Whether path and headers are its own.
+    pub fn takes(&self, path: &str, headers: &HeaderMap) -> bool {
+        self.path.matches(path)
+            && self.headers.iter().all(|(name, glob)| {
+                headers
+                    .get(name)
+                    .and_then(|value| value.to_str().ok())
+                    .is_some_and(|value| glob.matches(value))
+            })
+    }
+
+    /// Whether the model is its own.
+    pub fn takes_model(&self, model: Option<&str>) -> bool {
+        match &self.model {
+            None => true,
+            Some(glob) => model.is_some_and(|model| glob.matches(model)),
+        }
+    }
+
+    /// The path as its targets get it.
+    pub fn inner_path<'a>(&self, path_and_query: &'a str) -> &'a str {
+        match &self.prefix {
+            Some(prefix) => path_and_query.strip_prefix(prefix.as_str()).unwrap_or("/"),
+            None => path_and_query,
+        }
+    }
+}
+
+fn targets(
+    route: &config::Route,
+    providers: &BTreeMap<String, Arc<Provider>>,
+    meter: &Arc<Meter>,
+) -> Result<Vec<Arc<Target>>, String> {
+    let mut all: Vec<Arc<Target>> = Vec::new();
+    for entry in &route.targets {
+        let table = entry.table();
+        let provider = providers
+            .get(&table.provider)
+            .ok_or_else(|| format!("the provider `{}` is not configured", table.provider))?;
+        let mut label = table.provider.clone();
+        // Two targets at one provider differ by their model.
+        if let Some(model) = &table.model
+            && route
+                .targets
+                .iter()
+                .filter(|one| one.table().provider == label)
+                .count()
+                > 1
+        {
+            label = format!("{label}:{model}");
+        }
+        all.push(Arc::new(Target::new(
+            provider.clone(),
+            &table,
+            label,
+            meter,
+            &route.name,
+        )));
+    }
+    if all.is_empty() {
+        return Err("there are no targets; name a provider".into());
+    }
+    Ok(all)
+}
+
+/// Every route.
+pub struct Table {
+    routes: Vec<Arc<Route>>,
+    providers: Vec<Arc<Provider>>,
+}
+
+impl Table {
+    /// Builds the routes of a configuration.
+    ///
+    /// # Errors
+    /// A sentence naming the route that cannot be built.
+    pub fn new(
+        config: &Config,
+        providers: &BTreeMap<String, Arc<Provider>>,
+        meter: &Arc<Meter>,
+    ) -> Result<Self, String> {
+        let mut routes = Vec::new();
+        for route in &config.routes {
+            let built = Route::new(route, providers, meter)?;
+            let phases = [
+                ("first_token", built.budget.first_token),
+                ("total", built.budget.total),
+            ];
+            for (phase, period) in phases {
+                let labels = [("route", route.name.as_str()), ("phase", phase)];
+                let gauge = meter.gauge("shunt_budget_seconds", &labels);
+                gauge.set(period.get().as_secs_f64());
+            }
+            routes.push(Arc::new(built));
+        }
+        for provider in providers.values() {
+            routes.push(Arc::new(Route::of_provider(provider, meter)));
+        }
+        Ok(Self {
+            routes,
+            providers: providers.values().cloned().collect(),
+        })
+    }
+
+    /// All routes, in the order they are tried.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// All providers.
+    pub fn providers(&self) -> &[Arc<Provider>] {
+        &self.providers
+    }
+
+    /// Routes that may take this call, up to the first that needs no model to know.
+    pub fn candidates<'a>(
+        &'a self,
+        path: &'a str,
+        headers: &'a HeaderMap,
+    ) -> impl Iterator<Item = &'a Arc<Route>> {
+        let mut certain = false;
+        self.routes
+            .iter()
+            .filter(move |route| route.takes(path, headers))
+            .take_while(move |route| {
+                let more = !certain;
+                certain = !route.wants_model();
+                more
+            })
+    }
+}

@@ -1,0 +1,75 @@
+//! The attempts of one call, running side by side.
+//!
+//! Promises: dropping the set cancels them all. Whoever owns it decides: the race while a caller
+//! waits, the job afterwards.
+
+use std::task::{Context, Poll};
+
+use super::attempt::{Attempt, Hold, Verdict};
+use super::target::Target;
+use crate::meter::Use;
+use std::sync::Arc;
+
+/// An attempt, and whether it was started beside a running one.
+pub struct Entry {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// It is a hedge.
+    pub hedge: bool,
+}
+
+/// Attempts of one call.
+#[derive(Default)]
+pub struct Attempts {
+    running: Vec<Entry>,
+    tried: Vec<Arc<Target>>,
+}
+
+impl Attempts {
+    /// Adds one.
+    pub fn push(&mut self, attempt: Attempt, hedge: bool) {
+        self.tried.push(attempt.target().clone());
+        self.running.push(Entry { attempt, hedge });
+    }
+
+    /// Attempts running.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Attempts made.
+    pub fn made(&self) -> usize {
+        self.tried.len()
+    }
+
+    /// The targets of all attempts made.
+    pub fn tried(&self) -> &[Arc<Target>] {
+        &self.tried
+    }
+
+    /// Drives all until one can be judged; that one is taken out of the set.
+    pub fn poll(&mut self, context: &mut Context<'_>, hold: Hold) -> Poll<(Entry, Verdict)> {
+        for at in 0..self.running.len() {
+            let verdict = self.running[at].attempt.poll_verdict(context, hold);
+            if let Poll::Ready(verdict) = verdict {
+                return Poll::Ready((self.running.swap_remove(at), verdict));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Says what the tokens of all that run count as.
+    pub fn used_for(&mut self, used: Use) {
+        for entry in &mut self.running {
+            entry.attempt.used_for(used);
+        }
+    }
+
+    /// Cancels all that run: they lost. Gives how many of them were hedges.
+    pub fn cancel_losers(&mut self) -> usize {
+        self.used_for(Use::HedgeLost);
+        let hedges = self.running.iter().filter(|entry| entry.hedge).count();
+        self.running.clear();
+        hedges
+    }
+}
