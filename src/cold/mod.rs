@@ -7,4 +7,5 @@
 pub mod callback;
 pub mod door;
 pub mod job;
+mod seal;
 pub mod store;

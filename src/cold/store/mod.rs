@@ -3,6 +3,10 @@
 //! Promises: a write that resolved is durable; a final state never changes; the final state and
 //! the callback that tells it are written together. Never holds credentials in clear.
 
+pub mod sqlite;
+#[cfg(test)]
+mod suite;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;

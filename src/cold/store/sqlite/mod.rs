@@ -1,0 +1,254 @@
+//! Jobs in one SQLite file: WAL, `synchronous=FULL`, one writer thread, commits shared.
+//!
+//! Promises: what resolved is on disk; two gateways never share a file; callers' credentials are
+//! sealed. Never blocks the runtime.
+
+mod rows;
+mod worker;
+mod writes;
+
+use std::cell::Cell;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use self::worker::{Desk, Worker, unavailable};
+use super::{
+    ClaimedJob, Delivery, DeliveryOutcome, ListQuery, Outcome, Store, StoreError, StoreFuture,
+};
+use crate::cold::job::{Job, JobId, Status, StoredAnswer, StoredRequest, UnixMillis};
+use crate::cold::seal::Sealer;
+
+/// A store in a file.
+pub struct SqliteStore {
+    writer: Worker,
+    reader: Worker,
+    sealer: Arc<Sealer>,
+    queue_limit: u64,
+    /// Held as long as the store is open; the system frees it when the process dies.
+    _lock: File,
+}
+
+/// The queries of the queue, and the partial index that each must be answered by.
+#[cfg(test)]
+pub(super) const QUEUE_QUERIES: [(&str, &str); 2] = [
+    (writes::DUE, "jobs_due"),
+    (writes::DUE_DELIVERIES, "deliveries_due"),
+];
+
+/// Jobs in one list at most.
+const LIST: usize = 1_000;
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn told(path: &Path, what: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(format!("{}: {what}", path.display()))
+}
+
+impl SqliteStore {
+    /// Opens a file, or makes it. Beside it stand `.key` (0600) and `.lock`.
+    ///
+    /// # Errors
+    /// A sentence: the folder cannot be written, or another gateway has the file.
+    pub fn open(path: &Path, queue_limit: u64) -> Result<Self, StoreError> {
+        let lock = File::create(beside(path, ".lock")).map_err(|error| told(path, error))?;
+        lock.try_lock().map_err(|_| {
+            told(
+                path,
+                "another gateway has this store; give each its own cold.store",
+            )
+        })?;
+        let sealer = Sealer::open(&beside(path, ".key")).map_err(|error| told(path, error))?;
+        let failed = |error: rusqlite::Error| told(path, error);
+        let connection = Connection::open(path).map_err(failed)?;
+        prepare(&connection).map_err(failed)?;
+        let writer = Desk {
+            connection,
+            unfinished: Cell::new(0),
+        };
+        writer.recount();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        let reader = Desk {
+            connection,
+            unfinished: Cell::new(0),
+        };
+        let start = |name, desk, grouped| {
+            Worker::start(name, desk, grouped).map_err(|error| told(path, error))
+        };
+        Ok(Self {
+            writer: start("store-writer", writer, true)?,
+            reader: start("store-reader", reader, false)?,
+            sealer: Arc::new(sealer),
+            queue_limit,
+            _lock: lock,
+        })
+    }
+
+    fn write<T, F>(&self, work: F) -> StoreFuture<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Desk) -> Result<T, StoreError> + Send + 'static,
+    {
+        Box::pin(self.writer.run(work))
+    }
+
+    fn read<T, F>(&self, work: F) -> StoreFuture<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let work = |desk: &Desk| work(&desk.connection).map_err(|error| unavailable(&error));
+        Box::pin(self.reader.run(work))
+    }
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; \
+         pragma busy_timeout = 5000; pragma wal_autocheckpoint = 4000;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let version: i64 = connection.query_row("pragma user_version", [], |row| row.get(0))?;
+    if version == 0 {
+        connection.execute_batch(concat!("begin;", include_str!("schema.sql"), "commit;"))?;
+    }
+    Ok(())
+}
+
+impl Store for SqliteStore {
+    fn insert(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()> {
+        let (sealer, limit) = (self.sealer.clone(), self.queue_limit);
+        self.write(move |desk| writes::insert(desk, &sealer, limit, &job, &request))
+    }
+
+    fn claim(
+        &self,
+        route: &str,
+        limit: usize,
+        now: UnixMillis,
+    ) -> StoreFuture<'_, Vec<ClaimedJob>> {
+        let (sealer, route) = (self.sealer.clone(), route.to_owned());
+        self.write(move |desk| writes::claim(desk, &sealer, &route, limit, now))
+    }
+
+    fn release(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()> {
+        let id = id.clone();
+        self.write(move |desk| writes::release(desk, &id, at))
+    }
+
+    fn finish(
+        &self,
+        id: &JobId,
+        outcome: Outcome,
+        now: UnixMillis,
+    ) -> StoreFuture<'_, Option<Job>> {
+        let id = id.clone();
+        self.write(move |desk| writes::finish(desk, &id, &outcome, now))
+    }
+
+    fn get(&self, id: &JobId) -> StoreFuture<'_, Option<Job>> {
+        let id = id.clone();
+        self.read(move |connection| writes::get(connection, &id))
+    }
+
+    fn answer(&self, id: &JobId) -> StoreFuture<'_, Option<StoredAnswer>> {
+        let id = id.clone();
+        self.read(move |connection| writes::answer(connection, &id))
+    }
+
+    fn list(&self, query: ListQuery) -> StoreFuture<'_, Vec<Job>> {
+        self.read(move |connection| {
+            let sql = format!(
+                "select {} {} where (?1 is null or j.owner = ?1) and (?2 is null or j.status = ?2) \
+                 and (?3 is null or j.route = ?3) \
+                 and (?4 is null or j.seq < (select seq from jobs where id = ?4)) \
+                 order by j.seq desc limit ?5",
+                rows::JOB,
+                rows::FROM
+            );
+            let limit = i64::try_from(query.limit.min(LIST)).unwrap_or(0);
+            let values = params![
+                query.owner.map(|owner| owner.0),
+                query.status.map(Status::as_str),
+                query.route,
+                query.after.as_ref().map(JobId::as_str),
+                limit,
+            ];
+            let mut statement = connection.prepare_cached(&sql)?;
+            statement.query_map(values, rows::job)?.collect()
+        })
+    }
+
+    fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>> {
+        self.read(|connection| {
+            let sql = "select route, status, count(*) from jobs group by route, status";
+            let mut statement = connection.prepare_cached(sql)?;
+            let found = statement.query_map([], |row| {
+                let count: i64 = row.get(2)?;
+                Ok((row.get(0)?, row.get::<_, String>(1)?, count.unsigned_abs()))
+            })?;
+            let mut counts = Vec::new();
+            for one in found {
+                let (route, status, count) = one?;
+                if let Some(status) = Status::parse(&status) {
+                    counts.push((route, status, count));
+                }
+            }
+            Ok(counts)
+        })
+    }
+
+    fn claim_deliveries(
+        &self,
+        limit: usize,
+        now: UnixMillis,
+        until: UnixMillis,
+    ) -> StoreFuture<'_, Vec<Delivery>> {
+        self.write(move |desk| writes::claim_deliveries(desk, limit, now, until))
+    }
+
+    fn delivered(&self, webhook_id: &str, outcome: DeliveryOutcome) -> StoreFuture<'_, ()> {
+        let id = webhook_id.to_owned();
+        self.write(move |desk| writes::delivered(desk, &id, &outcome))
+    }
+
+    fn recover(&self, now: UnixMillis) -> StoreFuture<'_, u64> {
+        self.write(move |desk| writes::recover(desk, now))
+    }
+
+    fn overdue(&self, limit: usize, now: UnixMillis) -> StoreFuture<'_, Vec<JobId>> {
+        self.read(move |connection| {
+            let sql = "select id from jobs where finished_at is null and expires_at <= ?1 \
+                       order by expires_at limit ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let found =
+                statement.query_map(params![now.0, limit], |row| row.get::<_, String>(0))?;
+            let found: Vec<String> = found.collect::<rusqlite::Result<_>>()?;
+            Ok(found.iter().filter_map(|id| JobId::parse(id)).collect())
+        })
+    }
+
+    fn sweep(&self, limit: usize, before: UnixMillis) -> StoreFuture<'_, u64> {
+        self.write(move |desk| writes::sweep(desk, limit, before))
+    }
+
+    fn ready(&self) -> StoreFuture<'_, ()> {
+        self.write(|desk| {
+            let found = desk
+                .connection
+                .query_row("select 1", [], |row| row.get::<_, i64>(0));
+            found
+                .optional()
+                .map(|_| ())
+                .map_err(|error| unavailable(&error))
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! How values stand in rows.
+
+use bytes::Bytes;
+use rusqlite::{Row, types::Type};
+
+use crate::cold::job::{
+    Callback, CallbackStatus, HeaderLines, Job, JobError, JobId, Owner, Reason, Status,
+    StoredAnswer, UnixMillis,
+};
+
+/// The columns of a job, in the order that `job` reads them.
+pub const JOB: &str = "j.id, j.owner, j.status, j.route, j.reason, j.budget_ms, j.elapsed_ms, \
+    j.created_at, j.expires_at, j.finished_at, j.attempts, j.error_code, j.error_message, \
+    d.url, d.state, d.deliveries, d.last_error";
+
+/// Where those columns come from.
+pub const FROM: &str = "from jobs j left join deliveries d on d.job_id = j.id";
+
+fn wrong(column: usize) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, "unknown value".into())
+}
+
+fn count(row: &Row, column: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.unsigned_abs())
+}
+
+fn count32(row: &Row, column: usize) -> rusqlite::Result<u32> {
+    u32::try_from(row.get::<_, i64>(column)?).map_err(|_| wrong(column))
+}
+
+/// Reads a job.
+pub fn job(row: &Row) -> rusqlite::Result<Job> {
+    let text = |column| row.get::<_, String>(column);
+    let owner: Vec<u8> = row.get(1)?;
+    let code: Option<String> = row.get(11)?;
+    let url: Option<String> = row.get(13)?;
+    Ok(Job {
+        id: JobId::parse(&text(0)?).ok_or_else(|| wrong(0))?,
+        owner: Owner(owner.try_into().map_err(|_| wrong(1))?),
+        status: Status::parse(&text(2)?).ok_or_else(|| wrong(2))?,
+        route: text(3)?,
+        reason: Reason::parse(&text(4)?).ok_or_else(|| wrong(4))?,
+        budget_ms: count(row, 5)?,
+        elapsed_ms: count(row, 6)?,
+        created_at: UnixMillis(row.get(7)?),
+        expires_at: UnixMillis(row.get(8)?),
+        finished_at: row.get::<_, Option<i64>>(9)?.map(UnixMillis),
+        attempts: count32(row, 10)?,
+        error: match code {
+            Some(code) => Some(JobError {
+                code,
+                message: row.get::<_, Option<String>>(12)?.unwrap_or_default(),
+            }),
+            None => None,
+        },
+        callback: match url {
+            Some(url) => Some(Callback {
+                url,
+                status: CallbackStatus::parse(&text(14)?).ok_or_else(|| wrong(14))?,
+                deliveries: count32(row, 15)?,
+                last_error: row.get(16)?,
+            }),
+            None => None,
+        },
+    })
+}
+
+/// Reads an answer: status, headers, body.
+pub fn answer(row: &Row) -> rusqlite::Result<StoredAnswer> {
+    Ok(StoredAnswer {
+        status: row.get(0)?,
+        headers: headers_from(&row.get::<_, Vec<u8>>(1)?),
+        body: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+    })
+}
+
+/// Header lines as one text, as they stand in HTTP/1.1: no value can hold a line break.
+pub fn headers_to(lines: &HeaderLines) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (name, value) in lines {
+        text.extend_from_slice(name.as_bytes());
+        text.push(b':');
+        text.extend_from_slice(value);
+        text.push(b'\n');
+    }
+    text
+}
+
+/// Reads them back.
+pub fn headers_from(text: &[u8]) -> HeaderLines {
+    text.split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let name = String::from_utf8_lossy(&line[..colon]).into_owned();
+            Some((name, line[colon + 1..].to_vec()))
+        })
+        .collect()
+}

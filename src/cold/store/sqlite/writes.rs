@@ -1,0 +1,279 @@
+//! The statements behind the store's promises; each runs within one savepoint.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::rows;
+use super::worker::{Desk, unavailable};
+use crate::cold::job::{Job, JobId, StoredAnswer, StoredRequest, UnixMillis};
+use crate::cold::seal::Sealer;
+use crate::cold::store::{ClaimedJob, Delivery, DeliveryOutcome, Outcome, StoreError};
+
+type Done<T> = Result<T, StoreError>;
+
+/// The due jobs of a route; the partial index `jobs_due` answers it.
+pub(super) const DUE: &str = "select id from jobs where status = 'queued' and route = ?1 \
+    and due <= ?2 order by due, seq limit ?3";
+
+/// The due deliveries; the partial index `deliveries_due` answers it.
+pub(super) const DUE_DELIVERIES: &str = "select webhook_id, job_id from deliveries \
+    where state = 'pending' and due <= ?1 order by due limit ?2";
+
+fn execute(desk: &Desk, sql: &str, values: impl rusqlite::Params) -> Done<usize> {
+    let done = desk
+        .connection
+        .prepare_cached(sql)
+        .and_then(|mut one| one.execute(values));
+    done.map_err(|error| unavailable(&error))
+}
+
+fn all<T>(
+    desk: &Desk,
+    sql: &str,
+    values: impl rusqlite::Params,
+    read: impl FnMut(&Row) -> rusqlite::Result<T>,
+) -> Done<Vec<T>> {
+    let found = desk
+        .connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| {
+            statement
+                .query_map(values, read)?
+                .collect::<rusqlite::Result<Vec<T>>>()
+        });
+    found.map_err(|error| unavailable(&error))
+}
+
+fn many(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(super) fn insert(
+    desk: &Desk,
+    sealer: &Sealer,
+    limit: u64,
+    job: &Job,
+    request: &StoredRequest,
+) -> Done<()> {
+    if desk.unfinished.get() >= limit {
+        return Err(StoreError::QueueFull { limit });
+    }
+    let id = job.id.as_str();
+    execute(
+        desk,
+        "insert into jobs (id, owner, status, route, reason, budget_ms, elapsed_ms, created_at, \
+         expires_at, attempts, due) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8)",
+        params![
+            id,
+            job.owner.0,
+            job.status.as_str(),
+            job.route,
+            job.reason.as_str(),
+            number(job.budget_ms),
+            number(job.elapsed_ms),
+            job.created_at.0,
+            job.expires_at.0,
+            job.attempts,
+        ],
+    )?;
+    let headers = sealer.seal(id.as_bytes(), &rows::headers_to(&request.headers));
+    execute(
+        desk,
+        "insert into requests (job_id, method, path, headers, body) values (?1, ?2, ?3, ?4, ?5)",
+        params![
+            id,
+            request.method,
+            request.path_and_query,
+            headers,
+            &request.body[..]
+        ],
+    )?;
+    if let Some(callback) = &job.callback {
+        let webhook_id = format!("msg_{:032x}", rand::random::<u128>());
+        execute(
+            desk,
+            "insert into deliveries (webhook_id, job_id, url, state) values (?1, ?2, ?3, 'pending')",
+            params![webhook_id, id, callback.url],
+        )?;
+    }
+    desk.unfinished.set(desk.unfinished.get() + 1);
+    Ok(())
+}
+
+pub(super) fn claim(
+    desk: &Desk,
+    sealer: &Sealer,
+    route: &str,
+    limit: usize,
+    now: UnixMillis,
+) -> Done<Vec<ClaimedJob>> {
+    let due = all(desk, DUE, params![route, now.0, many(limit)], |row| {
+        row.get::<_, String>(0)
+    })?;
+    let mut claimed = Vec::with_capacity(due.len());
+    for id in due {
+        execute(
+            desk,
+            "update jobs set status = 'running', attempts = attempts + 1 where id = ?1",
+            [&id],
+        )?;
+        let Some(id) = JobId::parse(&id) else {
+            continue;
+        };
+        let job = get(&desk.connection, &id).map_err(|error| unavailable(&error))?;
+        let request = request(desk, sealer, &id)?;
+        if let (Some(job), Some(request)) = (job, request) {
+            claimed.push(ClaimedJob { job, request });
+        }
+    }
+    Ok(claimed)
+}
+
+fn request(desk: &Desk, sealer: &Sealer, id: &JobId) -> Done<Option<StoredRequest>> {
+    let sql = "select method, path, headers, body from requests where job_id = ?1";
+    let read = |row: &Row| {
+        let sealed: Vec<u8> = row.get(2)?;
+        // A lost key loses the credentials, not the job: it is sent without them and the
+        // provider's refusal becomes its answer.
+        let headers = sealer
+            .unseal(id.as_str().as_bytes(), &sealed)
+            .unwrap_or_default();
+        Ok(StoredRequest {
+            method: row.get(0)?,
+            path_and_query: row.get(1)?,
+            headers: rows::headers_from(&headers),
+            body: Bytes::from(row.get::<_, Vec<u8>>(3)?),
+        })
+    };
+    Ok(all(desk, sql, [id.as_str()], read)?.pop())
+}
+
+pub(super) fn release(desk: &Desk, id: &JobId, at: UnixMillis) -> Done<()> {
+    let sql = "update jobs set status = 'queued', due = ?2 where id = ?1 and status = 'running'";
+    execute(desk, sql, params![id.as_str(), at.0]).map(|_| ())
+}
+
+pub(super) fn finish(
+    desk: &Desk,
+    id: &JobId,
+    outcome: &Outcome,
+    now: UnixMillis,
+) -> Done<Option<Job>> {
+    let error = outcome.error.as_ref();
+    let changed = execute(
+        desk,
+        "update jobs set status = ?2, finished_at = ?3, error_code = ?4, error_message = ?5 \
+         where id = ?1 and finished_at is null",
+        params![
+            id.as_str(),
+            outcome.status.as_str(),
+            now.0,
+            error.map(|error| &error.code),
+            error.map(|error| &error.message),
+        ],
+    )?;
+    if changed == 0 {
+        return Ok(None);
+    }
+    if let Some(answer) = &outcome.answer {
+        execute(
+            desk,
+            "insert into answers (job_id, status, headers, body) values (?1, ?2, ?3, ?4)",
+            params![
+                id.as_str(),
+                answer.status,
+                rows::headers_to(&answer.headers),
+                &answer.body[..]
+            ],
+        )?;
+    }
+    execute(
+        desk,
+        "update deliveries set due = ?2 where job_id = ?1",
+        params![id.as_str(), now.0],
+    )?;
+    execute(
+        desk,
+        "delete from requests where job_id = ?1",
+        [id.as_str()],
+    )?;
+    desk.unfinished.set(desk.unfinished.get().saturating_sub(1));
+    get(&desk.connection, id).map_err(|error| unavailable(&error))
+}
+
+pub(super) fn get(connection: &Connection, id: &JobId) -> rusqlite::Result<Option<Job>> {
+    let sql = format!("select {} {} where j.id = ?1", rows::JOB, rows::FROM);
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_row([id.as_str()], rows::job).optional()
+}
+
+pub(super) fn answer(
+    connection: &Connection,
+    id: &JobId,
+) -> rusqlite::Result<Option<StoredAnswer>> {
+    let sql = "select status, headers, body from answers where job_id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.query_row([id.as_str()], rows::answer).optional()
+}
+
+pub(super) fn claim_deliveries(
+    desk: &Desk,
+    limit: usize,
+    now: UnixMillis,
+    until: UnixMillis,
+) -> Done<Vec<Delivery>> {
+    let due = all(desk, DUE_DELIVERIES, params![now.0, many(limit)], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+    })?;
+    let mut claimed = Vec::with_capacity(due.len());
+    for (webhook_id, job_id) in due {
+        let sql = "update deliveries set due = ?2, claimed = 1 where webhook_id = ?1";
+        execute(desk, sql, params![webhook_id, until.0])?;
+        let Some(id) = JobId::parse(&job_id) else {
+            continue;
+        };
+        let job = get(&desk.connection, &id).map_err(|error| unavailable(&error))?;
+        let answer = answer(&desk.connection, &id).map_err(|error| unavailable(&error))?;
+        if let Some(job) = job {
+            claimed.push(Delivery {
+                webhook_id,
+                job,
+                answer,
+            });
+        }
+    }
+    Ok(claimed)
+}
+
+pub(super) fn delivered(desk: &Desk, id: &str, outcome: &DeliveryOutcome) -> Done<()> {
+    let (state, due, error) = match outcome {
+        DeliveryOutcome::Delivered => ("delivered", None, None),
+        DeliveryOutcome::Later { at, error } => ("pending", Some(at.0), Some(error)),
+        DeliveryOutcome::Dead { error } => ("dead", None, Some(error)),
+    };
+    let sql = "update deliveries set state = ?2, due = ?3, last_error = ?4, claimed = 0, \
+               deliveries = deliveries + 1 where webhook_id = ?1";
+    execute(desk, sql, params![id, state, due, error]).map(|_| ())
+}
+
+pub(super) fn recover(desk: &Desk, now: UnixMillis) -> Done<u64> {
+    execute(
+        desk,
+        "update deliveries set due = ?1, claimed = 0 where claimed = 1",
+        [now.0],
+    )?;
+    let sql = "update jobs set status = 'queued', due = ?1 where status = 'running' \
+               and finished_at is null";
+    execute(desk, sql, [now.0]).map(|count| count as u64)
+}
+
+pub(super) fn sweep(desk: &Desk, limit: usize, before: UnixMillis) -> Done<u64> {
+    let sql = "delete from jobs where seq in (select seq from jobs where finished_at is not null \
+               and finished_at < ?1 and not exists (select 1 from deliveries d \
+               where d.job_id = jobs.id and d.state = 'pending') order by finished_at limit ?2)";
+    execute(desk, sql, params![before.0, many(limit)]).map(|count| count as u64)
+}

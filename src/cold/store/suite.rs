@@ -1,0 +1,320 @@
+//! What every store must keep to; run against each.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::sqlite::SqliteStore;
+use super::*;
+use crate::cold::job::{Callback, CallbackStatus, Reason};
+
+const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
+
+fn job(route: &str, status: Status) -> Job {
+    Job {
+        id: JobId::random(),
+        owner: Owner::ANYONE,
+        status,
+        route: route.into(),
+        reason: Reason::BudgetExceeded,
+        budget_ms: 500,
+        elapsed_ms: 498,
+        created_at: NOW,
+        expires_at: NOW.plus(Duration::from_secs(900)),
+        finished_at: None,
+        attempts: u32::from(status == Status::Running),
+        error: None,
+        callback: Some(Callback {
+            url: "https://hooks.example.com/x".into(),
+            status: CallbackStatus::Pending,
+            deliveries: 0,
+            last_error: None,
+        }),
+    }
+}
+
+fn request() -> StoredRequest {
+    StoredRequest {
+        method: "POST".into(),
+        path_and_query: "/v1/chat/completions?x=1".into(),
+        headers: vec![("authorization".into(), b"Bearer very-secret-key".to_vec())],
+        body: Bytes::from_static(b"{\"model\":\"m\"}"),
+    }
+}
+
+fn answered() -> Outcome {
+    Outcome {
+        status: Status::Succeeded,
+        answer: Some(StoredAnswer {
+            status: 200,
+            headers: vec![("content-type".into(), b"application/json: x".to_vec())],
+            body: Bytes::from_static(b"{\"ok\":true}"),
+        }),
+        error: None,
+    }
+}
+
+fn open(folder: &Path) -> SqliteStore {
+    SqliteStore::open(&folder.join("jobs.db"), 100).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_kept_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = job("chat", Status::Running);
+    {
+        let store = open(folder.path());
+        store.insert(running.clone(), request()).await.unwrap();
+        assert_eq!(store.get(&running.id).await.unwrap(), Some(running.clone()));
+    }
+    let store = open(folder.path());
+    assert_eq!(store.recover(NOW).await.unwrap(), 1);
+    let claimed = store.claim("chat", 10, NOW).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].request, request());
+    assert_eq!(claimed[0].job.attempts, 2);
+}
+
+#[tokio::test]
+async fn a_job_is_claimed_once_and_the_oldest_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        let queued = job("chat", Status::Queued);
+        store.insert(queued.clone(), request()).await.unwrap();
+        jobs.push(queued.id);
+    }
+    store
+        .insert(job("other", Status::Queued), request())
+        .await
+        .unwrap();
+    let first = store.claim("chat", 2, NOW).await.unwrap();
+    let second = store.claim("chat", 2, NOW).await.unwrap();
+    let claimed: Vec<JobId> = first
+        .into_iter()
+        .chain(second)
+        .map(|one| one.job.id)
+        .collect();
+    assert_eq!(claimed, jobs);
+}
+
+#[tokio::test]
+async fn a_final_state_never_changes_and_is_told_with_its_callback() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let running = job("chat", Status::Running);
+    store.insert(running.clone(), request()).await.unwrap();
+    assert!(
+        store
+            .claim_deliveries(9, NOW, NOW)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let ended = store
+        .finish(&running.id, answered(), NOW)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(ended.status, Status::Succeeded);
+    let again = Outcome {
+        status: Status::Cancelled,
+        answer: None,
+        error: None,
+    };
+    assert!(
+        store
+            .finish(&running.id, again, NOW)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    store.release(&running.id, NOW).await.unwrap();
+    assert_eq!(
+        store.get(&running.id).await.unwrap().unwrap().status,
+        Status::Succeeded
+    );
+    assert_eq!(store.answer(&running.id).await.unwrap(), answered().answer);
+
+    let later = NOW.plus(Duration::from_secs(30));
+    let taken = store.claim_deliveries(9, NOW, later).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert!(
+        store
+            .claim_deliveries(9, NOW, later)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let outcome = DeliveryOutcome::Later {
+        at: later,
+        error: "500".into(),
+    };
+    store
+        .delivered(&taken[0].webhook_id, outcome)
+        .await
+        .unwrap();
+    let retaken = store.claim_deliveries(9, later, later).await.unwrap();
+    assert_eq!(retaken[0].webhook_id, taken[0].webhook_id);
+    assert_eq!(retaken[0].job.callback.as_ref().unwrap().deliveries, 1);
+    store
+        .delivered(&taken[0].webhook_id, DeliveryOutcome::Delivered)
+        .await
+        .unwrap();
+    let callback = store
+        .get(&running.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .callback
+        .unwrap();
+    assert_eq!(callback.status, CallbackStatus::Delivered);
+}
+
+#[tokio::test]
+async fn a_delivery_in_progress_when_the_process_died_is_due_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = {
+        let store = open(folder.path());
+        let running = job("chat", Status::Running);
+        store.insert(running.clone(), request()).await.unwrap();
+        store.finish(&running.id, answered(), NOW).await.unwrap();
+        let far = NOW.plus(Duration::from_secs(3_600));
+        store.claim_deliveries(9, NOW, far).await.unwrap()[0]
+            .webhook_id
+            .clone()
+    };
+    let store = open(folder.path());
+    store.recover(NOW).await.unwrap();
+    let again = store.claim_deliveries(9, NOW, NOW).await.unwrap();
+    assert_eq!(again[0].webhook_id, id);
+}
+
+#[tokio::test]
+async fn past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("jobs.db"), 1).unwrap();
+    let first = job("chat", Status::Running);
+    store.insert(first.clone(), request()).await.unwrap();
+    let refused = store.insert(job("chat", Status::Running), request()).await;
+    assert!(matches!(refused, Err(StoreError::QueueFull { limit: 1 })));
+    store.finish(&first.id, answered(), NOW).await.unwrap();
+    store
+        .insert(job("chat", Status::Running), request())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn jobs_that_arrive_together_are_all_kept_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(folder.path()));
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let store = store.clone();
+        all.spawn(async move { store.insert(job("chat", Status::Queued), request()).await });
+    }
+    for done in all.join_all().await {
+        done.unwrap();
+    }
+    let counts = store.counts().await.unwrap();
+    assert_eq!(counts, [("chat".to_owned(), Status::Queued, 50)]);
+}
+
+#[tokio::test]
+async fn a_caller_lists_its_own_newest_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let mine = Owner([7; 32]);
+    let mut ids = Vec::new();
+    for at in 0..5 {
+        let mut one = job("chat", Status::Queued);
+        one.owner = if at == 2 { Owner::ANYONE } else { mine };
+        ids.push(one.id.clone());
+        store.insert(one, request()).await.unwrap();
+    }
+    let query = |after| ListQuery {
+        owner: Some(mine),
+        limit: 2,
+        after,
+        ..ListQuery::default()
+    };
+    let names = |jobs: Vec<Job>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
+    let first = names(store.list(query(None)).await.unwrap());
+    assert_eq!(first, [ids[4].clone(), ids[3].clone()]);
+    let second = names(store.list(query(first.last().cloned())).await.unwrap());
+    assert_eq!(second, [ids[1].clone(), ids[0].clone()]);
+}
+
+#[tokio::test]
+async fn what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let one = job("chat", Status::Running);
+    store.insert(one.clone(), request()).await.unwrap();
+    assert!(store.overdue(9, NOW).await.unwrap().is_empty());
+    assert_eq!(
+        store.overdue(9, one.expires_at).await.unwrap(),
+        [one.id.clone()]
+    );
+    store.finish(&one.id, answered(), NOW).await.unwrap();
+    let later = NOW.plus(Duration::from_secs(1));
+    assert_eq!(store.sweep(9, later).await.unwrap(), 0);
+    let taken = store.claim_deliveries(9, NOW, later).await.unwrap();
+    store
+        .delivered(&taken[0].webhook_id, DeliveryOutcome::Delivered)
+        .await
+        .unwrap();
+    assert_eq!(store.sweep(9, later).await.unwrap(), 1);
+    assert_eq!(store.get(&one.id).await.unwrap(), None);
+    assert_eq!(store.answer(&one.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn credentials_stand_in_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store
+        .insert(job("chat", Status::Running), request())
+        .await
+        .unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(memchr::memmem::find(&bytes, b"very-secret-key").is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_second_gateway_is_refused_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = open(folder.path());
+    let second = SqliteStore::open(&folder.path().join("jobs.db"), 1);
+    let why = second.err().unwrap().to_string();
+    assert!(why.contains("another gateway"), "{why}");
+}
+
+#[test]
+fn the_queue_is_read_through_its_partial_indexes() {
+    let folder = tempfile::tempdir().unwrap();
+    let _store = open(folder.path());
+    let connection = rusqlite::Connection::open(folder.path().join("jobs.db")).unwrap();
+    for (sql, index) in super::sqlite::QUEUE_QUERIES {
+        let plan: Vec<String> = connection
+            .prepare(&format!("explain query plan {sql}"))
+            .unwrap()
+            .query_map(
+                rusqlite::params_from_iter(vec![1; sql.matches('?').count()]),
+                |row| row.get(3),
+            )
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(
+            plan.iter().any(|line| line.contains(index)),
+            "{sql}: {plan:?}"
+        );
+    }
+}
