@@ -6,6 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 /// Milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -173,6 +174,17 @@ pub struct Owner(pub [u8; 32]);
 impl Owner {
     /// Callers that carry no credentials.
     pub const ANYONE: Self = Self([0; 32]);
+
+    /// Whose call this is: a hash of its `Authorization` or `x-api-key`.
+    pub fn of(headers: &http::HeaderMap) -> Self {
+        let key = headers
+            .get(http::header::AUTHORIZATION)
+            .or_else(|| headers.get("x-api-key"));
+        match key {
+            Some(key) => Self(Sha256::digest(key.as_bytes()).into()),
+            None => Self::ANYONE,
+        }
+    }
 }
 
 /// Why a job failed.

@@ -4,8 +4,11 @@
 //! poll it, cancel it and is called back under one `webhook-id`. Never reaches back into the
 //! hot path, and never shows one caller another's job.
 
+pub mod api;
 pub mod callback;
 pub mod door;
 pub mod job;
+pub mod runner;
 mod seal;
 pub mod store;
+mod waiters;

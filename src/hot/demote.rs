@@ -7,11 +7,10 @@ use http::{HeaderValue, Response, StatusCode};
 use super::budget::Then;
 use super::call::{Ready, Refusal, mark};
 use super::error::Code;
-use super::intent::owner;
 use super::relay::AnswerBody;
 use crate::cold::door::Door;
 use crate::cold::job::{
-    Callback, CallbackStatus, Job, JobId, Status, StoredRequest, UnixMillis, lines,
+    Callback, CallbackStatus, Job, JobId, Owner, Status, StoredRequest, UnixMillis, lines,
 };
 use crate::cold::store::StoreError;
 use crate::meter::{Outcome, Use};
@@ -75,7 +74,7 @@ fn job(ready: &Ready, attempts: &Attempts) -> Job {
     let running = attempts.running() > 0;
     Job {
         id: JobId::random(),
-        owner: owner(&ready.headers),
+        owner: Owner::of(&ready.headers),
         status: if running {
             Status::Running
         } else {

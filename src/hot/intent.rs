@@ -5,11 +5,8 @@
 
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
-use sha2::{Digest, Sha256};
 
-use crate::cold::job::Owner;
 use crate::config::Period;
 
 /// What a caller asked for.
@@ -105,17 +102,6 @@ pub fn is_for_the_gateway(name: &HeaderName, value: &[u8]) -> bool {
     }
     let ours = |word: &[u8]| memchr::memmem::find(value, word).is_some();
     *name == PREFER && (ours(b"respond-async") || ours(b"callback"))
-}
-
-/// Whose call this is: a hash of its credentials.
-pub fn owner(headers: &HeaderMap) -> Owner {
-    let key = headers
-        .get(AUTHORIZATION)
-        .or_else(|| headers.get("x-api-key"));
-    match key {
-        Some(key) => Owner(Sha256::digest(key.as_bytes()).into()),
-        None => Owner::ANYONE,
-    }
 }
 
 fn seconds(headers: &HeaderMap, name: &HeaderName) -> Option<Duration> {

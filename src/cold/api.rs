@@ -1,0 +1,238 @@
+//! The jobs API that callers poll (section 5 of the contract).
+//!
+//! Promises: a caller sees only its own jobs; another's is 404, as if it were not there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, header_map};
+use super::runner::Runner;
+use super::store::{ListQuery, Outcome, StoreError};
+
+/// Longest wait that a caller can ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The routes of the jobs API.
+pub fn router(runner: Arc<Runner>) -> Router {
+    Router::new()
+        .route("/jobs", get(list))
+        .route("/jobs/{id}", get(show).delete(cancel))
+        .route("/jobs/{id}/result", get(result))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "not_found", "there is no such page"))
+        .with_state(runner)
+}
+
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
+    let body = json!({"type": "about:blank", "title": status.canonical_reason(),
+        "status": status.as_u16(), "code": code, "detail": detail});
+    (
+        status,
+        [(CONTENT_TYPE, "application/problem+json")],
+        body.to_string(),
+    )
+        .into_response()
+}
+
+fn unknown() -> Response {
+    problem(
+        StatusCode::NOT_FOUND,
+        "no_job",
+        "there is no such job, or it is not yours",
+    )
+}
+
+fn unavailable(error: &StoreError) -> Response {
+    let text = error.to_string();
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", &text);
+    let value = axum::http::HeaderValue::from_static("5");
+    response.headers_mut().insert(RETRY_AFTER, value);
+    response
+}
+
+fn object(job: &Job) -> Response {
+    let body = job.to_json().to_string();
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The job, if it is this caller's.
+async fn own(runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Job, Response> {
+    let id = JobId::parse(id).ok_or_else(unknown)?;
+    let job = runner
+        .store()
+        .get(&id)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    job.filter(|job| job.owner == Owner::of(headers))
+        .ok_or_else(unknown)
+}
+
+/// The job once it is finished, or as it stands after the wait.
+async fn awaited(
+    runner: &Runner,
+    id: &str,
+    headers: &HeaderMap,
+    wait: Duration,
+) -> Result<Job, Response> {
+    let job = own(runner, id, headers).await?;
+    if job.status.is_final() || wait.is_zero() {
+        return Ok(job);
+    }
+    let waiter = runner.waiter(&job.id);
+    let notified = waiter.notified();
+    tokio::pin!(notified);
+    // Listening before looking again: an end in between is not missed.
+    notified.as_mut().enable();
+    let job = own(runner, id, headers).await?;
+    if job.status.is_final() {
+        return Ok(job);
+    }
+    let _ = tokio::time::timeout(wait.min(LONGEST_WAIT), notified).await;
+    own(runner, id, headers).await
+}
+
+fn preferred_wait(headers: &HeaderMap) -> Duration {
+    let lines = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|line| line.to_str().ok());
+    let wait = lines
+        .flat_map(|line| line.split(','))
+        .find_map(|one| one.trim().strip_prefix("wait=")?.parse().ok());
+    Duration::from_secs(wait.unwrap_or(0))
+}
+
+async fn show(
+    State(runner): State<Arc<Runner>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let job = awaited(&runner, &id, &headers, preferred_wait(&headers)).await?;
+    Ok(object(&job))
+}
+
+#[derive(Deserialize)]
+struct Wait {
+    wait: Option<u64>,
+}
+
+async fn result(
+    State(runner): State<Arc<Runner>>,
+    Path(id): Path<String>,
+    Query(Wait { wait }): Query<Wait>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let asked = wait.map_or_else(|| preferred_wait(&headers), Duration::from_secs);
+    let job = awaited(&runner, &id, &headers, asked).await?;
+    if !job.status.is_final() {
+        let mut response = object(&job);
+        let headers = response.headers_mut();
+        if let Some(wait) = wait.filter(|wait| *wait > 0) {
+            // The next link of the chain that an unmodified SDK follows.
+            *response.status_mut() = StatusCode::SEE_OTHER;
+            let next = format!("/jobs/{}/result?wait={wait}", job.id);
+            if let Ok(next) = next.parse() {
+                response.headers_mut().insert(LOCATION, next);
+            }
+        } else {
+            headers.insert(RETRY_AFTER, axum::http::HeaderValue::from_static("1"));
+            *response.status_mut() = StatusCode::ACCEPTED;
+        }
+        return Ok(response);
+    }
+    let answer = runner.store().answer(&job.id).await;
+    Ok(match answer.map_err(|error| unavailable(&error))? {
+        Some(answer) => replay(answer),
+        None => unanswered(&job),
+    })
+}
+
+fn replay(answer: StoredAnswer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = (status, answer.body).into_response();
+    *response.headers_mut() = header_map(&answer.headers);
+    response
+}
+
+fn unanswered(job: &Job) -> Response {
+    let status = match job.status {
+        Status::Expired => StatusCode::GATEWAY_TIMEOUT,
+        Status::Cancelled => StatusCode::GONE,
+        _ => StatusCode::BAD_GATEWAY,
+    };
+    let fallback = JobError {
+        code: job.status.as_str().into(),
+        message: format!("the job is {}", job.status.as_str()),
+    };
+    let error = job.error.as_ref().unwrap_or(&fallback);
+    problem(status, &error.code, &error.message)
+}
+
+async fn cancel(
+    State(runner): State<Arc<Runner>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let job = own(&runner, &id, &headers).await?;
+    let outcome = Outcome {
+        status: Status::Cancelled,
+        answer: None,
+        error: Some(JobError {
+            code: "cancelled".into(),
+            message: "its caller cancelled it".into(),
+        }),
+    };
+    match runner.end(&job.id, outcome).await {
+        Some(job) => Ok(object(&job)),
+        None => Err(problem(
+            StatusCode::CONFLICT,
+            "finished",
+            "the job is finished; there is nothing to cancel",
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+struct Filter {
+    status: Option<String>,
+    route: Option<String>,
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+async fn list(
+    State(runner): State<Arc<Runner>>,
+    Query(filter): Query<Filter>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let status = match &filter.status {
+        Some(text) => Some(Status::parse(text).ok_or_else(|| {
+            let all: Vec<&str> = Status::ALL.iter().map(|status| status.as_str()).collect();
+            let detail = format!("`{text}` is no status; send one of {}", all.join(", "));
+            problem(StatusCode::BAD_REQUEST, "bad_request", &detail)
+        })?),
+        None => None,
+    };
+    let query = ListQuery {
+        owner: Some(Owner::of(&headers)),
+        status,
+        route: filter.route,
+        limit: filter.limit.unwrap_or(20).min(100),
+        after: filter.after.as_deref().and_then(JobId::parse),
+    };
+    let jobs = runner
+        .store()
+        .list(query)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let data: Vec<_> = jobs.iter().map(Job::to_json).collect();
+    Ok(axum::Json(json!({"object": "list", "data": data})).into_response())
+}
