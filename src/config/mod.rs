@@ -3,10 +3,13 @@
 //! Promises: a configuration that loads is consistent; every mistake is told at once, with its
 //! line. Known to every other room and knows none of them. Never opens a socket.
 
+mod check;
 mod glob;
+mod load;
 mod schema;
 mod values;
 
 pub use glob::{Glob, PathPattern};
+pub use load::{Problem, Problems, load, parse};
 pub use schema::*;
 pub use values::{HedgeAfter, Period, Secret, SecretSource, Size, Switch};

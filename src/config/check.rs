@@ -1,0 +1,262 @@
+//! What the types cannot say: names that must exist, values that must fit together.
+
+use std::collections::HashSet;
+
+use super::load::Problem;
+use super::{Config, PathPattern, Route, SecretSource, Secrets};
+
+/// Paths of the public listener that no provider can have as its name.
+const RESERVED: [&str; 5] = ["jobs", "scopes", "v1", "v1beta", ".well-known"];
+
+/// Most attempts of one call at once, and most retries.
+const MOST_ATTEMPTS: u32 = 4;
+const MOST_RETRIES: u32 = 10;
+
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn add(&mut self, key: impl Into<String>, says: impl Into<String>) {
+        let (key, says) = (key.into(), says.into());
+        self.0.push(Problem { key, says });
+    }
+}
+
+/// Every mistake.
+pub fn check(config: &Config) -> Vec<Problem> {
+    let mut found = Found(Vec::new());
+    if config.listen.public == config.listen.admin && config.listen.public.port() != 0 {
+        found.add(
+            "listen.admin",
+            "is the public address too; give it a port of its own",
+        );
+    }
+    for (name, provider) in &config.providers {
+        providers(name, provider, &mut found);
+    }
+    if config.providers.is_empty() {
+        found.add(
+            "providers",
+            "there is none; add [providers.openai] with a base_url",
+        );
+    }
+    let mut names = HashSet::new();
+    for (at, route) in config.routes.iter().enumerate() {
+        let key = format!("routes[{at}]");
+        if !names.insert(&route.name) {
+            let says = format!(
+                "`{}` is taken by an earlier route; choose another",
+                route.name
+            );
+            found.add(format!("{key}.name"), says);
+        }
+        if config.providers.contains_key(&route.name) {
+            let says = format!(
+                "`{}` is a provider's built-in route; choose another",
+                route.name
+            );
+            found.add(format!("{key}.name"), says);
+        }
+        routes(&key, route, config, &mut found);
+    }
+    limits(config, &mut found);
+    callbacks(config, &mut found);
+    found.0
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = |one: char| one.is_ascii_alphanumeric() || "_.-".contains(one);
+    (1..=64).contains(&name.len()) && name.chars().all(fits)
+}
+
+fn providers(name: &str, provider: &super::Provider, found: &mut Found) {
+    let key = format!("providers.{name}");
+    if RESERVED.contains(&name) {
+        found.add(
+            &*key,
+            "is a path of the gateway itself; choose another name",
+        );
+    } else if !is_name(name) {
+        found.add(
+            &*key,
+            "is no name; use letters, digits, `_`, `.` and `-`, at most 64",
+        );
+    }
+    let uri = provider.base_url.parse::<http::Uri>().ok();
+    let fits = uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.query().is_none()
+    });
+    if !fits {
+        let says = "is not an address; write https://api.example.com, with an optional path";
+        found.add(format!("{key}.base_url"), says);
+    }
+    if let Some(source) = &provider.api_key {
+        secret(&format!("{key}.api_key"), source, found);
+    }
+    if provider.idle_connections == 0 {
+        found.add(format!("{key}.idle_connections"), "must be at least 1");
+    }
+}
+
+fn secret(key: &str, source: &SecretSource, found: &mut Found) {
+    if source.env.is_some() == source.file.is_some() {
+        found.add(
+            key,
+            "needs exactly one of env and file; write { env = \"NAME\" }",
+        );
+    }
+}
+
+fn nearest(name: &str, config: &Config) -> String {
+    let near = config
+        .providers
+        .keys()
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .min();
+    match near {
+        Some((distance, known)) if distance <= 3 => format!("; did you mean `{known}`?"),
+        _ => format!("; add [providers.{name}]"),
+    }
+}
+
+fn routes(key: &str, route: &Route, config: &Config, found: &mut Found) {
+    if !is_name(&route.name) {
+        let says = "is no name; use letters, digits, `_`, `.` and `-`, at most 64";
+        found.add(format!("{key}.name"), says);
+    }
+    if let Err(says) = PathPattern::parse(&route.matches.path) {
+        found.add(format!("{key}.match.path"), says);
+    }
+    for name in route.matches.header.keys() {
+        if name.parse::<http::HeaderName>().is_err() {
+            let says = format!("`{name}` is no header name");
+            found.add(format!("{key}.match.header"), says);
+        }
+    }
+    let targets: Vec<_> = route
+        .targets
+        .iter()
+        .map(super::TargetEntry::table)
+        .collect();
+    for target in &targets {
+        if !config.providers.contains_key(&target.provider) {
+            let hint = nearest(&target.provider, config);
+            let says = format!("the provider `{}` is not configured{hint}", target.provider);
+            found.add(format!("{key}.targets"), says);
+        }
+    }
+    if targets.is_empty() {
+        found.add(
+            format!("{key}.targets"),
+            "is empty; name at least one provider",
+        );
+    } else if targets.iter().all(|target| target.weight == 0) {
+        found.add(
+            format!("{key}.targets"),
+            "all weights are 0; give one target a weight above 0",
+        );
+    }
+    numbers(key, route, found);
+}
+
+fn numbers(key: &str, route: &Route, found: &mut Found) {
+    let budget = &route.budget;
+    for (name, period) in [
+        ("first_token", budget.first_token),
+        ("total", budget.total),
+        ("idle", budget.idle),
+        ("connect", budget.connect),
+    ] {
+        if period.get().is_zero() {
+            found.add(format!("{key}.budget.{name}"), "must be longer than 0s");
+        }
+    }
+    if !(0.0..=1.0).contains(&route.hedge.max_extra) {
+        found.add(
+            format!("{key}.hedge.max_extra"),
+            "must be from 0 to 1; 0.05 means 5% more calls",
+        );
+    }
+    if !(1..=MOST_ATTEMPTS).contains(&route.hedge.max_attempts) {
+        let says = format!("must be from 1 to {MOST_ATTEMPTS}");
+        found.add(format!("{key}.hedge.max_attempts"), says);
+    }
+    if route.retries.max > MOST_RETRIES {
+        found.add(
+            format!("{key}.retries.max"),
+            format!("must be at most {MOST_RETRIES}"),
+        );
+    }
+    if route.cold.max_attempts == 0 || route.cold.concurrency == 0 {
+        found.add(
+            format!("{key}.cold"),
+            "max_attempts and concurrency must be at least 1",
+        );
+    }
+    if route.cold.deadline.get().is_zero() {
+        found.add(format!("{key}.cold.deadline"), "must be longer than 0s");
+    }
+}
+
+fn limits(config: &Config, found: &mut Found) {
+    let limits = &config.limits;
+    for (name, zero) in [
+        ("head", limits.head.0 < 8 << 10),
+        ("headers", limits.headers < 16),
+        ("connections", limits.connections == 0),
+        ("streams", limits.streams == 0),
+        ("head_timeout", limits.head_timeout.get().is_zero()),
+    ] {
+        if zero {
+            let says = "is too small to take a call; see config/reference.toml for the default";
+            found.add(format!("limits.{name}"), says);
+        }
+    }
+    let store = &config.cold.store;
+    let path = store.strip_prefix("sqlite:").unwrap_or_default();
+    if store.starts_with("postgres") {
+        found.add(
+            "cold.store",
+            "PostgreSQL is not built yet; write sqlite:shunt.db",
+        );
+    } else if path.is_empty() {
+        found.add(
+            "cold.store",
+            format!("`{store}` is no store; write sqlite:shunt.db"),
+        );
+    }
+    if config.cold.queue_limit == 0 {
+        found.add("cold.queue_limit", "must be at least 1");
+    }
+}
+
+fn callbacks(config: &Config, found: &mut Found) {
+    let callbacks = &config.callbacks;
+    match &callbacks.secret {
+        Some(Secrets::One(one)) => secret("callbacks.secret", one, found),
+        Some(Secrets::Many(all)) => {
+            for one in all {
+                secret("callbacks.secret", one, found);
+            }
+        }
+        None => {}
+    }
+    for entry in &callbacks.allow {
+        let bare = entry.strip_suffix('*').unwrap_or(entry);
+        let uri = bare.parse::<http::Uri>().ok();
+        let fits = uri.is_some_and(|uri| uri.authority().is_some())
+            && bare.starts_with("http")
+            && bare.matches('/').count() >= 3;
+        if !fits {
+            let says = format!("`{entry}` is not a URL; write https://hooks.example.com/*");
+            found.add("callbacks.allow", says);
+        }
+    }
+    if !(0.0..=1.0).contains(&callbacks.jitter) {
+        found.add("callbacks.jitter", "must be from 0 to 1");
+    }
+    if callbacks.concurrency == 0 || callbacks.timeout.get().is_zero() {
+        found.add("callbacks", "concurrency and timeout must be above 0");
+    }
+}
