@@ -4,6 +4,8 @@ pub mod cold;
 pub mod config;
 pub mod hot;
 pub mod latency;
+pub mod listen;
 pub mod meter;
+pub mod observe;
 pub mod tasks;
 pub mod upstream;

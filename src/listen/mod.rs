@@ -1,0 +1,167 @@
+//! Sockets of callers: accept, TLS, HTTP/1.1 and HTTP/2, drain.
+//!
+//! Promises: every connection is a task that a drain waits for; no head is awaited for ever; past
+//! `limits.connections` new ones wait in the accept queue. Knows nothing of routes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Limits, ListenTls};
+use crate::hot::{AnswerBody, Worker};
+use crate::tasks::Tasks;
+
+/// Connections that the system holds before they are accepted.
+const BACKLOG: i32 = 4_096;
+
+/// Longest TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Binds an address so that every worker can have a listener of its own on it.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The TLS side of a listener.
+///
+/// # Errors
+/// A sentence: a file cannot be read, or the key does not fit.
+pub fn tls(settings: &ListenTls) -> Result<TlsAcceptor, String> {
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    let told = |path: &std::path::Path, why: String| format!("{}: {why}", path.display());
+    let chain = CertificateDer::pem_file_iter(&settings.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| told(&settings.cert, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&settings.key)
+        .map_err(|error| told(&settings.key, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| told(&settings.key, error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// One worker's listener.
+pub struct Listener {
+    /// Serves its calls.
+    pub worker: Arc<Worker>,
+    /// Bounds.
+    pub limits: Limits,
+    /// TLS, where it is configured.
+    pub tls: Option<TlsAcceptor>,
+    /// Owner of its connections.
+    pub tasks: Tasks,
+    /// Stops accepting, and ends connections after their running calls.
+    pub stop: CancellationToken,
+}
+
+impl Listener {
+    /// Accepts until it is stopped.
+    pub async fn run(self, listener: std::net::TcpListener) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let this = Arc::new(self);
+        loop {
+            let place = places.clone().acquire_owned();
+            let accepted = tokio::select! {
+                () = this.stop.cancelled() => return Ok(()),
+                accepted = async { (place.await, listener.accept().await) } => accepted,
+            };
+            let (Ok(place), Ok((stream, _))) = accepted else {
+                // Out of descriptors, or the caller left already: neither ends the listener.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            };
+            let connection = this.clone();
+            this.tasks.spawn(async move {
+                let _place = place;
+                connection.serve(stream).await;
+            });
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream) {
+        let _ = stream.set_nodelay(true);
+        match &self.tls {
+            None => self.speak(stream).await,
+            Some(acceptor) => {
+                let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+                if let Ok(Ok(stream)) = shaken {
+                    self.speak(stream).await;
+                }
+            }
+        }
+    }
+
+    async fn speak<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let builder = self.builder();
+        let worker = self.worker.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let worker = worker.clone();
+            async move {
+                let response: Response<AnswerBody> = worker.serve(request).await;
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+
+    fn builder(&self) -> Builder<Tasks> {
+        let limits = &self.limits;
+        let head = u32::try_from(limits.head.0).unwrap_or(u32::MAX);
+        let mut builder = Builder::new(self.tasks.clone());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout.get())
+            .max_headers(limits.headers)
+            .max_buf_size(limits.head.bytes().max(8_192));
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .adaptive_window(true)
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(head)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(20));
+        builder
+    }
+}

@@ -1,0 +1,147 @@
+//! The admin listener's pages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{histograms, report};
+use crate::cold::job::Status;
+use crate::cold::store::SharedStore;
+use crate::config::Period;
+use crate::hot::{Gateway, Route};
+use crate::latency::Window;
+use crate::meter::Meter;
+use crate::tasks::Tasks;
+
+/// What operators may look at.
+pub struct Admin {
+    /// Metrics.
+    pub meter: Arc<Meter>,
+    /// Routes.
+    pub gateway: Arc<Gateway>,
+    /// Jobs.
+    pub store: SharedStore,
+    /// The gateway takes no new calls.
+    pub draining: Arc<AtomicBool>,
+    /// Whose tasks are counted.
+    pub tasks: Vec<Tasks>,
+}
+
+/// The pages.
+pub fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/api/routes", get(routes))
+        .route("/api/routes/{name}/what-if", get(what_if))
+        .route("/api/routes/{name}/histogram.hgrm", get(histogram))
+        .route("/", get(async || Html(PAGE)))
+        .with_state(admin)
+}
+
+const PAGE: &str = "<!doctype html><title>Shunt</title><h1>Shunt</h1><ul>\
+    <li><a href=/metrics>metrics</a><li><a href=/api/routes>routes</a>\
+    <li><a href=/readyz>ready</a></ul>";
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let alive: usize = admin.tasks.iter().map(Tasks::alive).sum();
+    admin.meter.gauge("shunt_tasks", &[]).set(alive as f64);
+    jobs(&admin).await;
+    let text = histograms::render(&admin.meter);
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response()
+}
+
+/// Sets the gauges of jobs; a status without jobs is 0, not the last count.
+async fn jobs(admin: &Admin) {
+    let Ok(counts) = admin.store.counts().await else {
+        return;
+    };
+    for route in admin.gateway.state.load().table.routes() {
+        for status in Status::ALL {
+            let count = counts
+                .iter()
+                .find(|(name, of, _)| **name == *route.name && of == status)
+                .map_or(0, |(_, _, count)| *count);
+            let labels = [("route", &*route.name), ("status", status.as_str())];
+            admin.meter.gauge("shunt_jobs", &labels).set(count as f64);
+        }
+    }
+}
+
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    if admin.draining.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    match admin.store.ready().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn routes(State(admin): State<Arc<Admin>>) -> Response {
+    let state = admin.gateway.state.load_full();
+    let routes: Vec<_> = state
+        .table
+        .routes()
+        .iter()
+        .map(|one| report::route(one))
+        .collect();
+    axum::Json(json!({ "routes": routes })).into_response()
+}
+
+fn find(admin: &Admin, name: &str) -> Result<Arc<Route>, Response> {
+    let state = admin.gateway.state.load_full();
+    let found = state
+        .table
+        .routes()
+        .iter()
+        .find(|route| &*route.name == name)
+        .cloned();
+    found.ok_or_else(|| {
+        let says = format!("there is no route `{name}`; see /api/routes\n");
+        (StatusCode::NOT_FOUND, says).into_response()
+    })
+}
+
+#[derive(Deserialize)]
+struct Budgets {
+    first_token: Option<String>,
+    total: Option<String>,
+}
+
+async fn what_if(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    Query(budgets): Query<Budgets>,
+) -> Result<Response, Response> {
+    let route = find(&admin, &name)?;
+    let period = |text: Option<String>| match text {
+        None => Ok(None),
+        Some(text) => text.parse::<Period>().map(|period| Some(period.get())),
+    };
+    let bad = |why: String| (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response();
+    let first_token = period(budgets.first_token).map_err(bad)?;
+    let total = period(budgets.total).map_err(bad)?;
+    Ok(axum::Json(report::what_if(&route, first_token, total)).into_response())
+}
+
+async fn histogram(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+) -> Result<Response, Response> {
+    let route = find(&admin, &name)?;
+    let text = route.meter.total.views().window(Window::Hour).hgrm();
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+}

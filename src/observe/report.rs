@@ -1,0 +1,95 @@
+//! The figures of a route as JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::HedgeAfter;
+use crate::hot::Route;
+use crate::latency::{Snapshot, Window, hedge_delay};
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+fn figures(snapshot: &Snapshot) -> Value {
+    let all = snapshot.summary();
+    json!({
+        "count": all.count, "p50": seconds(all.p50), "p90": seconds(all.p90),
+        "p95": seconds(all.p95), "p99": seconds(all.p99), "p999": seconds(all.p999),
+        "max": seconds(all.max),
+    })
+}
+
+fn phase(tracked: &crate::meter::Tracked) -> Value {
+    let views = tracked.views();
+    let by_window =
+        Window::ALL.map(|window| (window.as_str().to_owned(), figures(views.window(window))));
+    Value::Object(by_window.into_iter().collect())
+}
+
+/// A route's figures; durations in seconds.
+pub fn route(route: &Route) -> Value {
+    let targets: Vec<Value> = route
+        .targets
+        .all()
+        .iter()
+        .map(|target| {
+            json!({
+                "name": target.label,
+                "inflight": target.meter.running(),
+                "first_token": phase(&target.meter.first_token),
+                "duration": phase(&target.meter.duration),
+                "token_gap": phase(&target.meter.gap),
+            })
+        })
+        .collect();
+    json!({
+        "name": &*route.name,
+        "budget": {
+            "first_token": seconds(route.budget.first_token.get()),
+            "total": seconds(route.budget.total.get()),
+        },
+        "hedge": {
+            "after": route.hedge.after.to_string(),
+            "delay_stream": route.delay_stream.get().map(seconds),
+            "delay_answer": route.delay_answer.get().map(seconds),
+        },
+        "phases": {
+            "first_token": phase(&route.meter.first_token),
+            "total": phase(&route.meter.total),
+            "overhead": phase(&route.meter.overhead),
+        },
+        "targets": targets,
+    })
+}
+
+/// What a budget would have done to the calls of the last hour.
+pub fn what_if(route: &Route, first_token: Option<Duration>, total: Option<Duration>) -> Value {
+    let share = |tracked: &crate::meter::Tracked, limit: Option<Duration>| {
+        let views = tracked.views();
+        let window = views.window(Window::Hour);
+        limit.map(|limit| {
+            json!({
+                "budget": seconds(limit), "count": window.count(),
+                "over": window.share_above(limit),
+            })
+        })
+    };
+    // The delay whose hedges, within the cap, spend what the route may spend.
+    let cap = 100.0 * (1.0 - route.hedge.max_extra);
+    let delay = |tracked: &crate::meter::Tracked| {
+        let views = tracked.views();
+        hedge_delay(views.window(Window::Hour), cap, 1).map(seconds)
+    };
+    json!({
+        "route": &*route.name,
+        "first_token": share(&route.meter.first_token, first_token),
+        "total": share(&route.meter.total, total),
+        "hedge": {
+            "armed": route.hedge.after != HedgeAfter::Off,
+            "delay_stream": delay(&route.meter.hedge_stream),
+            "delay_answer": delay(&route.meter.hedge_answer),
+        },
+    })
+}
