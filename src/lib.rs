@@ -7,5 +7,7 @@ pub mod latency;
 pub mod listen;
 pub mod meter;
 pub mod observe;
+pub mod server;
+pub mod simulate;
 pub mod tasks;
 pub mod upstream;

@@ -1,1 +1,108 @@
-fn main() {}
+//! The command line.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use shunt::config;
+use shunt::server::Server;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Parser)]
+#[command(version, about = "A latency-aware AI gateway")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway. SIGTERM or SIGINT: drain and exit; SIGHUP: reload.
+    Serve(File),
+    /// Validate a configuration; opens no socket.
+    Check(File),
+    /// Print the JSON Schema of the configuration.
+    Schema,
+    /// Run the simulated provider.
+    Simulate(shunt::simulate::Arguments),
+}
+
+#[derive(clap::Args)]
+struct File {
+    /// The configuration file.
+    #[arg(long, default_value = "config/shunt.toml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let done = match Cli::parse().command {
+        Command::Serve(file) => serve(&file),
+        Command::Check(file) => check(&file),
+        Command::Schema => schema(),
+        Command::Simulate(arguments) => shunt::simulate::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whatever goes wrong on stderr cannot be told anywhere.
+            let _ = writeln!(std::io::stderr(), "{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(file: &File) -> Result<()> {
+    let config = config::load(&file.config)?;
+    let server = Server::start(&config)?;
+    let mut out = std::io::stdout();
+    writeln!(out, "public listening on http://{}", server.public)?;
+    writeln!(out, "admin listening on http://{}", server.admin)?;
+    out.flush()?;
+    server.block_on(until_stopped(&server, file))?;
+    let left = server.drain();
+    anyhow::ensure!(
+        left == 0,
+        "{left} tasks were left after the drain; please report this"
+    );
+    Ok(())
+}
+
+async fn until_stopped(server: &Server, file: &File) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => {
+                let loaded = config::load(&file.config).map_err(anyhow::Error::from);
+                match loaded.and_then(|config| server.reload(&config)) {
+                    Ok(()) => tracing::info!("the configuration was reloaded"),
+                    Err(error) => tracing::error!("the old configuration stays: {error:#}"),
+                }
+            }
+        }
+    }
+}
+
+fn check(file: &File) -> Result<()> {
+    config::load(&file.config)?;
+    writeln!(std::io::stdout(), "{} is valid", file.config.display())?;
+    Ok(())
+}
+
+fn schema() -> Result<()> {
+    let schema = schemars::schema_for!(config::Config);
+    let text = serde_json::to_string_pretty(&schema).context("the schema is valid JSON")?;
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
+}

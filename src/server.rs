@@ -1,0 +1,476 @@
+//! A whole gateway: builds the rooms from a configuration, runs them, drains them.
+//!
+//! Promises: hot workers are threads of their own, which no job, scrape or callback can hold up;
+//! after a drain no task is left. Only wires; decides nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use arc_swap::ArcSwap;
+use hickory_resolver::TokioResolver;
+use metrics::Counter;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::cold::callback::{AddressGuard, Deliverer, DeliverySettings, Sender, Signer, Watch};
+use crate::cold::door::Door;
+use crate::cold::runner::{ColdRoute, ColdRoutes, Parts, Runner};
+use crate::cold::store::SharedStore;
+use crate::cold::store::sqlite::SqliteStore;
+use crate::config::{Config, Period, Secret, Secrets};
+use crate::hot::{Gateway, State, Table, Worker};
+use crate::latency::set_shard;
+use crate::listen::{self, Listener};
+use crate::meter::{Meter, Metric, Tracked};
+use crate::observe::{self, Admin};
+use crate::tasks::Tasks;
+use crate::upstream::provider::{Ground, Provider};
+use crate::upstream::tls::Roots;
+
+/// A running gateway.
+pub struct Server {
+    /// Where callers connect.
+    pub public: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    control: Runtime,
+    workers: Vec<JoinHandle<()>>,
+    gateway: Arc<Gateway>,
+    routes: Arc<ColdRoutes>,
+    meter: Arc<Meter>,
+    ground: Ground,
+    owners: Owners,
+    draining: Arc<AtomicBool>,
+    drain: Duration,
+}
+
+/// Who owns which tasks, and what stops them; in the order of a drain.
+#[derive(Clone, Default)]
+struct Owners {
+    /// Callers' connections and calls.
+    calls: Tasks,
+    /// Jobs.
+    jobs: Tasks,
+    /// Callbacks, clocks, the admin listener.
+    background: Tasks,
+    /// Connections to providers and their keepers.
+    connections: Tasks,
+    /// Accept nothing new.
+    stop: CancellationToken,
+    /// Claim no more jobs, deliver no more callbacks.
+    rest: CancellationToken,
+    /// The workers' threads may end.
+    leave: CancellationToken,
+}
+
+struct Callbacks {
+    counters: Vec<(&'static str, Counter)>,
+    lag: Arc<Tracked>,
+}
+
+impl Callbacks {
+    fn new(meter: &Arc<Meter>) -> Self {
+        let counter = |result| {
+            (
+                result,
+                meter.counter("shunt_callbacks_total", &[("result", result)]),
+            )
+        };
+        Self {
+            counters: ["delivered", "retried", "dead"].map(counter).into(),
+            lag: meter.track(Metric::CallbackLag, "", None),
+        }
+    }
+}
+
+impl Watch for Callbacks {
+    fn delivered(&self, result: &'static str, lag: Duration) {
+        self.lag.record(lag);
+        if let Some((_, counter)) = self.counters.iter().find(|(name, _)| *name == result) {
+            counter.increment(1);
+        }
+    }
+}
+
+fn providers(
+    config: &Config,
+    ground: &Ground,
+    before: &[Arc<Provider>],
+) -> Result<BTreeMap<String, Arc<Provider>>> {
+    let mut all = BTreeMap::new();
+    for (name, settings) in &config.providers {
+        // Unchanged providers keep their connections.
+        let same = before
+            .iter()
+            .find(|one| &*one.name == name && one.settings == *settings);
+        let provider = match same {
+            Some(same) => same.clone(),
+            None => Arc::new(Provider::new(name, settings, ground).map_err(|why| anyhow!(why))?),
+        };
+        all.insert(name.clone(), provider);
+    }
+    Ok(all)
+}
+
+fn state(
+    config: &Config,
+    ground: &Ground,
+    before: &[Arc<Provider>],
+    meter: &Arc<Meter>,
+) -> Result<State> {
+    let providers = providers(config, ground, before)?;
+    Ok(State {
+        table: Table::new(config, &providers, meter).map_err(|why| anyhow!(why))?,
+        limits: config.limits.clone(),
+        margin: config.cold.margin.get(),
+    })
+}
+
+fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, Arc<ColdRoute>> {
+    let route = |route: &Arc<crate::hot::Route>| {
+        let connect = route.budget.connect.get();
+        let cold = ColdRoute::new(
+            &route.name,
+            route.targets.clone(),
+            route.cold.clone(),
+            connect,
+            meter,
+        );
+        (route.name.to_string(), Arc::new(cold))
+    };
+    table.routes().iter().map(route).collect()
+}
+
+fn signer(config: &Config) -> Result<Option<Signer>> {
+    let sources = match &config.callbacks.secret {
+        None => return Ok(None),
+        Some(Secrets::One(one)) => vec![one.clone()],
+        Some(Secrets::Many(all)) => all.clone(),
+    };
+    let read = |source: &crate::config::SecretSource| source.read();
+    let secrets: Vec<Secret> = sources
+        .iter()
+        .map(read)
+        .collect::<Result<_, _>>()
+        .map_err(|why| anyhow!("callbacks.secret: {why}"))?;
+    let signer = Signer::new(&secrets).map_err(|why| anyhow!("callbacks.secret: {why}"))?;
+    Ok(Some(signer))
+}
+
+fn store(config: &Config) -> Result<SharedStore> {
+    let path = config
+        .cold
+        .store
+        .strip_prefix("sqlite:")
+        .unwrap_or(&config.cold.store);
+    let store = SqliteStore::open(Path::new(path), config.cold.queue_limit)?;
+    Ok(Arc::new(store))
+}
+
+impl Server {
+    /// Starts a gateway; it accepts when this returns.
+    ///
+    /// # Errors
+    /// A port is taken, the store cannot be opened, a secret is missing.
+    pub fn start(config: &Config) -> Result<Self> {
+        let count = match config.server.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let owners = Owners::default();
+        let control = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("control")
+            .enable_all()
+            .build()?;
+        let meter = Meter::new(count + 1);
+        let ground = control.block_on(async {
+            Ground {
+                roots: Roots::of_the_system(),
+                resolver: TokioResolver::builder_tokio()
+                    .and_then(|builder| builder.build())
+                    .ok()
+                    .map(Arc::new),
+                tasks: owners.connections.clone(),
+                pools: count + 1,
+            }
+        });
+        let built = state(config, &ground, &[], &meter)?;
+        let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
+        let store = store(config)?;
+        let guard = AddressGuard::new(&config.callbacks.allow).map_err(|why| anyhow!(why))?;
+        let guard = Arc::new(guard);
+        let signer = signer(config)?;
+        let (door, intake) = Door::new(signer.is_some().then(|| guard.clone()));
+        let callbacks = Arc::new(Notify::new());
+        let runner = Runner::new(Parts {
+            store: store.clone(),
+            routes: routes.clone(),
+            meter: meter.clone(),
+            tasks: owners.jobs.clone(),
+            pool: count,
+            answer_limit: config.limits.answer.bytes(),
+            retention: config.cold.retention.get(),
+            callbacks: callbacks.clone(),
+        });
+        let gateway = Arc::new(Gateway {
+            state: ArcSwap::from_pointee(built),
+            door,
+            jobs: crate::cold::api::router(runner.clone()),
+            tasks: owners.calls.clone(),
+        });
+        let mut server = Self {
+            public: config.listen.public,
+            admin: config.listen.admin,
+            control,
+            workers: Vec::new(),
+            gateway,
+            routes,
+            meter,
+            ground,
+            owners,
+            draining: Arc::default(),
+            drain: config.server.drain.get(),
+        };
+        server.run_jobs(&store, &runner, intake)?;
+        server.deliver(config, &store, signer, guard, callbacks)?;
+        server.keep_time();
+        server.serve_admin(store)?;
+        server.serve_public(config, count)?;
+        Ok(server)
+    }
+
+    fn run_jobs(
+        &self,
+        store: &SharedStore,
+        runner: &Arc<Runner>,
+        intake: tokio::sync::mpsc::Receiver<crate::cold::door::Handover>,
+    ) -> Result<()> {
+        let _inside = self.control.enter();
+        let found = self
+            .control
+            .block_on(store.recover(crate::cold::job::UnixMillis::now()))
+            .context("the store cannot be read")?;
+        if found > 0 {
+            tracing::info!(found, "unfinished jobs were found and run again");
+        }
+        let (jobs, rest) = (&self.owners.jobs, &self.owners.rest);
+        jobs.spawn(runner.clone().take_over(intake, rest.clone()));
+        jobs.spawn(runner.clone().look_after(rest.clone()));
+        Ok(())
+    }
+
+    fn deliver(
+        &self,
+        config: &Config,
+        store: &SharedStore,
+        signer: Option<Signer>,
+        guard: Arc<AddressGuard>,
+        wake: Arc<Notify>,
+    ) -> Result<()> {
+        let Some(signer) = signer else { return Ok(()) };
+        let callbacks = &config.callbacks;
+        let tls = self
+            .ground
+            .roots
+            .client(None, &[b"http/1.1"])
+            .map_err(|why| anyhow!(why))?;
+        let deliverer = Arc::new(Deliverer {
+            store: store.clone(),
+            signer,
+            sender: Sender::new(guard.clone(), tls, callbacks.timeout.get()),
+            guard,
+            settings: DeliverySettings {
+                schedule: callbacks
+                    .schedule
+                    .iter()
+                    .copied()
+                    .map(Period::get)
+                    .collect(),
+                jitter: callbacks.jitter,
+                inline_limit: callbacks.inline_limit.bytes(),
+                concurrency: callbacks.concurrency,
+                timeout: callbacks.timeout.get(),
+            },
+            watch: Arc::new(Callbacks::new(&self.meter)),
+        });
+        let _inside = self.control.enter();
+        let rest = self.owners.rest.clone();
+        self.owners.background.spawn(deliverer.run(rest, wake));
+        Ok(())
+    }
+
+    /// Moves the windows on each second, and the hedge delays with them.
+    fn keep_time(&self) {
+        let (meter, gateway) = (self.meter.clone(), self.gateway.clone());
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        meter.gauge("shunt_build_info", &version).set(1.0);
+        let _inside = self.control.enter();
+        self.owners.background.spawn(async move {
+            let began = Instant::now();
+            let mut second = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                second.tick().await;
+                meter.tick(began.elapsed());
+                for route in gateway.state.load().table.routes() {
+                    route.learn();
+                }
+            }
+        });
+    }
+
+    fn serve_admin(&mut self, store: SharedStore) -> Result<()> {
+        let owners = &self.owners;
+        let admin = Arc::new(Admin {
+            meter: self.meter.clone(),
+            gateway: self.gateway.clone(),
+            store,
+            draining: self.draining.clone(),
+            tasks: vec![owners.calls.clone(), owners.jobs.clone()],
+        });
+        let listener = listen::bind(self.admin).with_context(|| taken("admin", self.admin))?;
+        self.admin = listener.local_addr()?;
+        let _inside = self.control.enter();
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        owners.background.spawn(async move {
+            let _ = axum::serve(listener, observe::router(admin)).await;
+        });
+        Ok(())
+    }
+
+    fn serve_public(&mut self, config: &Config, count: usize) -> Result<()> {
+        let tls = match &config.listen.tls {
+            Some(tls) => Some(listen::tls(tls).map_err(|why| anyhow!("listen.tls: {why}"))?),
+            None => None,
+        };
+        for index in 0..count {
+            let socket = listen::bind(self.public).with_context(|| taken("public", self.public))?;
+            self.public = socket.local_addr()?;
+            let listener = Listener {
+                worker: Arc::new(Worker::new(index, self.gateway.clone())),
+                limits: config.limits.clone(),
+                tls: tls.clone(),
+                tasks: self.owners.calls.clone(),
+                stop: self.owners.stop.clone(),
+            };
+            let (gateway, owners) = (self.gateway.clone(), self.owners.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || work(index, listener, socket, &gateway, &owners))?;
+            self.workers.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Takes a new configuration for routes, providers and bounds; listeners, store and callbacks
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// What is wrong with it; the old one stays in force.
+    pub fn reload(&self, config: &Config) -> Result<()> {
+        let before = self.gateway.state.load_full();
+        let built = state(config, &self.ground, before.table.providers(), &self.meter);
+        let result = if built.is_ok() { "ok" } else { "failed" };
+        let labels = [("result", result)];
+        self.meter
+            .counter("shunt_config_reloads_total", &labels)
+            .increment(1);
+        let built = built?;
+        self.routes
+            .store(Arc::new(cold_routes(&built.table, &self.meter)));
+        self.gateway.state.store(Arc::new(built));
+        Ok(())
+    }
+
+    /// Runs something on the control runtime.
+    pub fn block_on<F: Future>(&self, task: F) -> F::Output {
+        self.control.block_on(task)
+    }
+
+    /// Lets running calls and jobs end, cuts what is left after the drain time, and stops.
+    /// Gives the number of tasks alive afterwards: zero.
+    pub fn drain(mut self) -> usize {
+        self.draining.store(true, Ordering::Relaxed);
+        let owners = self.owners.clone();
+        owners.stop.cancel();
+        let limit = self.drain;
+        self.control.block_on(async {
+            end(&owners.calls, limit).await;
+            // Calls are over: nothing comes through the door any more. What still runs as a job
+            // is in the store, and the next start runs it again.
+            owners.rest.cancel();
+            end(&owners.jobs, limit).await;
+            end(&owners.background, Duration::ZERO).await;
+            end(&owners.connections, Duration::ZERO).await;
+        });
+        owners.leave.cancel();
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+        let all = [
+            &owners.calls,
+            &owners.jobs,
+            &owners.background,
+            &owners.connections,
+        ];
+        all.into_iter().map(Tasks::alive).sum()
+    }
+}
+
+async fn end(tasks: &Tasks, limit: Duration) {
+    if tokio::time::timeout(limit, tasks.ended()).await.is_err() {
+        tasks.cut();
+        tasks.ended().await;
+    }
+}
+
+fn taken(which: &str, address: SocketAddr) -> String {
+    format!("the {which} address {address} cannot be used; choose another in listen.{which}")
+}
+
+/// A worker's thread: its listener, and the connections to providers that it keeps warm.
+fn work(
+    index: usize,
+    listener: Listener,
+    socket: std::net::TcpListener,
+    gateway: &Arc<Gateway>,
+    owners: &Owners,
+) {
+    set_shard(index);
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a worker could not start");
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let gateway = gateway.clone();
+        owners.connections.spawn(async move {
+            let mut second = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                second.tick().await;
+                let state = gateway.state.load_full();
+                let tend = state
+                    .table
+                    .providers()
+                    .iter()
+                    .map(|one| one.pool(index).tend());
+                futures_util::future::join_all(tend).await;
+            }
+        });
+        if let Err(error) = listener.run(socket).await {
+            tracing::error!(%error, "a worker stopped accepting");
+        }
+        // Connections and their calls live on this runtime until the drain is over.
+        owners.leave.cancelled().await;
+    });
+}

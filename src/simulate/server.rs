@@ -1,0 +1,476 @@
+//! Serves the simulated APIs.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::Builder;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Settings;
+use super::answers::{self, Api};
+use super::body::{End, Script, Step};
+use super::stats::{Guard, Snapshot, Stats};
+use crate::tasks::Tasks;
+
+/// A running simulation; dropping it cuts every connection.
+pub struct Simulation {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    tasks: Tasks,
+}
+
+struct Shared {
+    settings: Settings,
+    stats: Stats,
+    calls: AtomicU64,
+}
+
+/// What one call does.
+struct Plan {
+    latency: Duration,
+    gaps: Vec<Duration>,
+    status: Option<u16>,
+    fault: Option<String>,
+    tokens: u32,
+}
+
+impl Simulation {
+    /// Starts it on this runtime.
+    ///
+    /// # Errors
+    /// The address is taken.
+    pub async fn start(settings: Settings) -> io::Result<Self> {
+        let listener = TcpListener::bind(settings.listen).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            settings,
+            stats: Stats::default(),
+            calls: AtomicU64::new(0),
+        });
+        let tasks = Tasks::new();
+        let (serving, owner) = (shared.clone(), tasks.clone());
+        tasks.spawn(async move {
+            loop {
+                if let Ok((stream, _)) = listener.accept().await {
+                    owner.spawn(serve(serving.clone(), stream, owner.clone()));
+                }
+            }
+        });
+        Ok(Self {
+            address,
+            shared,
+            tasks,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it saw.
+    pub fn stats(&self) -> Snapshot {
+        self.shared.stats.snapshot()
+    }
+
+    /// Cuts every connection and waits for all tasks.
+    pub async fn shutdown(self) {
+        self.tasks.cut();
+        self.tasks.ended().await;
+    }
+}
+
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        self.tasks.cut();
+    }
+}
+
+async fn serve(shared: Arc<Shared>, stream: TcpStream, tasks: Tasks) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let shared = shared.clone();
+        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+    });
+    let builder = Builder::new(tasks);
+    let _ = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await;
+}
+
+fn plain(status: StatusCode, body: &Value) -> Response<Script> {
+    let text = Bytes::from(body.to_string());
+    let length = Some(text.len() as u64);
+    let step = Step {
+        after: Duration::ZERO,
+        bytes: text,
+        token: false,
+    };
+    let mut response = Response::new(Script::new(vec![step], None, End::Complete, length));
+    *response.status_mut() = status;
+    let json = http::HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, json);
+    response
+}
+
+fn forced(body: &Value, headers: &HeaderMap, name: &str) -> Option<String> {
+    let key = format!("sim_{name}");
+    let header = format!("x-sim-{}", name.replace('_', "-"));
+    match &body["metadata"][&key] {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => Some(headers.get(header)?.to_str().ok()?.to_owned()),
+    }
+}
+
+impl Shared {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Script> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        match (&parts.method, path) {
+            (&Method::GET, "/stats") => {
+                return plain(StatusCode::OK, &json!(self.stats.snapshot()));
+            }
+            (&Method::GET, "/calls") => return plain(StatusCode::OK, &json!(self.stats.ended())),
+            (&Method::POST, "/reset") => {
+                self.stats.reset();
+                return plain(StatusCode::OK, &json!({}));
+            }
+            (_, "/upgrade") => return upgrade(Request::from_parts(parts, body)),
+            _ => {}
+        }
+        let tag = parts
+            .headers
+            .get("x-request-tag")
+            .and_then(|tag| tag.to_str().ok());
+        let guard = self.stats.begin(tag.unwrap_or_default());
+        match path {
+            "/echo" => return echo(body, &parts.headers, guard).await,
+            "/headers" => return headers(&parts, guard),
+            "/bytes" => return bytes(parts.uri.query().unwrap_or_default(), guard),
+            _ => {}
+        }
+        if parts.method == Method::GET && path.starts_with("/v1/models") {
+            return models(path, guard);
+        }
+        let read = body.collect().await;
+        let Ok(read) = read else {
+            return plain(StatusCode::BAD_REQUEST, &json!({}));
+        };
+        self.call(path, &parts.headers, &read.to_bytes(), guard)
+            .await
+    }
+
+    async fn call(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+        mut guard: Guard,
+    ) -> Response<Script> {
+        let api = Api::of(path);
+        let refuse = |mut guard: Guard, status: u16, kind: &str, message: &str| {
+            guard.complete();
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            plain(status, &answers::error(api, kind, message))
+        };
+        let Some(known) = api else {
+            return refuse(guard, 404, "not_found_error", "there is no such path");
+        };
+        let Ok(request) = serde_json::from_slice::<Value>(body) else {
+            return refuse(guard, 400, "invalid_request_error", "the body is not JSON");
+        };
+        let key = headers
+            .get("authorization")
+            .or_else(|| headers.get("x-api-key"));
+        if key.is_some_and(|key| key.as_bytes().ends_with(b"wrong-key")) {
+            return refuse(
+                guard,
+                401,
+                "authentication_error",
+                "incorrect API key provided",
+            );
+        }
+        if request[known.required()].is_null() {
+            let message = format!("`{}` is missing", known.required());
+            return refuse(guard, 400, "invalid_request_error", &message);
+        }
+        if request["model"] == "unknown-model" {
+            return refuse(guard, 404, "not_found_error", "the model does not exist");
+        }
+        let plan = self.plan(&request, headers);
+        if let Some(status) = plan.status {
+            tokio::time::sleep(plan.latency).await;
+            let kind = match status {
+                429 => "rate_limit_error",
+                529 => "overloaded_error",
+                _ => "api_error",
+            };
+            let mut response = refuse(guard, status, kind, "simulated");
+            if status == 429 {
+                let one = http::HeaderValue::from_static("1");
+                response
+                    .headers_mut()
+                    .insert(http::header::RETRY_AFTER, one);
+            }
+            return response;
+        }
+        if request["stream"] == true {
+            return streamed(known, &request, plan, guard);
+        }
+        let wait = plan.latency + plan.gaps.iter().sum::<Duration>();
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        guard.tokens(u64::from(plan.tokens));
+        whole(known, &request, &plan, guard)
+    }
+
+    fn plan(&self, request: &Value, headers: &HeaderMap) -> Plan {
+        let settings = &self.settings;
+        let index = self.calls.fetch_add(1, Ordering::Relaxed);
+        let mut random =
+            StdRng::seed_from_u64(settings.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let number =
+            |name| forced(request, headers, name).and_then(|text| text.parse::<u64>().ok());
+        let drawn = settings.first_token.draw(&mut random);
+        let mut status = number("status").and_then(|status| u16::try_from(status).ok());
+        let mut fault = forced(request, headers, "fault");
+        let faults = settings.faults;
+        let mut draw: f64 = random.random();
+        for (share, code) in [
+            (faults.rate_limited, 429),
+            (faults.server_error, 500),
+            (faults.overloaded, 529),
+        ] {
+            if (0.0..share).contains(&draw) {
+                status.get_or_insert(code);
+            }
+            draw -= share;
+        }
+        for (share, name) in [
+            (faults.reset, "reset"),
+            (faults.stall, "stall"),
+            (faults.truncate, "truncate"),
+        ] {
+            if (0.0..share).contains(&draw) {
+                fault.get_or_insert(name.to_owned());
+            }
+            draw -= share;
+        }
+        let tokens = number("tokens").and_then(|tokens| u32::try_from(tokens).ok());
+        let tokens = tokens.unwrap_or(settings.tokens).clamp(1, 100_000);
+        let gap = number("gap_ms").map(Duration::from_millis);
+        // A forced latency is the whole of an answer that is not streamed.
+        let forced_latency = number("latency_ms").map(Duration::from_millis);
+        let gapless = forced_latency.is_some() && request["stream"] != true;
+        let gaps = (1..tokens).map(|_| match gap {
+            _ if gapless => Duration::ZERO,
+            Some(gap) => gap,
+            None => settings.token_gap.draw(&mut random),
+        });
+        Plan {
+            gaps: gaps.collect(),
+            latency: forced_latency.unwrap_or(drawn),
+            status,
+            fault,
+            tokens,
+        }
+    }
+}
+
+fn ends(fault: Option<&str>) -> End {
+    match fault {
+        Some("reset" | "lie") => End::Reset,
+        Some("stall") => End::Stall,
+        _ => End::Complete,
+    }
+}
+
+fn whole(api: Api, request: &Value, plan: &Plan, guard: Guard) -> Response<Script> {
+    let text = Bytes::from(answers::whole(api, request, plan.tokens).to_string());
+    let length = text.len();
+    let fault = plan.fault.as_deref();
+    let sent = match fault {
+        Some("reset" | "stall" | "truncate") => text.slice(..length / 2),
+        _ => text,
+    };
+    let declared = match fault {
+        // What is sent ends before what was declared.
+        Some("lie") => length + 100,
+        Some("truncate") => sent.len(),
+        _ => length,
+    };
+    let step = Step {
+        after: Duration::ZERO,
+        bytes: sent,
+        token: false,
+    };
+    let script = Script::new(vec![step], Some(guard), ends(fault), Some(declared as u64));
+    let mut response = Response::new(script);
+    let headers = response.headers_mut();
+    headers.insert(
+        "content-type",
+        http::HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        "x-request-id",
+        http::HeaderValue::from_static("req_simulated"),
+    );
+    response
+}
+
+fn streamed(api: Api, request: &Value, plan: Plan, guard: Guard) -> Response<Script> {
+    let stream = answers::stream(api, request, plan.tokens);
+    let mut steps = Vec::with_capacity(stream.tokens.len() + 2);
+    if !stream.before.is_empty() {
+        steps.push(Step {
+            after: Duration::ZERO,
+            bytes: stream.before.into(),
+            token: false,
+        });
+    }
+    let waits = std::iter::once(plan.latency).chain(plan.gaps);
+    for (after, bytes) in waits.zip(stream.tokens) {
+        steps.push(Step {
+            after,
+            bytes: bytes.into(),
+            token: true,
+        });
+    }
+    steps.push(Step {
+        after: Duration::ZERO,
+        bytes: stream.after.into(),
+        token: false,
+    });
+    let fault = plan.fault.as_deref();
+    if matches!(fault, Some("reset" | "stall" | "truncate" | "lie")) {
+        steps.truncate(steps.len() / 2);
+    }
+    let mut response = Response::new(Script::new(steps, Some(guard), ends(fault), None));
+    let kind = http::HeaderValue::from_static("text/event-stream; charset=utf-8");
+    response.headers_mut().insert("content-type", kind);
+    response
+}
+
+fn models(path: &str, mut guard: Guard) -> Response<Script> {
+    guard.complete();
+    let model = |id: &str| json!({"id": id, "object": "model", "created": 1_795_514_400, "owned_by": "simulate"});
+    match path.strip_prefix("/v1/models/") {
+        Some("unknown-model") => {
+            let error = answers::error(None, "not_found_error", "the model does not exist");
+            plain(StatusCode::NOT_FOUND, &error)
+        }
+        Some(id) => plain(StatusCode::OK, &model(id)),
+        None => {
+            let data = [model("gpt-4o"), model("claude-sonnet")];
+            plain(StatusCode::OK, &json!({"object": "list", "data": data}))
+        }
+    }
+}
+
+/// Sends the request's body back.
+async fn echo(body: Incoming, headers: &HeaderMap, guard: Guard) -> Response<Script> {
+    let Ok(read) = body.collect().await else {
+        return plain(StatusCode::BAD_REQUEST, &json!({}));
+    };
+    let bytes = read.to_bytes();
+    let length = Some(bytes.len() as u64);
+    let step = Step {
+        after: Duration::ZERO,
+        bytes,
+        token: false,
+    };
+    let mut response = Response::new(Script::new(vec![step], Some(guard), End::Complete, length));
+    if let Some(kind) = headers.get("content-type") {
+        response.headers_mut().insert("content-type", kind.clone());
+    }
+    response
+}
+
+/// Tells what arrived.
+fn headers(parts: &http::request::Parts, mut guard: Guard) -> Response<Script> {
+    guard.complete();
+    let lines: Vec<[String; 2]> = parts
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            [
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            ]
+        })
+        .collect();
+    let body = json!({"method": parts.method.as_str(), "path": parts.uri.to_string(),
+        "version": format!("{:?}", parts.version), "headers": lines});
+    plain(StatusCode::OK, &body)
+}
+
+/// Random bytes in chunks: `size`, `chunk`, `gap_ms`, `seed`
+fn bytes(query: &str, guard: Guard) -> Response<Script> {
+    let number = |name: &str, otherwise: u64| {
+        query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(key, _)| *key == name)
+            .and_then(|(_, value)| value.parse().ok())
+            .unwrap_or(otherwise)
+    };
+    let size = usize::try_from(number("size", 1_024).min(64 << 20)).unwrap_or(0);
+    let chunk = usize::try_from(number("chunk", 256).max(1)).unwrap_or(1);
+    let gap = Duration::from_millis(number("gap_ms", 0));
+    let mut random = StdRng::seed_from_u64(number("seed", 1));
+    let mut all = vec![0u8; size];
+    random.fill(&mut all[..]);
+    let all = Bytes::from(all);
+    let steps = (0..size).step_by(chunk).map(|from| Step {
+        after: gap,
+        bytes: all.slice(from..(from + chunk).min(size)),
+        token: false,
+    });
+    let script = Script::new(steps.collect(), Some(guard), End::Complete, None);
+    let mut response = Response::new(script);
+    let kind = http::HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert("content-type", kind);
+    response
+}
+
+/// Switches to a protocol that sends every byte back.
+fn upgrade(mut request: Request<Incoming>) -> Response<Script> {
+    let switched = hyper::upgrade::on(&mut request);
+    let empty = Script::new(Vec::new(), None, End::Complete, None);
+    let mut response = Response::new(empty);
+    if !request.headers().contains_key("upgrade") {
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        return response;
+    }
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert("connection", http::HeaderValue::from_static("upgrade"));
+    if let Some(name) = request.headers().get("upgrade") {
+        headers.insert("upgrade", name.clone());
+    }
+    // Ends with either side's connection, which the simulation's tasks own.
+    drop(tokio::task::spawn(async move {
+        if let Ok(stream) = switched.await {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(stream));
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        }
+    }));
+    response
+}
