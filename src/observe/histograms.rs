@@ -177,12 +177,14 @@ fn histogram(text: &mut String, name: &str, tracked: &Tracked, bounds: &[Duratio
     );
 }
 
+/// Typed as a summary without sum and count: the `quantile` label on a gauge is what
+/// `promtool check metrics` refuses, and to a query the series are the same.
 fn windows(text: &mut String, tracked: &[std::sync::Arc<Tracked>]) {
     let name = "shunt_latency_seconds";
     let _ = writeln!(
         text,
         "# HELP {name} Quantiles of the rolling windows; absent where nothing was counted.\n\
-         # TYPE {name} gauge"
+         # TYPE {name} summary"
     );
     for one in tracked {
         let phase = match one.metric {

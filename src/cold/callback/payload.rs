@@ -39,6 +39,12 @@ struct Answer<'a> {
 pub fn body(job: &Job, answer: Option<&StoredAnswer>, inline_limit: usize) -> Vec<u8> {
     let inline = answer.filter(|answer| answer.body.len() <= inline_limit);
     let elsewhere = answer.is_some() && inline.is_none();
+    // The same bytes at every delivery: how often it was tried is no part of what is told.
+    let mut job = job.clone();
+    if let Some(callback) = &mut job.callback {
+        callback.deliveries = 0;
+        callback.last_error = None;
+    }
     let envelope = Envelope {
         r#type: format!("job.{}", job.status.as_str()),
         timestamp: job.finished_at.unwrap_or_else(UnixMillis::now).to_string(),

@@ -1,0 +1,46 @@
+"""What operators see, checked with Prometheus's own tool."""
+
+import json
+import subprocess
+
+import openai
+
+
+def test_promtool_finds_nothing_wrong_with_the_metrics(gateway):
+    client = openai.OpenAI(base_url=gateway.public + "/v1", api_key="k")
+    for stream in (False, True):
+        answer = client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hi"}], stream=stream)
+        if stream:
+            list(answer)
+    status, headers, text = gateway.fetch(gateway.admin + "/metrics")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in (
+        "shunt_requests_total", "shunt_request_duration_seconds_bucket",
+        "shunt_first_token_seconds_bucket", "shunt_overhead_seconds_bucket",
+        "shunt_hedges_total", "shunt_budget_seconds", "shunt_build_info", "shunt_jobs",
+    ):
+        assert name.encode() in text, name
+    assert b"test-key" not in text
+
+
+def test_the_gateway_is_ready_and_never_serves_operators_pages_to_callers(gateway):
+    assert gateway.fetch(gateway.admin + "/healthz")[0] == 200
+    assert gateway.fetch(gateway.admin + "/readyz")[0] == 200
+    assert gateway.fetch(gateway.public + "/metrics")[0] == 404
+
+
+def test_the_api_tells_percentiles_and_what_a_budget_would_have_done(gateway):
+    def routes():
+        _, _, text = gateway.fetch(gateway.admin + "/api/routes")
+        return {one["name"]: one for one in json.loads(text)["routes"]}
+
+    client = openai.OpenAI(base_url=gateway.public + "/v1", api_key="k")
+    client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hi"}])
+    gateway.until(lambda: routes()["chat"]["phases"]["total"]["1m"]["count"] > 0)
+    _, _, text = gateway.fetch(gateway.admin + "/api/routes/chat/what-if?total=1ms")
+    assert json.loads(text)["total"]["over"] > 0.5
+    _, _, text = gateway.fetch(gateway.admin + "/api/routes/chat/histogram.hgrm")
+    assert b"#[Mean" in text
