@@ -52,7 +52,8 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 pub fn parse(source: &str, file: &str) -> Result<Config, Problems> {
     let config: Config = toml::from_str(source).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
-        Problems(vec![told(source, file, &span, "", &plain(error.message()))])
+        let key = key_at(source, span.start);
+        Problems(vec![told(source, file, &span, key, &plain(error.message()))])
     })?;
     let mut found = check(&config);
     if found.is_empty() {
@@ -74,9 +75,21 @@ pub fn parse(source: &str, file: &str) -> Result<Config, Problems> {
     Err(Problems(lines.collect()))
 }
 
-/// A parser's words, in one line.
+/// A parser's words, in one line, without the value where a secret belongs.
 fn plain(message: &str) -> String {
+    if message.contains("SecretSource") || message.contains("enum Secrets") {
+        return "a secret is never written inline; write { env = \"NAME\" } or { file = \"PATH\" }"
+            .into();
+    }
     message.lines().collect::<Vec<_>>().join(", ")
+}
+
+/// The key on the left of a value, for errors that do not name it.
+fn key_at(source: &str, at: usize) -> &str {
+    let before = source.get(..at).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let key = line.rsplit([',', '{']).next().unwrap_or_default();
+    key.split_once('=').map_or("", |(key, _)| key.trim())
 }
 
 fn told(source: &str, file: &str, span: &Range<usize>, key: &str, says: &str) -> String {

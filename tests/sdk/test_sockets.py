@@ -1,0 +1,230 @@
+"""What well-behaved clients never do, and providers sometimes."""
+
+import json
+import socket
+import subprocess
+import time
+import urllib.parse
+
+import pytest
+
+from conftest import start, stop
+
+BODY = json.dumps({"model": "gpt-4o", "messages": []}).encode()
+
+
+def connect(url):
+    where = urllib.parse.urlsplit(url)
+    return socket.create_connection((where.hostname, where.port), timeout=10)
+
+
+def read_all(connection):
+    data = b""
+    while chunk := connection.recv(65536):
+        data += chunk
+    return data
+
+
+def read_answer(connection):
+    """One answer with a Content-Length; gives its head and body."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = connection.recv(65536)
+        assert chunk, data
+        data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length:")[1].split()[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head, body[:length], body[length:]
+
+
+def post(path, body, *lines, version="1.1"):
+    head = [f"POST {path} HTTP/{version}", "host: x", "content-type: application/json", *lines]
+    return ("\r\n".join(head) + f"\r\ncontent-length: {len(body)}\r\n\r\n").encode() + body
+
+
+def slow(tag, stream=False):
+    body = {
+        "model": "rest-1", "messages": [], "stream": stream,
+        "metadata": {"sim_latency_ms": "300" if stream else "20000", "sim_gap_ms": "5000"},
+    }
+    return post("/sim/v1/chat/completions", json.dumps(body).encode(), f"x-request-tag: {tag}")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_caller_that_leaves_before_the_first_token_cancels_at_the_provider(gateway, stream):
+    tag = f"leaves-{stream}"
+    connection = connect(gateway.public)
+    connection.sendall(slow(tag, stream))
+    gateway.until(lambda: gateway.stats(tag).get("running") == 1)
+    connection.close()
+    gateway.until(lambda: gateway.stats(tag).get("aborted") == 1, seconds=2)
+
+
+def test_a_caller_that_leaves_mid_stream_cancels_at_the_provider(gateway):
+    connection = connect(gateway.public)
+    connection.sendall(slow("mid-stream", True))
+    data = b""
+    while b"word0" not in data:
+        data += connection.recv(65536)
+    connection.close()
+    gateway.until(lambda: gateway.stats("mid-stream").get("aborted") == 1, seconds=2)
+
+
+def test_a_half_closed_caller_counts_as_gone(gateway):
+    connection = connect(gateway.public)
+    connection.sendall(slow("half-closed"))
+    gateway.until(lambda: gateway.stats("half-closed").get("running") == 1)
+    connection.shutdown(socket.SHUT_WR)
+    gateway.until(lambda: gateway.stats("half-closed").get("aborted") == 1, seconds=2)
+
+
+def test_a_chunked_body_with_trailers_arrives_whole(gateway):
+    connection = connect(gateway.public)
+    connection.sendall(
+        b"POST /raw/echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
+        b"trailer: x-sum\r\nconnection: close\r\n\r\n"
+        b"3\r\nabc\r\n4\r\ndefg\r\n0\r\nx-sum: 7\r\n\r\n"
+    )
+    answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"abcdefg")
+
+
+def test_an_http_1_0_caller_is_answered_and_the_connection_closed(gateway):
+    connection = connect(gateway.public)
+    connection.sendall(post("/v1/chat/completions", BODY, version="1.0"))
+    answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.0 200")
+    assert b"chat.completion" in answer
+
+
+def test_pipelined_calls_are_answered_in_their_order(gateway):
+    connection = connect(gateway.public)
+    connection.sendall(post("/raw/echo", b"first") + post("/raw/echo", b"second"))
+    head, body, rest = read_answer(connection)
+    assert body == b"first"
+    while b"second" not in rest:
+        chunk = connection.recv(65536)
+        assert chunk
+        rest += chunk
+
+
+def test_a_head_that_is_too_long_is_refused(gateway):
+    connection = connect(gateway.public)
+    connection.sendall(b"GET /raw/headers HTTP/1.1\r\nhost: x\r\nx-long: " + b"a" * 100_000 + b"\r\n\r\n")
+    try:
+        answer = connection.recv(65536)
+    except ConnectionResetError:
+        answer = b""
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 431")
+
+
+def test_an_upgraded_connection_is_a_tunnel(gateway):
+    connection = connect(gateway.public)
+    connection.sendall(
+        b"GET /raw/upgrade HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n"
+    )
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 101")
+    connection.sendall(b"through the tunnel")
+    echoed = b""
+    while len(echoed) < 18:
+        echoed += connection.recv(65536)
+    assert echoed == b"through the tunnel"
+
+
+@pytest.mark.parametrize("fault", ["reset", "lie"])
+def test_a_provider_that_breaks_off_before_the_answer_is_a_502(gateway, fault):
+    body = json.dumps({"model": "gpt-4o", "messages": [], "metadata": {"sim_fault": fault}})
+    status, _, answer = gateway.fetch(
+        gateway.public + "/v1/chat/completions", "POST",
+        {"content-type": "application/json"}, body.encode(),
+    )
+    assert (status, json.loads(answer)["error"]["code"]) == (502, "provider_unreachable")
+
+
+def test_a_provider_that_stalls_is_given_up_at_the_deadline(gateway):
+    body = {"model": "gpt-4o", "messages": [], "metadata": {"sim_fault": "stall"}}
+    began = time.monotonic()
+    status, _, _ = gateway.call("/v1/chat/completions", body, x_request_tag="stalls")
+    assert status == 504
+    assert time.monotonic() - began < 2
+    gateway.until(lambda: gateway.stats("stalls").get("aborted") == 1)
+
+
+def test_a_stream_that_breaks_off_is_not_ended_as_if_it_were_whole(gateway):
+    body = {"model": "gpt-4o", "messages": [], "stream": True, "metadata": {"sim_fault": "reset"}}
+    connection = connect(gateway.public)
+    connection.sendall(post("/v1/chat/completions", json.dumps(body).encode(), "connection: close"))
+    answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert not answer.endswith(b"0\r\n\r\n")
+
+
+def test_a_provider_that_is_not_there_is_a_502_that_names_the_route(tmp_path):
+    config = tmp_path / "shunt.toml"
+    config.write_text(f"""
+[listen]
+public = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+[providers.gone]
+base_url = "http://127.0.0.1:1"
+[cold]
+store = "sqlite:{tmp_path}/jobs.db"
+""")
+    process, found = start(["serve", "--config", str(config)], "public", "admin")
+    connection = connect(found["public"])
+    connection.sendall(b"GET /gone/x HTTP/1.1\r\nhost: x\r\n\r\n")
+    head, body, _ = read_answer(connection)
+    assert head.startswith(b"HTTP/1.1 502")
+    assert b"route `gone`" in body
+    stop(process)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("budget = { total = \"1s\" }", "budgte = { total = \"1s\" }"), "10:1: unknown field `budgte`"),
+        (('targets = ["sim"]', 'targets = ["simm"]'), "9:1: routes[0].targets: the provider `simm` is not configured; did you mean `sim`?"),
+        (('path = "/v1/*"', 'path = "v1"'), "routes[0].match.path: `v1` is not a path; write /v1/chat/completions"),
+        (('total = "1s"', 'total = "1 second"'), "is not a duration; write it like 250ms, 2s, 15m or 24h"),
+        (('total = "1s"', 'total = "0s"'), "routes[0].budget.total: must be longer than 0s"),
+        (("[providers.sim]", "[providers.v1]"), "providers.v1: is a path of the gateway itself"),
+        (('base_url = "http://x"', 'base_url = "x"'), "providers.sim.base_url: is not an address"),
+        (('name = "a"', 'name = "sim"'), "is a provider's built-in route"),
+        (('name = "a"', 'name = "a b"'), "is no name"),
+        (('dialect = "openai"', 'dialect = "gemini"'), "unknown variant `gemini`"),
+        (('dialect = "openai"', 'api_key = "sk-very-secret"'), "api_key"),
+        (('store = "sqlite:x.db"', 'store = "redis:x"'), "cold.store: `redis:x` is no store; write sqlite:shunt.db"),
+    ],
+)
+def test_each_mistake_of_a_configuration_gets_its_line_and_its_sentence(tmp_path, change, says):
+    import conftest
+
+    text = """[listen]
+public = "127.0.0.1:0"
+[providers.sim]
+base_url = "http://x"
+dialect = "openai"
+[[routes]]
+name = "a"
+match = { path = "/v1/*" }
+targets = ["sim"]
+budget = { total = "1s" }
+[cold]
+store = "sqlite:x.db"
+"""
+    assert change[0] in text
+    config = tmp_path / "shunt.toml"
+    config.write_text(text.replace(*change))
+    done = subprocess.run(
+        [conftest.SHUNT, "check", "--config", str(config)], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{config}:"), done.stderr
+    assert says in done.stderr, done.stderr
+    assert "very-secret" not in done.stderr
