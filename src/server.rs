@@ -195,7 +195,7 @@ impl Server {
             Ground {
                 roots: Roots::of_the_system(),
                 resolver: TokioResolver::builder_tokio()
-                    .and_then(|builder| builder.build())
+                    .and_then(hickory_resolver::ResolverBuilder::build)
                     .ok()
                     .map(Arc::new),
                 tasks: owners.connections.clone(),

@@ -19,7 +19,7 @@ use super::runner::Runner;
 use super::store::{ListQuery, Outcome, StoreError};
 
 /// Longest wait that a caller can ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// The routes of the jobs API.
 pub fn router(runner: Arc<Runner>) -> Router {

@@ -53,7 +53,13 @@ pub fn parse(source: &str, file: &str) -> Result<Config, Problems> {
     let config: Config = toml::from_str(source).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
         let key = key_at(source, span.start);
-        Problems(vec![told(source, file, &span, key, &plain(error.message()))])
+        Problems(vec![told(
+            source,
+            file,
+            &span,
+            key,
+            &plain(error.message()),
+        )])
     })?;
     let mut found = check(&config);
     if found.is_empty() {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(8760);
 
 impl Period {
     /// The duration.
@@ -61,9 +61,9 @@ impl fmt::Display for Period {
         let millis = self.0.as_millis();
         match millis {
             0 => write!(out, "0s"),
-            _ if millis % 3_600_000 == 0 => write!(out, "{}h", millis / 3_600_000),
-            _ if millis % 60_000 == 0 => write!(out, "{}m", millis / 60_000),
-            _ if millis % 1_000 == 0 => write!(out, "{}s", millis / 1_000),
+            _ if millis.is_multiple_of(3_600_000) => write!(out, "{}h", millis / 3_600_000),
+            _ if millis.is_multiple_of(60_000) => write!(out, "{}m", millis / 60_000),
+            _ if millis.is_multiple_of(1_000) => write!(out, "{}s", millis / 1_000),
             _ => write!(out, "{millis}ms"),
         }
     }

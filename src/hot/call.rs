@@ -169,7 +169,7 @@ impl Worker {
         let path = parts.uri.path();
         let candidates: Vec<&Arc<Route>> = state.table.candidates(path, &parts.headers).collect();
         let Some(first) = candidates.first() else {
-            return Err(no_route(path, None));
+            return Err(no_route(path, ""));
         };
         let refuse = |code, message| Refusal {
             dialect: first.dialect,
@@ -181,7 +181,7 @@ impl Worker {
         if tunnel::is_upgrade(&parts.headers) || !wants_body(&candidates, parts, &asked) {
             let body = Kept::Once(OutBody::Streamed(std::collections::VecDeque::new(), body));
             let route = candidates.iter().find(|route| route.takes_model(None));
-            let route = route.ok_or_else(|| no_route(path, None))?;
+            let route = route.ok_or_else(|| no_route(path, ""))?;
             return Ok((
                 ((*route).clone(), Some(body), Peek::default()),
                 Duration::ZERO,
@@ -203,7 +203,7 @@ impl Worker {
         };
         let model = peek.model.as_deref();
         let route = candidates.iter().find(|route| route.takes_model(model));
-        let route = route.ok_or_else(|| no_route(path, Some(model)))?;
+        let route = route.ok_or_else(|| no_route(path, &told(model)))?;
         Ok((((*route).clone(), Some(kept), peek), read))
     }
 
@@ -437,15 +437,17 @@ fn is_json(headers: &HeaderMap) -> bool {
         .is_none_or(|kind| memchr::memmem::find(kind.as_bytes(), b"json").is_some())
 }
 
-fn no_route(path: &str, model: Option<Option<&str>>) -> Refusal {
-    let message = match model {
-        Some(Some(model)) => format!(
-            "no route takes {path} with the model `{model}`; add one to [[routes]], or call \
-             /PROVIDER{path}"
-        ),
-        Some(None) => format!("no route takes {path} without a `model`; send one in the body"),
-        None => format!("no route takes {path}; add one to [[routes]], or call /PROVIDER{path}"),
-    };
+/// How a call's model is named in a refusal.
+fn told(model: Option<&str>) -> String {
+    match model {
+        Some(model) => format!(" with the model `{model}`"),
+        None => " without a `model`".into(),
+    }
+}
+
+fn no_route(path: &str, model: &str) -> Refusal {
+    let message =
+        format!("no route takes {path}{model}; add one to [[routes]], or call /PROVIDER{path}");
     Refusal {
         dialect: error::guess(path),
         code: Code::NoRoute,

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// The longest duration told apart: one hour. What is longer counts as this.
-pub const MAX: Duration = Duration::from_secs(3_600);
+pub const MAX: Duration = Duration::from_hours(1);
 
 /// log2 of the cells in a block after the first.
 const HALF_BITS: u32 = 10;

@@ -42,7 +42,7 @@ impl Window {
         match self {
             Self::Minute => (Duration::from_secs(5), 12),
             Self::FiveMinutes => (Duration::from_secs(30), 10),
-            Self::Hour => (Duration::from_secs(300), 12),
+            Self::Hour => (Duration::from_mins(5), 12),
         }
     }
 }

@@ -83,18 +83,17 @@ pub fn whole(api: Api, request: &Value, tokens: u32) -> Value {
         json!({"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens});
     match api {
         Api::Chat => {
-            let (message, reason) = match tool(request) {
-                Some(name) => (
+            let (message, reason) = if let Some(name) = tool(request) {
+                (
                     json!({"role": "assistant", "content": null, "refusal": null, "tool_calls": [
-                        {"id": "call_1", "type": "function",
-                         "function": {"name": name, "arguments": "{\"city\":\"Bern\"}"}}]}),
+                    {"id": "call_1", "type": "function",
+                     "function": {"name": name, "arguments": "{\"city\":\"Bern\"}"}}]}),
                     "tool_calls",
-                ),
-                None => {
-                    let message =
-                        json!({"role": "assistant", "content": text(tokens), "refusal": null});
-                    (message, "stop")
-                }
+                )
+            } else {
+                let message =
+                    json!({"role": "assistant", "content": text(tokens), "refusal": null});
+                (message, "stop")
             };
             json!({"id": "chatcmpl-1", "object": "chat.completion", "created": created(),
                 "model": model, "usage": usage, "system_fingerprint": "fp_simulated",
@@ -308,9 +307,9 @@ fn messages(request: &Value, tokens: u32) -> Stream {
     let start = event(&json!({"type": "content_block_start", "index": 0, "content_block": block}));
     // A tool call begins with its block: that is its first token.
     if called.is_some() {
-        first = start
+        first = start;
     } else {
-        before += &start
+        before += &start;
     }
     before += &event(&json!({"type": "ping"}));
     let piece = |at: u32| {

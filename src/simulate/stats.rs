@@ -37,7 +37,7 @@ pub struct Snapshot {
 
 /// One call that ended; times in microseconds since 1970.
 #[derive(Clone, Debug, Serialize)]
-pub struct Ended {
+pub struct Call {
     /// Its tag.
     pub tag: String,
     /// When its head arrived.
@@ -53,7 +53,7 @@ pub struct Ended {
 #[derive(Default)]
 struct Kept {
     counts: Snapshot,
-    ended: VecDeque<Ended>,
+    ended: VecDeque<Call>,
 }
 
 /// The counters.
@@ -112,7 +112,7 @@ impl Stats {
     }
 
     /// The last calls that ended.
-    pub fn ended(&self) -> Vec<Ended> {
+    pub fn ended(&self) -> Vec<Call> {
         self.kept().ended.iter().cloned().collect()
     }
 
@@ -159,7 +159,7 @@ impl Drop for Guard {
         if kept.ended.len() >= CALLS {
             kept.ended.pop_front();
         }
-        kept.ended.push_back(Ended {
+        kept.ended.push_back(Call {
             tag: std::mem::take(&mut self.tag),
             received_us: self.received_us,
             first_token_us: self.first_token_us,

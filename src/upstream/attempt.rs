@@ -191,23 +191,20 @@ impl Attempt {
 
     /// Exact bytes left, where the head or the end of the answer told.
     pub fn size_hint(&self) -> http_body::SizeHint {
-        match &self.state {
-            State::Body(body, _) => {
-                let mut hint = body.size_hint();
-                let held = self.held_bytes as u64;
-                if let Some(upper) = hint.upper() {
-                    hint.set_upper(upper + held);
-                }
-                hint.set_lower(hint.lower() + held);
-                hint
+        if let State::Body(body, _) = &self.state {
+            let mut hint = body.size_hint();
+            let held = self.held_bytes as u64;
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper + held);
             }
-            _ => {
-                let trailers = self.held.iter().any(Frame::is_trailers);
-                if trailers {
-                    http_body::SizeHint::default()
-                } else {
-                    http_body::SizeHint::with_exact(self.held_bytes as u64)
-                }
+            hint.set_lower(hint.lower() + held);
+            hint
+        } else {
+            let trailers = self.held.iter().any(Frame::is_trailers);
+            if trailers {
+                http_body::SizeHint::default()
+            } else {
+                http_body::SizeHint::with_exact(self.held_bytes as u64)
             }
         }
     }

@@ -86,7 +86,7 @@ mod tests {
     fn an_endless_line_is_bounded() {
         let mut lines = Lines::default();
         for _ in 0..40 {
-            lines.feed(&[b'x'; 100_000], |_| {});
+            lines.feed(&vec![b'x'; 100_000], |_| {});
         }
         assert_eq!(lines.partial.len(), LONGEST);
         let mut length = 0;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Longest wait that a receiver can ask for with `Retry-After`.
-const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// The wait before the next delivery, or none when the schedule is used up. `done` deliveries
 /// were tried; `random` is drawn from 0 to 1; the wait lies within `jitter` (a share) around the
@@ -26,7 +26,7 @@ pub fn next(
 mod tests {
     use super::*;
 
-    const SCHEDULE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
+    const SCHEDULE: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(5)];
 
     #[test]
     fn each_delivery_has_its_wait_and_after_the_last_there_is_none() {
@@ -50,9 +50,9 @@ mod tests {
 
     #[test]
     fn a_receiver_can_ask_for_more_time_and_not_for_ever() {
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
         assert_eq!(next(&SCHEDULE, 1, 0.0, 0.5, Some(minute)), Some(minute));
-        let year = Duration::from_secs(365 * 24 * 3_600);
+        let year = Duration::from_hours(8760);
         assert_eq!(next(&SCHEDULE, 1, 0.0, 0.5, Some(year)), Some(LONGEST));
     }
 }

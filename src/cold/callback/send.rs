@@ -130,11 +130,12 @@ fn request(
         .uri
         .authority()
         .map_or("", |authority| authority.as_str());
-    let mut request = Request::post(path).body(Full::new(body.clone()))?;
+    let length = body.len();
+    let mut request = Request::post(path).body(Full::new(body))?;
     *request.headers_mut() = headers;
     let own = request.headers_mut();
     own.insert(HOST, HeaderValue::from_str(authority)?);
-    own.insert(CONTENT_LENGTH, body.len().into());
+    own.insert(CONTENT_LENGTH, length.into());
     own.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     own.insert(
         USER_AGENT,

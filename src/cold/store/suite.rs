@@ -22,7 +22,7 @@ fn job(route: &str, status: Status) -> Job {
         budget_ms: 500,
         elapsed_ms: 498,
         created_at: NOW,
-        expires_at: NOW.plus(Duration::from_secs(900)),
+        expires_at: NOW.plus(Duration::from_mins(15)),
         finished_at: None,
         attempts: u32::from(status == Status::Running),
         error: None,
@@ -182,7 +182,7 @@ async fn a_delivery_in_progress_when_the_process_died_is_due_again() {
         let running = job("chat", Status::Running);
         store.insert(running.clone(), request()).await.unwrap();
         store.finish(&running.id, answered(), NOW).await.unwrap();
-        let far = NOW.plus(Duration::from_secs(3_600));
+        let far = NOW.plus(Duration::from_hours(1));
         store.claim_deliveries(9, NOW, far).await.unwrap()[0]
             .webhook_id
             .clone()
@@ -258,7 +258,7 @@ async fn what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told() {
     assert!(store.overdue(9, NOW).await.unwrap().is_empty());
     assert_eq!(
         store.overdue(9, one.expires_at).await.unwrap(),
-        [one.id.clone()]
+        std::slice::from_ref(&one.id)
     );
     store.finish(&one.id, answered(), NOW).await.unwrap();
     let later = NOW.plus(Duration::from_secs(1));
