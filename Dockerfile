@@ -1,0 +1,25 @@
+# Two stages; the dependencies are a layer of their own, rebuilt only when Cargo.lock changes.
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /build
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+    && cargo build --release --locked && rm -rf src
+COPY src src
+RUN touch src/main.rs src/lib.rs && cargo build --release --locked
+
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 shunt && mkdir -p /data && chown shunt /data
+COPY --from=build /build/target/release/shunt /usr/local/bin/shunt
+COPY config /etc/shunt
+USER shunt
+WORKDIR /data
+VOLUME /data
+EXPOSE 8080 8081
+HEALTHCHECK --interval=10s --timeout=2s CMD curl -fsS http://127.0.0.1:8081/readyz || exit 1
+# SIGTERM drains: running calls end before the process does.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["shunt"]
+CMD ["serve", "--config", "/etc/shunt/shunt.toml"]
