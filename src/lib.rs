@@ -2,6 +2,7 @@
 
 pub mod cold;
 pub mod config;
+pub mod demo;
 pub mod hot;
 pub mod latency;
 pub mod listen;

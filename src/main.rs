@@ -23,6 +23,8 @@ enum Command {
     Serve(File),
     /// Validate a configuration; opens no socket.
     Check(File),
+    /// Show the whole product on loopback, with no keys.
+    Demo(shunt::demo::Arguments),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Run the simulated provider.
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(file) => serve(&file),
         Command::Check(file) => check(&file),
+        Command::Demo(arguments) => shunt::demo::run(&arguments),
         Command::Schema => schema(),
         Command::Simulate(arguments) => shunt::simulate::run(&arguments),
     };

@@ -389,6 +389,16 @@ impl Server {
         Ok(())
     }
 
+    /// The sum of a counter's series whose labels contain a text, as a scrape would tell it.
+    pub fn counter_sum(&self, name: &str, label: &str) -> u64 {
+        let text = self.meter.render();
+        let ours = text
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(label));
+        ours.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+
     /// Runs something on the control runtime.
     pub fn block_on<F: Future>(&self, task: F) -> F::Output {
         self.control.block_on(task)

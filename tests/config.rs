@@ -7,7 +7,10 @@ const REFERENCE: &str = include_str!("../config/reference.toml");
 #[test]
 fn the_reference_shows_every_default() -> Result<(), Problems> {
     let mut shown = parse(REFERENCE, "reference.toml")?;
-    let provider = shown.providers.remove("example").expect("the example provider");
+    let provider = shown
+        .providers
+        .remove("example")
+        .expect("the example provider");
     let route = shown.routes.remove(0);
     assert_eq!(shown, Config::default());
     let bare = parse(
@@ -26,7 +29,12 @@ fn the_reference_names_every_key() {
     let schema = serde_json::to_value(schemars::schema_for!(Config)).expect("a schema is JSON");
     let mut missing = Vec::new();
     let mut look = |value: &serde_json::Value| {
-        for key in value["properties"].as_object().into_iter().flatten().map(|(key, _)| key) {
+        for key in value["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key)
+        {
             if !REFERENCE.contains(key.as_str()) {
                 missing.push(key.clone());
             }
