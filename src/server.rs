@@ -26,7 +26,7 @@ use crate::cold::store::SharedStore;
 use crate::cold::store::sqlite::SqliteStore;
 use crate::config::{Config, Period, Secret, Secrets};
 use crate::hot::{Gateway, State, Table, Worker};
-use crate::latency::set_shard;
+use crate::latency::{Summary, Window, set_shard};
 use crate::listen::{self, Listener};
 use crate::meter::{Meter, Metric, Tracked};
 use crate::observe::{self, Admin};
@@ -397,6 +397,24 @@ impl Server {
             .filter(|line| line.starts_with(name) && line.contains(label));
         ours.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum()
+    }
+
+    /// The gateway's own part of a route's calls in the last minute.
+    pub fn overhead(&self, route: &str) -> Option<Summary> {
+        let state = self.gateway.state.load_full();
+        let route = state
+            .table
+            .routes()
+            .iter()
+            .find(|one| &*one.name == route)?;
+        Some(
+            route
+                .meter
+                .overhead
+                .views()
+                .window(Window::Minute)
+                .summary(),
+        )
     }
 
     /// Runs something on the control runtime.

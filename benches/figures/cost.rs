@@ -1,0 +1,271 @@
+//! What Shunt costs on one core, against a bare hyper proxy in the same run.
+//!
+//! Both proxies run on one thread each, one after the other, in alternating rounds. The load and
+//! the provider share the other core, so throughput alone would flatter whichever is faster than
+//! they are: the CPU time of the proxy's own thread per request decides.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::client::conn::http1 as client;
+use hyper::server::conn::http1 as server;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use super::rig::{at, gateway, sorted};
+
+const CONNECTIONS: usize = 32;
+const ROUND: Duration = Duration::from_secs(4);
+const ROUNDS: usize = 5;
+
+const ROUTES: &str = r#"
+[[routes]]
+name    = "other"
+match   = { path = "/v1/chat/completions", model = "claude*" }
+targets = ["sim"]
+[[routes]]
+name    = "chat"
+match   = { path = "/v1/chat/completions", model = "gpt-*" }
+targets = ["sim"]
+budget  = { first_token = "2s", total = "10s" }
+hedge   = { after = "p95", max_extra = 0.05 }
+"#;
+
+/// Reads one message: head, and a body of its `Content-Length`.
+async fn message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<bool> {
+    buffer.clear();
+    let mut chunk = [0u8; 8_192];
+    loop {
+        let read = stream.read(&mut chunk).await?;
+        if read == 0 {
+            return Ok(false);
+        }
+        buffer.extend_from_slice(&chunk[..read]);
+        let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
+            continue;
+        };
+        let head = std::str::from_utf8(&buffer[..end])?.to_ascii_lowercase();
+        let length = head
+            .split("content-length: ")
+            .nth(1)
+            .and_then(|rest| rest.split("\r\n").next()?.trim().parse::<usize>().ok());
+        if buffer.len() >= end + 4 + length.unwrap_or(0) {
+            return Ok(true);
+        }
+    }
+}
+
+/// A provider that answers at once with 1 kB of JSON.
+async fn provide(listener: TcpListener) -> Result<()> {
+    let body = format!(
+        r#"{{"id":"x","text":"{}","usage":{{"prompt_tokens":1}}}}"#,
+        "y".repeat(960)
+    );
+    let answer: Arc<str> = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into();
+    let mut tasks = JoinSet::new();
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let answer = answer.clone();
+        tasks.spawn(async move {
+            let mut buffer = Vec::new();
+            while message(&mut stream, &mut buffer).await.unwrap_or(false) {
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// A bare proxy: hyper in, hyper out, one connection to the provider for each caller's.
+fn bare(provider: SocketAddr) -> Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    std::thread::Builder::new()
+        .name("bare".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener)?;
+                let mut tasks = JoinSet::new();
+                loop {
+                    let (stream, _) = listener.accept().await?;
+                    stream.set_nodelay(true)?;
+                    tasks.spawn(async move {
+                        let out = TcpStream::connect(provider).await?;
+                        out.set_nodelay(true)?;
+                        let (sender, driver) =
+                            client::handshake::<_, Incoming>(TokioIo::new(out)).await?;
+                        let mut drivers = JoinSet::new();
+                        drivers.spawn(driver);
+                        let sender = Arc::new(Mutex::new(sender));
+                        let service = service_fn(move |request: Request<Incoming>| {
+                            let sender = sender.clone();
+                            async move {
+                                let mut sender = sender.lock().await;
+                                sender.ready().await?;
+                                sender.send_request(request).await
+                            }
+                        });
+                        server::Builder::new()
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await?;
+                        anyhow::Ok(())
+                    });
+                }
+                #[expect(unreachable_code, reason = "names the block's type")]
+                anyhow::Ok(())
+            })
+        })?;
+    Ok(address)
+}
+
+/// CPU time of a thread of this process, by its name.
+fn cpu(name: &str) -> Result<Duration> {
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let path = task?.path();
+        let comm = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+        if comm.trim() == name {
+            let text = std::fs::read_to_string(path.join("schedstat"))?;
+            let nanos = text
+                .split(' ')
+                .next()
+                .context("schedstat has three fields")?
+                .parse()?;
+            return Ok(Duration::from_nanos(nanos));
+        }
+    }
+    anyhow::bail!("there is no thread `{name}`")
+}
+
+/// Calls as fast as they go, or `rate` a second at a constant rate. Gives the calls made.
+async fn load(address: SocketAddr, rate: Option<f64>) -> Result<u64> {
+    let body = format!(
+        r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{}"}}]}}"#,
+        "z".repeat(900)
+    );
+    let request: Arc<str> = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         authorization: Bearer k\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into();
+    let made = Arc::new(AtomicU64::new(0));
+    let mut callers = JoinSet::new();
+    let end = Instant::now() + ROUND;
+    for caller in 0..CONNECTIONS {
+        let (request, made) = (request.clone(), made.clone());
+        callers.spawn(async move {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let mut buffer = Vec::new();
+            let step = rate.map(|rate| Duration::from_secs_f64(CONNECTIONS as f64 / rate));
+            let mut due = tokio::time::Instant::now()
+                + step
+                    .unwrap_or_default()
+                    .mul_f64(caller as f64 / CONNECTIONS as f64);
+            while Instant::now() < end {
+                if let Some(step) = step {
+                    tokio::time::sleep_until(due).await;
+                    due += step;
+                }
+                stream.write_all(request.as_bytes()).await?;
+                anyhow::ensure!(message(&mut stream, &mut buffer).await?, "the proxy closed");
+                anyhow::ensure!(buffer.starts_with(b"HTTP/1.1 200"), "the proxy failed");
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = callers.join_next().await {
+        done??;
+    }
+    Ok(made.load(Ordering::Relaxed))
+}
+
+struct Round {
+    rate: f64,
+    micros: f64,
+}
+
+async fn round(address: SocketAddr, thread: &str, rate: Option<f64>) -> Result<Round> {
+    let before = cpu(thread)?;
+    let calls = load(address, rate).await?;
+    let used = cpu(thread)?.saturating_sub(before);
+    Ok(Round {
+        rate: calls as f64 / ROUND.as_secs_f64(),
+        micros: used.as_secs_f64() * 1e6 / calls as f64,
+    })
+}
+
+pub fn run() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let provider = listener.local_addr()?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn_on(
+        async move { provide(listener).await.unwrap_or(()) },
+        runtime.handle(),
+    );
+    let bare = bare(provider)?;
+    let (server, _folder) = gateway(provider, "openai", ROUTES)?;
+    let (mut bares, mut shunts) = (Vec::new(), Vec::new());
+    runtime.block_on(async {
+        for _ in 0..ROUNDS {
+            bares.push(round(bare, "bare", None).await?);
+            shunts.push(round(server.public, "worker-0", None).await?);
+        }
+        anyhow::Ok(())
+    })?;
+    let median =
+        |rounds: &[Round], of: fn(&Round) -> f64| at(&sorted(rounds.iter().map(of).collect()), 0.5);
+    for (name, rounds) in [("bare hyper proxy", &bares), ("shunt", &shunts)] {
+        println!(
+            "{name:<18}{:>9.0} requests/s{:>8.1} us CPU a request",
+            median(rounds, |one| one.rate),
+            median(rounds, |one| one.micros)
+        );
+    }
+    let (cost, bare_cost) = (
+        median(&shunts, |one| one.micros),
+        median(&bares, |one| one.micros),
+    );
+    println!(
+        "throughput on one core, by CPU a request: {:.2} of the bare proxy's; by requests/s: {:.2}",
+        bare_cost / cost,
+        median(&shunts, |one| one.rate) / median(&bares, |one| one.rate)
+    );
+    let half = 0.5e6 / cost;
+    // The windows of the rounds at full speed have to pass before the overhead is read.
+    let fresh = gateway(provider, "openai", ROUTES)?;
+    runtime.block_on(load(fresh.0.public, Some(half)))?;
+    std::thread::sleep(Duration::from_millis(1_500));
+    let overhead = fresh.0.overhead("chat").context("the route is measured")?;
+    println!(
+        "shunt_overhead_seconds at {half:.0} requests/s (half of one core's): p50 {:.0} us, p99 {:.0} us",
+        overhead.p50.as_secs_f64() * 1e6,
+        overhead.p99.as_secs_f64() * 1e6
+    );
+    fresh.0.drain();
+    server.drain();
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `bytes`,
+//! `cancel`, `percentiles`, `cost`. Everything runs on loopback, in this process.
+
+mod bytes;
+mod cancel;
+mod cost;
+mod percentiles;
+mod rig;
+
+fn main() -> anyhow::Result<()> {
+    let named: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|one| !one.starts_with('-'))
+        .collect();
+    if named.is_empty() {
+        anyhow::bail!("name a figure: bytes, cancel, percentiles or cost");
+    }
+    for name in named {
+        match name.as_str() {
+            "bytes" => bytes::run()?,
+            "cancel" => cancel::run()?,
+            "percentiles" => percentiles::run()?,
+            "cost" => cost::run()?,
+            other => anyhow::bail!("there is no figure `{other}`"),
+        }
+    }
+    Ok(())
+}

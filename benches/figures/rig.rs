@@ -1,0 +1,85 @@
+//! A gateway in front of a provider, and a client that keeps its connection.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use shunt::config;
+use shunt::server::Server;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Starts a gateway with one worker; `route` is further TOML.
+pub fn gateway(
+    provider: SocketAddr,
+    dialect: &str,
+    route: &str,
+) -> Result<(Server, tempfile::TempDir)> {
+    let folder = tempfile::tempdir()?;
+    let text = format!(
+        "[listen]\npublic = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
+         [server]\nworkers = 1\ndrain = \"1s\"\n\
+         [cold]\nstore = \"sqlite:{}/jobs.db\"\n\
+         [providers.sim]\nbase_url = \"http://{provider}\"\ndialect = \"{dialect}\"\n{route}",
+        folder.path().display()
+    );
+    Ok((Server::start(&config::parse(&text, "figures")?)?, folder))
+}
+
+/// A client's connection.
+pub struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    address: SocketAddr,
+    _driver: JoinSet<()>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let _ = driver.await;
+        });
+        Ok(Self {
+            sender,
+            address,
+            _driver: tasks,
+        })
+    }
+
+    pub async fn post(
+        &mut self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<hyper::body::Incoming>> {
+        let request = Request::post(path)
+            .header("host", self.address.to_string())
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        self.sender.ready().await?;
+        Ok(self.sender.send_request(request).await?)
+    }
+
+    pub async fn whole(&mut self, path: &str, body: Bytes) -> Result<(u16, Bytes)> {
+        let answer = self.post(path, body).await?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.into_body().collect().await?.to_bytes()))
+    }
+}
+
+/// The value at a share of sorted samples.
+pub fn at(sorted: &[f64], share: f64) -> f64 {
+    let wanted = ((share * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len());
+    sorted[wanted - 1]
+}
+
+pub fn sorted(mut samples: Vec<f64>) -> Vec<f64> {
+    samples.sort_by(f64::total_cmp);
+    samples
+}
