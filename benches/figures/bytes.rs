@@ -78,11 +78,10 @@ pub fn run() -> Result<()> {
         anyhow::Ok(equal)
     })?;
     server.drain();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let (server, _folder) = gateway(listener.local_addr()?, "plain", "")?;
     let delays = runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
         let provider = tokio::spawn(stamping(listener, 2_000));
-        let (server, _folder) = gateway(address, "plain", "")?;
         let mut client = Client::connect(server.public).await?;
         let mut body = client.post("/sim/x", Bytes::new()).await?.into_body();
         let mut delays = Vec::new();
@@ -95,10 +94,9 @@ pub fn run() -> Result<()> {
             }
         }
         provider.abort();
-        drop(client);
-        tokio::task::spawn_blocking(move || server.drain()).await?;
         anyhow::Ok(sorted(delays))
     })?;
+    server.drain();
     println!(
         "bytes: {equal} of 1000 random bodies and streams are equal; {} chunks passed on, \
          median {:.3} ms and p99 {:.3} ms after they were sent",

@@ -80,12 +80,13 @@ pub(super) struct Ready {
     pub call: Call,
     pub body: Option<OutBody>,
     pub safe: bool,
-    pub headers: HeaderMap,
+    /// The caller's headers, where it asks for another protocol.
+    pub switched: Option<HeaderMap>,
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
 }
 
 /// A route and the body that told it.
-type Routed = (Arc<Route>, Option<Kept>, Peek);
+type Routed = (Arc<Route>, Kept, Peek, Intent);
 
 impl Worker {
     /// A worker; `index` names its connection pools.
@@ -132,11 +133,11 @@ impl Worker {
         let state = self.gateway.state.load_full();
         let (parts, body) = request.into_parts();
         let (routed, read) = self.route(&state, &parts, body, arrived).await?;
-        let (route, kept, peek) = routed;
+        let (route, kept, peek, intent) = routed;
         let record = Record::new(route.clone(), arrived, peek.stream);
-        let mut ready = self.prepare(&state, parts, route, record, kept, &peek, arrived)?;
+        let mut ready = self.prepare(&state, parts, route, record, kept, peek, intent, arrived)?;
         ready.record.waited_for_caller(read);
-        if tunnel::is_upgrade(&ready.headers) && ready.route.dialect != Dialect::Anthropic {
+        if ready.switched.is_some() && ready.route.dialect != Dialect::Anthropic {
             return self.tunnel(&state, ready).await;
         }
         let at_once = ready.intent.respond_async && ready.intent.wait == Some(Duration::ZERO);
@@ -183,7 +184,7 @@ impl Worker {
             let route = candidates.iter().find(|route| route.takes_model(None));
             let route = route.ok_or_else(|| no_route(path, ""))?;
             return Ok((
-                ((*route).clone(), Some(body), Peek::default()),
+                ((*route).clone(), body, Peek::default(), asked),
                 Duration::ZERO,
             ));
         }
@@ -204,7 +205,7 @@ impl Worker {
         let model = peek.model.as_deref();
         let route = candidates.iter().find(|route| route.takes_model(model));
         let route = route.ok_or_else(|| no_route(path, &told(model)))?;
-        Ok((((*route).clone(), Some(kept), peek), read))
+        Ok((((*route).clone(), kept, peek, asked), read))
     }
 
     /// Puts together what the race and the hand-off need.
@@ -218,8 +219,9 @@ impl Worker {
         mut parts: request::Parts,
         route: Arc<Route>,
         record: Record,
-        kept: Option<Kept>,
-        peek: &Peek,
+        kept: Kept,
+        peek: Peek,
+        intent: Intent,
         arrived: Instant,
     ) -> Result<Ready, Refusal> {
         let bad = |message, record| Refusal {
@@ -227,10 +229,6 @@ impl Worker {
             code: Code::BadRequest,
             message,
             record: Some(record),
-        };
-        let intent = match Intent::read(&parts.headers) {
-            Ok(intent) => intent,
-            Err(why) => return Err(bad(why, record)),
         };
         if let Some(url) = &intent.callback
             && let Err(why) = self.gateway.door.check_callback(url)
@@ -243,9 +241,8 @@ impl Worker {
             Err(error) => return Err(bad(format!("the path is not valid: {error}"), record)),
         };
         let (data, trailers, once) = match kept {
-            Some(Kept::Whole(data, trailers)) => (data, trailers, None),
-            Some(Kept::Once(body)) => (Bytes::new(), None, Some(body)),
-            None => (Bytes::new(), None, None),
+            Kept::Whole(data, trailers) => (data, trailers, None),
+            Kept::Once(body) => (Bytes::new(), None, Some(body)),
         };
         let demotable = once.is_none() && state.limits.body.bytes() >= data.len();
         let deadline = deadline(
@@ -261,9 +258,10 @@ impl Worker {
                 route.dialect,
                 &parts.method,
                 path.path(),
-                peek,
+                &peek,
             );
-        let mut headers = parts.headers.clone();
+        let switched = tunnel::is_upgrade(&parts.headers).then(|| parts.headers.clone());
+        let mut headers = parts.headers;
         towards_the_provider(&mut headers);
         Ok(Ready {
             call: Call {
@@ -272,11 +270,11 @@ impl Worker {
                 headers,
                 body: data,
                 trailers,
-                model: peek.model_at.clone(),
+                model: peek.model_at,
                 streamed: peek.stream,
             },
             upgrade: parts.extensions.remove(),
-            headers: parts.headers,
+            switched,
             body: once,
             safe,
             deadline,
@@ -358,7 +356,11 @@ impl Worker {
         };
         let mut request = target.request(&ready.call, Some(OutBody::kept(Bytes::new())));
         for name in [http::header::CONNECTION, http::header::UPGRADE] {
-            for value in ready.headers.get_all(&name) {
+            for value in ready
+                .switched
+                .iter()
+                .flat_map(|headers| headers.get_all(&name))
+            {
                 request.headers_mut().append(&name, value.clone());
             }
         }

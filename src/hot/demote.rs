@@ -74,7 +74,7 @@ fn job(ready: &Ready, attempts: &Attempts) -> Job {
     let running = attempts.running() > 0;
     Job {
         id: JobId::random(),
-        owner: Owner::of(&ready.headers),
+        owner: Owner::of(&ready.call.headers),
         status: if running {
             Status::Running
         } else {
