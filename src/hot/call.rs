@@ -499,11 +499,13 @@ fn respond(ready: Ready, mut attempt: Attempt, made: usize) -> Response<AnswerBo
 
 /// Marks an answer with its route and its times.
 pub(super) fn mark(headers: &mut HeaderMap, record: &Record, own: Duration, provider: Duration) {
-    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let (own, provider) = (own.as_micros(), provider.as_micros());
     let timing = format!(
-        "shunt;dur={:.3}, provider;dur={:.3}",
-        millis(own),
-        millis(provider)
+        "shunt;dur={}.{:03}, provider;dur={}.{:03}",
+        own / 1_000,
+        own % 1_000,
+        provider / 1_000,
+        provider % 1_000
     );
     for (name, text) in [
         ("server-timing", timing.as_str()),

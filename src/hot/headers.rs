@@ -40,6 +40,11 @@ pub fn towards_the_provider(headers: &mut HeaderMap) {
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+    // Most calls say nothing to the gateway: one look, no list.
+    let mut names = headers.keys();
+    if !names.any(|name| name == "prefer" || name.as_str().starts_with("x-shunt-")) {
+        return;
+    }
     let ours: Vec<HeaderName> = headers
         .iter()
         .filter(|(name, value)| is_for_the_gateway(name, value.as_bytes()))
