@@ -16,7 +16,7 @@ fn now() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    since.as_nanos() as u64
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A provider that streams chunks, each with the time of its sending in its first 8 bytes.

@@ -17,7 +17,7 @@ fn micros() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    since.as_micros() as u64
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub fn run() -> Result<()> {

@@ -75,8 +75,9 @@ impl Client {
 
 /// The value at a share of sorted samples.
 pub fn at(sorted: &[f64], share: f64) -> f64 {
-    let wanted = ((share * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len());
-    sorted[wanted - 1]
+    let wanted = share * sorted.len() as f64;
+    let found = (1..=sorted.len()).find(|rank| *rank as f64 >= wanted);
+    sorted[found.unwrap_or(sorted.len()) - 1]
 }
 
 pub fn sorted(mut samples: Vec<f64>) -> Vec<f64> {
