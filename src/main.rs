@@ -10,6 +10,10 @@ use shunt::config;
 use shunt::server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// A call allocates some dozen small things on one thread and frees them there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(version, about = "A latency-aware AI gateway")]
 struct Cli {

@@ -3,7 +3,11 @@
 //! Promises: every task is counted until it has ended, so that a drain can wait for all of them
 //! and a test can count them. There is no `tokio::spawn` elsewhere.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,7 +16,14 @@ use tokio_util::task::TaskTracker;
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
-    cut: CancellationToken,
+    cut: Arc<Cut>,
+}
+
+#[derive(Debug, Default)]
+struct Cut {
+    token: CancellationToken,
+    /// Set before the token wakes anybody.
+    done: AtomicBool,
 }
 
 impl Tasks {
@@ -28,10 +39,22 @@ impl Tasks {
     {
         let cut = self.cut.clone();
         self.tracker.spawn(async move {
-            tokio::select! {
-                () = cut.cancelled() => {}
-                _ = task => {}
-            }
+            let mut task = pin!(task);
+            let mut cancelled = pin!(cut.token.cancelled());
+            let mut waits = false;
+            poll_fn(|context| {
+                // The waker of a task stays the same for its life: registered once it is enough,
+                // and a wake-up costs one load.
+                if !waits {
+                    waits = true;
+                    let _ = cancelled.as_mut().poll(context);
+                }
+                if cut.done.load(Ordering::Acquire) {
+                    return Poll::Ready(());
+                }
+                task.as_mut().poll(context).map(drop)
+            })
+            .await;
         });
     }
 
@@ -42,7 +65,8 @@ impl Tasks {
 
     /// Drops every task at its next await; those spawned later end at once.
     pub fn cut(&self) {
-        self.cut.cancel();
+        self.cut.done.store(true, Ordering::Release);
+        self.cut.token.cancel();
     }
 
     /// Waits until no task is left.

@@ -7,6 +7,10 @@ mod cost;
 mod percentiles;
 mod rig;
 
+/// The allocator of the real binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let named: Vec<String> = std::env::args()
         .skip(1)

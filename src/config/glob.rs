@@ -1,5 +1,7 @@
 //! Patterns of routes: globs for models and headers, prefixes for paths.
 
+use std::str::Chars;
+
 /// A glob: `*` stands for any text, `?` for one character; everything else for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(Vec<char>);
@@ -10,34 +12,37 @@ impl Glob {
         Self(pattern.chars().collect())
     }
 
-    /// Whether it stands for this text. Time grows with the product of both lengths at worst.
+    /// Whether it stands for this text. Time grows with the product of both lengths at worst;
+    /// allocates nothing.
     pub fn matches(&self, text: &str) -> bool {
-        let pattern = &self.0;
-        let text: Vec<char> = text.chars().collect();
-        let (mut at, mut here) = (0, 0);
-        // Where the last star stood, and up to where it reaches so far.
-        let mut star: Option<(usize, usize)> = None;
-        while here < text.len() {
-            match pattern.get(at) {
-                Some('*') => {
-                    star = Some((at, here));
+        let (mut at, mut rest) = (0, text.chars());
+        // What follows the last star, and the text that it has not swallowed so far.
+        let mut star: Option<(usize, Chars<'_>)> = None;
+        loop {
+            let mut ahead = rest.clone();
+            match (self.0.get(at), ahead.next()) {
+                (None, None) => return true,
+                (Some('*'), _) => {
                     at += 1;
+                    star = Some((at, rest.clone()));
                 }
-                Some(&wanted) if wanted == '?' || wanted == text[here] => {
+                (Some(&wanted), Some(here)) if wanted == '?' || wanted == here => {
                     at += 1;
-                    here += 1;
+                    rest = ahead;
                 }
-                _ => match star {
-                    Some((position, reach)) => {
-                        star = Some((position, reach + 1));
-                        at = position + 1;
-                        here = reach + 1;
+                _ => {
+                    // The last star swallows one character more, if one is left.
+                    let Some((after, left)) = &mut star else {
+                        return false;
+                    };
+                    if left.next().is_none() {
+                        return false;
                     }
-                    None => return false,
-                },
+                    at = *after;
+                    rest = left.clone();
+                }
             }
         }
-        pattern[at..].iter().all(|one| *one == '*')
     }
 }
 

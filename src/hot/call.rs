@@ -1,12 +1,13 @@
 //! The way of one call through the gateway, from its head to the head of its answer.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
@@ -85,6 +86,16 @@ pub(super) struct Ready {
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
 }
 
+/// Headers that the gateway adds to an answer.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-shunt-request-id");
+const TARGET: HeaderName = HeaderName::from_static("x-shunt-target");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-shunt-attempts");
+const ROUTE: HeaderName = HeaderName::from_static("x-shunt-route");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// How many they are.
+const ADDED: usize = 5;
+
 /// A route and the body that told it.
 type Routed = (Arc<Route>, Kept, Peek, Intent);
 
@@ -118,10 +129,7 @@ impl Worker {
             Ok(response) => response,
             Err(refusal) => refuse(refusal),
         };
-        let id = format!("req_{:032x}", rand::random::<u128>());
-        if let Ok(id) = HeaderValue::from_str(&id) {
-            response.headers_mut().insert("x-shunt-request-id", id);
-        }
+        response.headers_mut().insert(REQUEST_ID, request_id());
         response
     }
 
@@ -484,13 +492,12 @@ fn respond(ready: Ready, mut attempt: Attempt, made: usize) -> Response<AnswerBo
         *response.headers_mut() = head.headers;
     }
     strip_hop_by_hop(response.headers_mut());
+    response.headers_mut().reserve(ADDED);
     let (own, provider) = record.answers(Some(target.clone()), response.status().as_u16());
     let headers = response.headers_mut();
     mark(headers, &record, own, provider);
-    if let Ok(label) = HeaderValue::from_str(&target.label) {
-        headers.insert("x-shunt-target", label);
-    }
-    headers.insert("x-shunt-attempts", (made as u64).into());
+    headers.insert(TARGET, target.tag.clone());
+    headers.insert(ATTEMPTS, made.into());
     let cut = (route.over_budget.mid_stream == MidStream::Cut)
         .then(|| arrived + route.budget.total.get());
     let relay = Relay::new(attempt, record, route.budget.idle.get(), cut);
@@ -500,19 +507,32 @@ fn respond(ready: Ready, mut attempt: Attempt, made: usize) -> Response<AnswerBo
 /// Marks an answer with its route and its times.
 pub(super) fn mark(headers: &mut HeaderMap, record: &Record, own: Duration, provider: Duration) {
     let (own, provider) = (own.as_micros(), provider.as_micros());
-    let timing = format!(
+    // Written in place: the longest has two numbers of 20 digits.
+    let mut timing = BytesMut::with_capacity(80);
+    let written = write!(
+        timing,
         "shunt;dur={}.{:03}, provider;dur={}.{:03}",
         own / 1_000,
         own % 1_000,
         provider / 1_000,
         provider % 1_000
     );
-    for (name, text) in [
-        ("server-timing", timing.as_str()),
-        ("x-shunt-route", &record.route().name),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(text) {
-            headers.append(name, value);
-        }
+    if written.is_ok()
+        && let Ok(timing) = HeaderValue::from_maybe_shared(timing.freeze())
+    {
+        headers.append(SERVER_TIMING, timing);
     }
+    headers.insert(ROUTE, record.route().tag.clone());
+}
+
+/// A name for one call: 128 random bits.
+fn request_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = *b"req_00000000000000000000000000000000";
+    let mut bits = rand::random::<u128>();
+    for digit in &mut text[4..] {
+        *digit = DIGITS[(bits & 15) as usize];
+        bits >>= 4;
+    }
+    HeaderValue::from_bytes(&text).expect("letters and digits are a header value")
 }

@@ -1,6 +1,6 @@
 //! Which header lines pass: end-to-end ones do, hop-by-hop ones do not (RFC 9110 7.6.1).
 
-use http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::intent::is_for_the_gateway;
@@ -8,42 +8,62 @@ use super::intent::is_for_the_gateway;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// Whether a header belongs to one connection.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
+    )
+}
+
 /// Takes off what belongs to one connection, in either direction.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+    // Most messages have nothing to take off: one look at the names, no hashing.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
     }
-    for name in [TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION] {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [
+        CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+    ] {
         headers.remove(name);
     }
 }
 
-/// Makes a caller's headers those of the call to a provider.
+/// Makes a caller's headers those of the call to a provider, but for `Host`, which the provider's
+/// own replaces.
 pub fn towards_the_provider(headers: &mut HeaderMap) {
-    let trailers = headers
-        .get(TE)
-        .is_some_and(|te| te.as_bytes() == b"trailers");
+    let ours = |name: &HeaderName| {
+        let name = name.as_str();
+        matches!(name, "te" | "expect" | "prefer") || name.starts_with("x-shunt-")
+    };
+    let special = headers.keys().any(ours);
+    let trailers = special
+        && headers
+            .get(TE)
+            .is_some_and(|te| te.as_bytes() == b"trailers");
     strip_hop_by_hop(headers);
-    for name in [HOST, EXPECT, TE] {
+    if !special {
+        return;
+    }
+    for name in [EXPECT, TE] {
         headers.remove(name);
     }
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    // Most calls say nothing to the gateway: one look, no list.
-    let mut names = headers.keys();
-    if !names.any(|name| name == "prefer" || name.as_str().starts_with("x-shunt-")) {
-        return;
     }
     let ours: Vec<HeaderName> = headers
         .iter()
@@ -67,7 +87,6 @@ mod tests {
             ("x-mine", "1"),
             ("keep-alive", "5"),
             ("upgrade", "websocket"),
-            ("host", "gateway"),
             ("prefer", "respond-async, wait=2"),
             ("x-shunt-budget", "1s"),
             ("x-shunt-callback", "https://a.example"),

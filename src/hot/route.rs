@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{self, Config, Dialect, Glob, HedgeAfter, PathPattern};
 use crate::latency::{AtomicDelay, RatioBucket, Window, hedge_delay};
@@ -25,6 +25,8 @@ const SAVED_RETRIES: u32 = 10;
 pub struct Route {
     /// Its name.
     pub name: Arc<str>,
+    /// Its name in answers.
+    pub tag: HeaderValue,
     /// The API its targets speak.
     pub dialect: Dialect,
     /// Where its calls go.
@@ -95,6 +97,8 @@ impl Route {
         let dialect = targets[0].provider.dialect;
         let built = Self {
             name: route.name.as_str().into(),
+            tag: HeaderValue::from_str(&route.name)
+                .map_err(|_| told("the name holds characters that no header can carry".into()))?,
             dialect,
             targets: Arc::new(Targets::new(targets)),
             budget: route.budget.clone(),
@@ -212,7 +216,7 @@ fn targets(
             label,
             meter,
             &route.name,
-        )));
+        )?));
     }
     if all.is_empty() {
         return Err("there are no targets; name a provider".into());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request};
 
 use super::body::OutBody;
 use super::provider::Provider;
@@ -37,6 +37,8 @@ pub struct Target {
     pub provider: Arc<Provider>,
     /// Its name in metrics and answers.
     pub label: String,
+    /// The same, as a header's value.
+    pub tag: HeaderValue,
     /// What it is measured with.
     pub meter: TargetMeter,
     weight: u32,
@@ -46,15 +48,20 @@ pub struct Target {
 
 impl Target {
     /// A target of `route`. `label` is unique within it.
+    ///
+    /// # Errors
+    /// A sentence: no header can carry the label.
     pub fn new(
         provider: Arc<Provider>,
         table: &TargetTable,
         label: String,
         meter: &Arc<Meter>,
         route: &str,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, String> {
+        Ok(Self {
             meter: TargetMeter::new(meter, route, &label),
+            tag: HeaderValue::from_str(&label)
+                .map_err(|_| format!("`{label}` holds characters that no header can carry"))?,
             provider,
             label,
             weight: table.weight,
@@ -62,7 +69,7 @@ impl Target {
                 .model
                 .as_ref()
                 .map(|model| serde_json::Value::from(model.as_str()).to_string()),
-        }
+        })
     }
 
     /// The request for this target, but for its address, which depends on the connection.
