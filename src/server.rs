@@ -30,7 +30,7 @@ use crate::latency::{Summary, Window, set_shard};
 use crate::listen::{self, Listener};
 use crate::meter::{Meter, Metric, Tracked};
 use crate::observe::{self, Admin};
-use crate::tasks::Tasks;
+use crate::tasks::{Signal, Tasks};
 use crate::upstream::provider::{Ground, Provider};
 use crate::upstream::tls::Roots;
 
@@ -63,7 +63,7 @@ struct Owners {
     /// Connections to providers and their keepers.
     connections: Tasks,
     /// Accept nothing new.
-    stop: CancellationToken,
+    stop: Signal,
     /// Claim no more jobs, deliver no more callbacks.
     rest: CancellationToken,
     /// The workers' threads may end.
@@ -427,7 +427,7 @@ impl Server {
     pub fn drain(mut self) -> usize {
         self.draining.store(true, Ordering::Relaxed);
         let owners = self.owners.clone();
-        owners.stop.cancel();
+        owners.stop.raise();
         let limit = self.drain;
         self.control.block_on(async {
             end(&owners.calls, limit).await;

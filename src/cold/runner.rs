@@ -236,6 +236,7 @@ impl Runner {
         let mut attempt = Attempt::start(Start {
             request,
             target,
+            now: Instant::now(),
             worker: self.parts.pool,
             connect: route.connect,
             streamed: call.streamed,
@@ -379,7 +380,7 @@ async fn drive(mut attempts: Attempts, limit: usize) -> Ended {
 }
 
 /// Reads an answer to its end.
-async fn keep(mut attempt: Attempt, limit: usize) -> Ended {
+async fn keep(mut attempt: Box<Attempt>, limit: usize) -> Ended {
     let Some(head) = attempt.take_head() else {
         return Ended::Again(error("provider_unreachable", "there is no answer"), None);
     };

@@ -1,5 +1,6 @@
 //! The way of one call through the gateway, from its head to the head of its answer.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tower::ServiceExt;
 
 use super::budget::{Deadline, Then, deadline};
@@ -188,7 +189,7 @@ impl Worker {
         };
         let asked = Intent::read(&parts.headers).map_err(|why| refuse(Code::BadRequest, why))?;
         if tunnel::is_upgrade(&parts.headers) || !wants_body(&candidates, parts, &asked) {
-            let body = Kept::Once(OutBody::Streamed(std::collections::VecDeque::new(), body));
+            let body = Kept::Once(OutBody::streamed(VecDeque::new(), body));
             let route = candidates.iter().find(|route| route.takes_model(None));
             let route = route.ok_or_else(|| no_route(path, ""))?;
             return Ok((
@@ -197,7 +198,7 @@ impl Worker {
             ));
         }
         let longest = first.budget.total.get();
-        let kept = timeout(longest, keep(body, state.limits.body.bytes())).await;
+        let kept = timeout_at(arrived + longest, keep(body, state.limits.body.bytes())).await;
         let read = arrived.elapsed();
         let kept = kept
             .map_err(|_| refuse(Code::BadRequest, "the body did not arrive in time".into()))?
@@ -244,7 +245,12 @@ impl Worker {
             return Err(bad(why, record));
         }
         let whole = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let path: PathAndQuery = match route.inner_path(whole).parse() {
+        let inner = route.inner_path(whole);
+        let path = match parts.uri.path_and_query() {
+            Some(path) if path.as_str() == inner => Ok(path.clone()),
+            _ => inner.parse(),
+        };
+        let path: PathAndQuery = match path {
             Ok(path) => path,
             Err(error) => return Err(bad(format!("the path is not valid: {error}"), record)),
         };
@@ -478,7 +484,7 @@ fn refuse(refusal: Refusal) -> Response<AnswerBody> {
 }
 
 /// The answer of a provider, on its way to the caller.
-fn respond(ready: Ready, mut attempt: Attempt, made: usize) -> Response<AnswerBody> {
+fn respond(ready: Ready, mut attempt: Box<Attempt>, made: usize) -> Response<AnswerBody> {
     let Ready {
         mut record,
         route,

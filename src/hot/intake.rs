@@ -15,7 +15,7 @@ use crate::upstream::body::OutBody;
 /// A body after intake.
 pub enum Kept {
     /// All of it.
-    Whole(Bytes, Option<HeaderMap>),
+    Whole(Bytes, Option<Box<HeaderMap>>),
     /// Not kept: to be sent once.
     Once(OutBody),
 }
@@ -26,7 +26,7 @@ pub async fn keep(mut body: Incoming, limit: usize) -> Result<Kept, hyper::Error
         return Ok(Kept::Whole(Bytes::new(), None));
     }
     if body.size_hint().lower() > limit as u64 {
-        return Ok(Kept::Once(OutBody::Streamed(VecDeque::new(), body)));
+        return Ok(Kept::Once(OutBody::streamed(VecDeque::new(), body)));
     }
     let mut read = VecDeque::new();
     let mut length = 0;
@@ -37,10 +37,10 @@ pub async fn keep(mut body: Incoming, limit: usize) -> Result<Kept, hyper::Error
                 length += data.len();
                 read.push_back(data);
             }
-            Err(frame) => trailers = frame.into_trailers().ok(),
+            Err(frame) => trailers = frame.into_trailers().ok().map(Box::new),
         }
         if length > limit {
-            return Ok(Kept::Once(OutBody::Streamed(read, body)));
+            return Ok(Kept::Once(OutBody::streamed(read, body)));
         }
     }
     Ok(Kept::Whole(joined(read, length), trailers))

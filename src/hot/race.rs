@@ -21,7 +21,7 @@ use crate::upstream::target::{Call, Target};
 /// How a race ended.
 pub enum Finish {
     /// An answer to pass on.
-    Answer(Attempt),
+    Answer(Box<Attempt>),
     /// The deadline came first.
     Deadline,
     /// No attempt got an answer.
@@ -51,6 +51,7 @@ pub struct Race<'a> {
     /// A body that is not kept, for the only attempt.
     body: Option<OutBody>,
     attempts: &'a mut Attempts,
+    began: Instant,
     hedge_at: Option<Instant>,
     retry_at: Option<Instant>,
     retries: u32,
@@ -79,6 +80,7 @@ impl<'a> Race<'a> {
             rules,
             body,
             attempts,
+            began: Instant::now(),
             hedge_at: None,
             retry_at: None,
             retries: route.retries.max,
@@ -90,8 +92,8 @@ impl<'a> Race<'a> {
         let route = self.route;
         route.hedges.earn();
         route.retry_budget.earn();
-        self.launch(route.targets.first().clone(), false);
-        self.hedge_at = self.next_hedge(Instant::now());
+        self.launch(route.targets.first().clone(), false, self.began);
+        self.hedge_at = self.next_hedge(self.began);
     }
 
     /// The deadline passed and is only observed: the race goes on without one.
@@ -101,7 +103,6 @@ impl<'a> Race<'a> {
 
     /// Runs it until it ends or its deadline passes.
     pub async fn run(&mut self, record: &mut Record) -> Finish {
-        let began = Instant::now();
         let finish = loop {
             let event = self.next().await;
             let finish = match event {
@@ -112,7 +113,7 @@ impl<'a> Race<'a> {
                 break finish;
             }
         };
-        record.waited_for_provider(began.elapsed());
+        record.waited_for_provider(self.began.elapsed());
         finish
     }
 
@@ -135,7 +136,7 @@ impl<'a> Race<'a> {
         }
     }
 
-    fn launch(&mut self, target: Arc<Target>, hedge: bool) {
+    fn launch(&mut self, target: Arc<Target>, hedge: bool, now: Instant) {
         let first = self.attempts.made() == 0;
         let meter = &self.route.meter;
         let basis = if self.call.streamed {
@@ -148,6 +149,7 @@ impl<'a> Race<'a> {
         let attempt = Attempt::start(Start {
             request,
             target,
+            now,
             worker: self.rules.worker,
             connect: self.route.budget.connect.get(),
             streamed: self.call.streamed,
@@ -178,7 +180,7 @@ impl<'a> Race<'a> {
             self.hedge_at = None;
             if self.route.hedges.try_spend() {
                 let target = self.route.targets.another(self.attempts.tried()).clone();
-                self.launch(target, true);
+                self.launch(target, true, now);
                 self.hedge_at = self.next_hedge(now);
             } else {
                 self.route.meter.hedges_denied.increment(1);
@@ -187,7 +189,7 @@ impl<'a> Race<'a> {
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
             let target = self.route.targets.another(self.attempts.tried()).clone();
-            self.launch(target, false);
+            self.launch(target, false, now);
         }
         None
     }
@@ -241,7 +243,7 @@ impl<'a> Race<'a> {
             // The same target again: full jitter, so that callers do not return together.
             self.retry_at = Some(Instant::now() + PAUSE.mul_f64(rand::random::<f64>()));
         } else {
-            self.launch(target, false);
+            self.launch(target, false, Instant::now());
         }
     }
 }

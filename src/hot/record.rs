@@ -63,7 +63,7 @@ impl Record {
 
     /// Time from the first attempt's start to the answer that is passed on.
     pub fn waited_for_provider(&mut self, time: Duration) {
-        self.waited_for_provider += time;
+        self.waited_for_provider = time;
     }
 
     /// The call passed its deadline and went on.

@@ -51,7 +51,7 @@ impl From<Bytes> for AnswerBody {
 
 /// A provider's answer on its way.
 pub struct Relay {
-    attempt: Attempt,
+    attempt: Box<Attempt>,
     record: Option<Record>,
     idle: Duration,
     /// When a stream is cut.
@@ -62,7 +62,7 @@ pub struct Relay {
 
 impl Relay {
     /// An answer; `idle` and `cut` bound it.
-    pub fn new(attempt: Attempt, record: Record, idle: Duration, cut: Option<Instant>) -> Self {
+    pub fn new(attempt: Box<Attempt>, record: Record, idle: Duration, cut: Option<Instant>) -> Self {
         let mut relay = Self {
             attempt,
             record: Some(record),

@@ -18,11 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{Limits, ListenTls};
 use crate::hot::{AnswerBody, Worker};
-use crate::tasks::Tasks;
+use crate::tasks::{Signal, Tasks};
 
 /// Connections that the system holds before they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -81,7 +80,7 @@ pub struct Listener {
     /// Owner of its connections.
     pub tasks: Tasks,
     /// Stops accepting, and ends connections after their running calls.
-    pub stop: CancellationToken,
+    pub stop: Signal,
 }
 
 impl Listener {
@@ -93,7 +92,7 @@ impl Listener {
         loop {
             let place = places.clone().acquire_owned();
             let accepted = tokio::select! {
-                () = this.stop.cancelled() => return Ok(()),
+                () = this.stop.raised() => return Ok(()),
                 accepted = async { (place.await, listener.accept().await) } => accepted,
             };
             let (Ok(place), Ok((stream, _))) = accepted else {
@@ -137,11 +136,10 @@ impl Listener {
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        if self.stop.unless(connection.as_mut()).await.is_none() {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
         }
-        let _ = connection.await;
     }
 
     fn builder(&self) -> Builder<Tasks> {

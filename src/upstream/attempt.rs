@@ -105,6 +105,8 @@ pub struct Start {
     pub target: Arc<Target>,
     /// Whose connections.
     pub worker: usize,
+    /// When: now.
+    pub now: Instant,
     /// What.
     pub request: Request<OutBody>,
     /// Longest wait for a connection.
@@ -125,23 +127,24 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Starts it; nothing happens before it is polled.
-    pub fn start(start: Start) -> Self {
+    /// Starts it; nothing happens before it is polled. Boxed, as it changes hands often.
+    pub fn start(start: Start) -> Box<Self> {
         let gauge = Gauge::new(
             start.target.clone(),
+            start.now,
             start.streamed,
             start.basis,
             Body::size_hint(start.request.body()).lower(),
         );
         let pool = start.target.provider.pool(start.worker).clone();
         let head = send(start.target, pool, start.request, start.connect);
-        Self {
+        Box::new(Self {
             state: State::Head(Box::pin(head)),
             head: None,
             held: VecDeque::new(),
             held_bytes: 0,
             gauge,
-        }
+        })
     }
 
     /// Its target.

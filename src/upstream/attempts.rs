@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// An attempt, and whether it was started beside a running one.
 pub struct Entry {
     /// The attempt.
-    pub attempt: Attempt,
+    pub attempt: Box<Attempt>,
     /// It is a hedge.
     pub hedge: bool,
 }
@@ -27,7 +27,7 @@ pub struct Attempts {
 
 impl Attempts {
     /// Adds one.
-    pub fn push(&mut self, attempt: Attempt, hedge: bool) {
+    pub fn push(&mut self, attempt: Box<Attempt>, hedge: bool) {
         self.tried.push(attempt.target().clone());
         self.running.push(Entry { attempt, hedge });
     }

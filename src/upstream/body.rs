@@ -17,13 +17,25 @@ pub enum OutBody {
         /// What is left to send; empty means nothing.
         data: Bytes,
         /// Sent after it.
-        trailers: Option<HeaderMap>,
+        trailers: Option<Box<HeaderMap>>,
     },
     /// The caller's body, frame by frame: what was read of it already, and the rest.
-    Streamed(VecDeque<Bytes>, Incoming),
+    Streamed(Box<Streamed>),
+}
+
+/// A body that is not kept.
+#[derive(Debug)]
+pub struct Streamed {
+    read: VecDeque<Bytes>,
+    rest: Incoming,
 }
 
 impl OutBody {
+    /// A body that is passed on as it comes, after what was read of it.
+    pub fn streamed(read: VecDeque<Bytes>, rest: Incoming) -> Self {
+        Self::Streamed(Box::new(Streamed { read, rest }))
+    }
+
     /// A kept body without trailers.
     pub fn kept(data: Bytes) -> Self {
         Self::Kept {
@@ -46,11 +58,11 @@ impl Body for OutBody {
                 if !data.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(std::mem::take(data)))));
                 }
-                Poll::Ready(trailers.take().map(|map| Ok(Frame::trailers(map))))
+                Poll::Ready(trailers.take().map(|map| Ok(Frame::trailers(*map))))
             }
-            Self::Streamed(read, rest) => match read.pop_front() {
+            Self::Streamed(body) => match body.read.pop_front() {
                 Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
-                None => Pin::new(rest).poll_frame(context),
+                None => Pin::new(&mut body.rest).poll_frame(context),
             },
         }
     }
@@ -58,7 +70,7 @@ impl Body for OutBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Kept { data, trailers } => data.is_empty() && trailers.is_none(),
-            Self::Streamed(read, rest) => read.is_empty() && rest.is_end_stream(),
+            Self::Streamed(body) => body.read.is_empty() && body.rest.is_end_stream(),
         }
     }
 
@@ -69,9 +81,9 @@ impl Body for OutBody {
                 trailers: Some(_), ..
             } => SizeHint::default(),
             Self::Kept { data, .. } => SizeHint::with_exact(data.len() as u64),
-            Self::Streamed(read, rest) => {
-                let read: usize = read.iter().map(Bytes::len).sum();
-                match rest.size_hint().exact() {
+            Self::Streamed(body) => {
+                let read: usize = body.read.iter().map(Bytes::len).sum();
+                match body.rest.size_hint().exact() {
                     Some(left) => SizeHint::with_exact(left + read as u64),
                     None => SizeHint::default(),
                 }

@@ -48,6 +48,7 @@ pub(super) struct Gauge {
 impl Gauge {
     pub fn new(
         target: Arc<Target>,
+        started: Instant,
         streamed: bool,
         basis: Option<Arc<Tracked>>,
         request_bytes: u64,
@@ -55,7 +56,7 @@ impl Gauge {
         target.meter.began();
         Self {
             target,
-            started: Instant::now(),
+            started,
             streamed,
             events: false,
             head: false,
@@ -190,11 +191,15 @@ impl Gauge {
     /// The whole answer was read.
     pub fn completed(&mut self) {
         if !self.events && !self.tail.is_empty() {
-            let tail: Vec<u8> = self.tail.drain(..).flatten().collect();
-            self.usage.update(dialect::usage_in(&tail));
-        }
-        if !self.settled && !self.failed {
-            self.sample_basis(self.age());
+            // Mostly the tail came in one piece.
+            let told = if self.tail.len() == 1 {
+                dialect::usage_in(&self.tail[0])
+            } else {
+                let pieces: Vec<&[u8]> = self.tail.iter().map(AsRef::as_ref).collect();
+                dialect::usage_in(&pieces.concat())
+            };
+            self.tail.clear();
+            self.usage.update(told);
         }
         self.settle();
     }

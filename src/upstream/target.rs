@@ -24,7 +24,7 @@ pub struct Call {
     /// The body, kept so that it can be sent again.
     pub body: Bytes,
     /// The caller's trailers.
-    pub trailers: Option<HeaderMap>,
+    pub trailers: Option<Box<HeaderMap>>,
     /// Where in `body` the value of `model` stands, quotes included.
     pub model: Option<Range<usize>>,
     /// Whether the caller asked for a stream.
