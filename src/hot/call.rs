@@ -1,7 +1,5 @@
 //! The way of one call through the gateway, from its head to the head of its answer.
 
-use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
+use smallvec::SmallVec;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower::ServiceExt;
 
@@ -33,6 +32,7 @@ use crate::upstream::attempt::{Attempt, Hold};
 use crate::upstream::attempts::Attempts;
 use crate::upstream::body::OutBody;
 use crate::upstream::peek::Peek;
+use crate::upstream::queue::Queue;
 use crate::upstream::target::Call;
 
 /// What a configuration became; exchanged as a whole by a reload.
@@ -177,7 +177,8 @@ impl Worker {
         arrived: Instant,
     ) -> Result<(Routed, Duration), Refusal> {
         let path = parts.uri.path();
-        let candidates: Vec<&Arc<Route>> = state.table.candidates(path, &parts.headers).collect();
+        let candidates: SmallVec<[&Arc<Route>; 4]> =
+            state.table.candidates(path, &parts.headers).collect();
         let Some(first) = candidates.first() else {
             return Err(no_route(path, ""));
         };
@@ -189,7 +190,7 @@ impl Worker {
         };
         let asked = Intent::read(&parts.headers).map_err(|why| refuse(Code::BadRequest, why))?;
         if tunnel::is_upgrade(&parts.headers) || !wants_body(&candidates, parts, &asked) {
-            let body = Kept::Once(OutBody::streamed(VecDeque::new(), body));
+            let body = Kept::Once(OutBody::streamed(Queue::default(), body));
             let route = candidates.iter().find(|route| route.takes_model(None));
             let route = route.ok_or_else(|| no_route(path, ""))?;
             return Ok((
@@ -232,7 +233,7 @@ impl Worker {
         peek: Peek,
         intent: Intent,
         arrived: Instant,
-    ) -> Result<Ready, Refusal> {
+    ) -> Result<Box<Ready>, Refusal> {
         let bad = |message, record| Refusal {
             dialect: route.dialect,
             code: Code::BadRequest,
@@ -277,7 +278,7 @@ impl Worker {
         let switched = tunnel::is_upgrade(&parts.headers).then(|| parts.headers.clone());
         let mut headers = parts.headers;
         towards_the_provider(&mut headers);
-        Ok(Ready {
+        Ok(Box::new(Ready {
             call: Call {
                 method: parts.method,
                 path,
@@ -296,13 +297,13 @@ impl Worker {
             record,
             route,
             arrived,
-        })
+        }))
     }
 
     async fn race(
         &self,
         state: &Arc<State>,
-        mut ready: Ready,
+        mut ready: Box<Ready>,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let route = ready.route.clone();
         let retry = ready.body.is_none();
@@ -355,7 +356,7 @@ impl Worker {
     async fn tunnel(
         &self,
         state: &Arc<State>,
-        mut ready: Ready,
+        mut ready: Box<Ready>,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let target = ready.route.targets.first().clone();
         let failed = |code, message: String, record| Refusal {
@@ -448,9 +449,10 @@ fn wants_body(candidates: &[&Arc<Route>], parts: &request::Parts, intent: &Inten
 
 fn is_json(headers: &HeaderMap) -> bool {
     // Without a type it may be JSON: the body will tell.
-    headers
-        .get(http::header::CONTENT_TYPE)
-        .is_none_or(|kind| memchr::memmem::find(kind.as_bytes(), b"json").is_some())
+    headers.get(http::header::CONTENT_TYPE).is_none_or(|kind| {
+        let kind = kind.as_bytes();
+        kind.starts_with(b"application/json") || memchr::memmem::find(kind, b"json").is_some()
+    })
 }
 
 /// How a call's model is named in a refusal.
@@ -484,13 +486,13 @@ fn refuse(refusal: Refusal) -> Response<AnswerBody> {
 }
 
 /// The answer of a provider, on its way to the caller.
-fn respond(ready: Ready, mut attempt: Box<Attempt>, made: usize) -> Response<AnswerBody> {
+fn respond(ready: Box<Ready>, mut attempt: Box<Attempt>, made: usize) -> Response<AnswerBody> {
     let Ready {
         mut record,
         route,
         arrived,
         ..
-    } = ready;
+    } = *ready;
     let target = attempt.target().clone();
     let mut response = Response::new(());
     if let Some(head) = attempt.take_head() {
@@ -503,32 +505,45 @@ fn respond(ready: Ready, mut attempt: Box<Attempt>, made: usize) -> Response<Ans
     let headers = response.headers_mut();
     mark(headers, &record, own, provider);
     headers.insert(TARGET, target.tag.clone());
-    headers.insert(ATTEMPTS, made.into());
+    headers.insert(ATTEMPTS, attempts_made(made));
     let cut = (route.over_budget.mid_stream == MidStream::Cut)
         .then(|| arrived + route.budget.total.get());
     let relay = Relay::new(attempt, record, route.budget.idle.get(), cut);
     response.map(|()| AnswerBody::Relay(Box::new(relay)))
 }
 
+/// A count; most calls are made once.
+fn attempts_made(made: usize) -> HeaderValue {
+    match made {
+        1 => HeaderValue::from_static("1"),
+        2 => HeaderValue::from_static("2"),
+        more => more.into(),
+    }
+}
+
 /// Marks an answer with its route and its times.
 pub(super) fn mark(headers: &mut HeaderMap, record: &Record, own: Duration, provider: Duration) {
-    let (own, provider) = (own.as_micros(), provider.as_micros());
     // Written in place: the longest has two numbers of 20 digits.
     let mut timing = BytesMut::with_capacity(80);
-    let written = write!(
-        timing,
-        "shunt;dur={}.{:03}, provider;dur={}.{:03}",
-        own / 1_000,
-        own % 1_000,
-        provider / 1_000,
-        provider % 1_000
-    );
-    if written.is_ok()
-        && let Ok(timing) = HeaderValue::from_maybe_shared(timing.freeze())
-    {
+    timing.extend_from_slice(b"shunt;dur=");
+    milliseconds(&mut timing, own);
+    timing.extend_from_slice(b", provider;dur=");
+    milliseconds(&mut timing, provider);
+    if let Ok(timing) = HeaderValue::from_maybe_shared(timing.freeze()) {
         headers.append(SERVER_TIMING, timing);
     }
     headers.insert(ROUTE, record.route().tag.clone());
+}
+
+/// Writes a time in milliseconds with three digits after the point: `12.345`.
+fn milliseconds(to: &mut BytesMut, time: Duration) {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let mut digits = itoa::Buffer::new();
+    to.extend_from_slice(digits.format(micros / 1_000).as_bytes());
+    // A leading 1 keeps the zeros that follow it.
+    let fraction = digits.format(1_000 + micros % 1_000);
+    to.extend_from_slice(b".");
+    to.extend_from_slice(&fraction.as_bytes()[1..]);
 }
 
 /// A name for one call: 128 random bits.

@@ -17,7 +17,7 @@ use crate::meter::{Outcome, Use};
 use crate::upstream::attempts::Attempts;
 
 /// The answer to a call past a deadline that is enforced.
-pub(super) fn too_slow(ready: Ready) -> Refusal {
+pub(super) fn too_slow(ready: Box<Ready>) -> Refusal {
     let budget = ready.deadline.budget.as_millis();
     Refusal {
         dialect: ready.route.dialect,
@@ -34,7 +34,7 @@ pub(super) fn too_slow(ready: Ready) -> Refusal {
 /// Makes a call a job: what runs goes on under its new owner, and the caller has its answer.
 pub(super) async fn demote(
     door: &Door,
-    ready: Ready,
+    ready: Box<Ready>,
     mut attempts: Attempts,
 ) -> Result<Response<AnswerBody>, Refusal> {
     attempts.used_for(Use::Cold);
@@ -99,7 +99,7 @@ fn job(ready: &Ready, attempts: &Attempts) -> Job {
 }
 
 /// 202 with the job, or 303 to its result.
-fn accepted(ready: Ready, job: &Job, made: usize) -> Response<AnswerBody> {
+fn accepted(ready: Box<Ready>, job: &Job, made: usize) -> Response<AnswerBody> {
     let mut record = ready.record;
     let see_other = ready.deadline.then == Then::SeeOther;
     let (status, location) = if see_other {

@@ -3,14 +3,13 @@
 //! Promises: at most `limits.body` is kept; a longer body is passed on as it comes, with what was
 //! read of it already.
 
-use std::collections::VecDeque;
-
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
 use crate::upstream::body::OutBody;
+use crate::upstream::queue::Queue;
 
 /// A body after intake.
 pub enum Kept {
@@ -26,33 +25,37 @@ pub async fn keep(mut body: Incoming, limit: usize) -> Result<Kept, hyper::Error
         return Ok(Kept::Whole(Bytes::new(), None));
     }
     if body.size_hint().lower() > limit as u64 {
-        return Ok(Kept::Once(OutBody::streamed(VecDeque::new(), body)));
+        return Ok(Kept::Once(OutBody::streamed(Queue::default(), body)));
     }
-    let mut read = VecDeque::new();
+    let mut read = Queue::default();
     let mut length = 0;
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
             Ok(data) => {
                 length += data.len();
-                read.push_back(data);
+                read.push(data);
             }
             Err(frame) => trailers = frame.into_trailers().ok().map(Box::new),
         }
         if length > limit {
             return Ok(Kept::Once(OutBody::streamed(read, body)));
         }
+        // The announced length is there: the end needs no further turn.
+        if body.is_end_stream() {
+            break;
+        }
     }
     Ok(Kept::Whole(joined(read, length), trailers))
 }
 
-fn joined(mut parts: VecDeque<Bytes>, length: usize) -> Bytes {
+fn joined(mut parts: Queue<Bytes>, length: usize) -> Bytes {
     if parts.len() == 1 {
-        return parts.pop_front().unwrap_or_default();
+        return parts.pop().unwrap_or_default();
     }
     let mut all = BytesMut::with_capacity(length);
-    for part in parts {
-        all.extend_from_slice(&part);
+    for part in parts.iter() {
+        all.extend_from_slice(part);
     }
     all.freeze()
 }

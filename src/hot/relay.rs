@@ -62,7 +62,12 @@ pub struct Relay {
 
 impl Relay {
     /// An answer; `idle` and `cut` bound it.
-    pub fn new(attempt: Box<Attempt>, record: Record, idle: Duration, cut: Option<Instant>) -> Self {
+    pub fn new(
+        attempt: Box<Attempt>,
+        record: Record,
+        idle: Duration,
+        cut: Option<Instant>,
+    ) -> Self {
         let mut relay = Self {
             attempt,
             record: Some(record),

@@ -5,7 +5,6 @@
 //! was read before the verdict is passed on unchanged. A value that can change owner while it
 //! runs. Never waits on a clock of its own but the connection's.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,6 +22,7 @@ use super::body::OutBody;
 use super::connect::ConnectError;
 use super::gauge::Gauge;
 use super::pool::{Lease, Pool, SendError};
+use super::queue::Queue;
 use super::target::Target;
 use crate::meter::{Tracked, Use};
 
@@ -121,7 +121,7 @@ pub struct Start {
 pub struct Attempt {
     state: State,
     head: Option<response::Parts>,
-    held: VecDeque<Frame<Bytes>>,
+    held: Queue<Frame<Bytes>>,
     held_bytes: usize,
     gauge: Gauge,
 }
@@ -141,7 +141,7 @@ impl Attempt {
         Box::new(Self {
             state: State::Head(Box::pin(head)),
             head: None,
-            held: VecDeque::new(),
+            held: Queue::default(),
             held_bytes: 0,
             gauge,
         })
@@ -271,7 +271,7 @@ impl Attempt {
 
     fn hold(&mut self, frame: Frame<Bytes>) {
         self.held_bytes += frame.data_ref().map_or(0, Bytes::len);
-        self.held.push_back(frame);
+        self.held.push(frame);
     }
 
     /// The next frame to pass on, read and timed as it comes.
@@ -279,7 +279,7 @@ impl Attempt {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(frame) = self.held.pop_front() {
+        if let Some(frame) = self.held.pop() {
             self.held_bytes -= frame.data_ref().map_or(0, Bytes::len);
             return Poll::Ready(Some(Ok(frame)));
         }

@@ -3,12 +3,14 @@
 //! Promises: dropping the set cancels them all. Whoever owns it decides: the race while a caller
 //! waits, the job afterwards.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
+
+use smallvec::SmallVec;
 
 use super::attempt::{Attempt, Hold, Verdict};
 use super::target::Target;
 use crate::meter::Use;
-use std::sync::Arc;
 
 /// An attempt, and whether it was started beside a running one.
 pub struct Entry {
@@ -21,8 +23,8 @@ pub struct Entry {
 /// Attempts of one call.
 #[derive(Default)]
 pub struct Attempts {
-    running: Vec<Entry>,
-    tried: Vec<Arc<Target>>,
+    running: SmallVec<[Entry; 2]>,
+    tried: SmallVec<[Arc<Target>; 2]>,
 }
 
 impl Attempts {

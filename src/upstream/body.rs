@@ -1,6 +1,5 @@
 //! What is sent to a provider: bytes that were kept, or the caller's body as it comes.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,6 +7,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use super::queue::Queue;
 
 /// A request body.
 #[derive(Debug)]
@@ -26,13 +27,13 @@ pub enum OutBody {
 /// A body that is not kept.
 #[derive(Debug)]
 pub struct Streamed {
-    read: VecDeque<Bytes>,
+    read: Queue<Bytes>,
     rest: Incoming,
 }
 
 impl OutBody {
     /// A body that is passed on as it comes, after what was read of it.
-    pub fn streamed(read: VecDeque<Bytes>, rest: Incoming) -> Self {
+    pub fn streamed(read: Queue<Bytes>, rest: Incoming) -> Self {
         Self::Streamed(Box::new(Streamed { read, rest }))
     }
 
@@ -60,7 +61,7 @@ impl Body for OutBody {
                 }
                 Poll::Ready(trailers.take().map(|map| Ok(Frame::trailers(*map))))
             }
-            Self::Streamed(body) => match body.read.pop_front() {
+            Self::Streamed(body) => match body.read.pop() {
                 Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
                 None => Pin::new(&mut body.rest).poll_frame(context),
             },

@@ -5,7 +5,9 @@
 //! nothing. Never changes what passes.
 
 use std::fmt;
+use std::sync::LazyLock;
 
+use memchr::memmem::FinderRev;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -112,7 +114,8 @@ fn anthropic(payload: &[u8]) -> Event {
 
 /// The tokens told in the last bytes of an answer that was not streamed.
 pub fn usage_in(tail: &[u8]) -> Usage {
-    let Some(at) = memchr::memmem::rfind(tail, b"\"usage\"") else {
+    static USAGE: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new("\"usage\""));
+    let Some(at) = USAGE.rfind(tail) else {
         return Usage::default();
     };
     let rest = tail[at + b"\"usage\"".len()..].trim_ascii_start();

@@ -4,7 +4,6 @@
 //! counts as at least its age, or the percentiles would flatter; one that failed by itself counts
 //! for nothing, since a target that failed fast is not a fast target.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::dialect::{self, Usage};
+use super::queue::Queue;
 use super::sse::{self, Lines};
 use super::target::Target;
 use crate::config::Dialect;
@@ -39,7 +39,7 @@ pub(super) struct Gauge {
     request_bytes: u64,
     usage: Usage,
     lines: Lines,
-    tail: VecDeque<Bytes>,
+    tail: Queue<Bytes>,
     used: Use,
     settled: bool,
     failed: bool,
@@ -67,7 +67,7 @@ impl Gauge {
             request_bytes,
             usage: Usage::default(),
             lines: Lines::default(),
-            tail: VecDeque::new(),
+            tail: Queue::default(),
             used: Use::Served,
             settled: false,
             failed: false,
@@ -178,13 +178,13 @@ impl Gauge {
 
     fn keep_tail(&mut self, data: &Bytes) {
         let from = data.len().saturating_sub(TAIL);
-        self.tail.push_back(data.slice(from..));
+        self.tail.push(data.slice(from..));
         let mut total: usize = self.tail.iter().map(Bytes::len).sum();
         while let Some(first) = self.tail.front()
             && total - first.len() >= TAIL
         {
             total -= first.len();
-            self.tail.pop_front();
+            self.tail.pop();
         }
     }
 
@@ -192,13 +192,14 @@ impl Gauge {
     pub fn completed(&mut self) {
         if !self.events && !self.tail.is_empty() {
             // Mostly the tail came in one piece.
-            let told = if self.tail.len() == 1 {
-                dialect::usage_in(&self.tail[0])
-            } else {
-                let pieces: Vec<&[u8]> = self.tail.iter().map(AsRef::as_ref).collect();
-                dialect::usage_in(&pieces.concat())
+            let told = match self.tail.front() {
+                Some(piece) if self.tail.len() == 1 => dialect::usage_in(piece),
+                _ => {
+                    let pieces: Vec<&[u8]> = self.tail.iter().map(AsRef::as_ref).collect();
+                    dialect::usage_in(&pieces.concat())
+                }
             };
-            self.tail.clear();
+            self.tail = Queue::default();
             self.usage.update(told);
         }
         self.settle();

@@ -13,6 +13,7 @@ mod gauge;
 pub mod peek;
 pub mod pool;
 pub mod provider;
+pub mod queue;
 pub mod sse;
 pub mod target;
 pub mod tls;

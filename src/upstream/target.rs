@@ -84,6 +84,7 @@ impl Target {
         let length = http_body::Body::size_hint(request.body()).exact();
         // A length that the caller gave stands unless the model was exchanged.
         if let Some(length) = length
+            && length != call.body.len() as u64
             && request.headers().contains_key(http::header::CONTENT_LENGTH)
         {
             request
