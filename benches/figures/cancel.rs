@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::rig::{Client, at, gateway, sorted};
+use super::rig::{Client, at, calls, gateway, sorted};
 
 fn micros() -> u64 {
     let since = SystemTime::now()
@@ -80,7 +80,7 @@ async fn leave(server: &shunt::server::Server, provider: std::net::SocketAddr) -
         left.insert(call.to_string(), at);
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let calls = reqs(provider).await?;
+    let calls = calls(provider).await?;
     let mut took = Vec::new();
     for call in calls.as_array().into_iter().flatten() {
         let tag = call["tag"].as_str().unwrap_or_default();
@@ -91,20 +91,4 @@ async fn leave(server: &shunt::server::Server, provider: std::net::SocketAddr) -
         }
     }
     Ok(sorted(took))
-}
-
-async fn reqs(provider: std::net::SocketAddr) -> Result<serde_json::Value> {
-    use tokio::io::AsyncReadExt as _;
-    let mut connection = TcpStream::connect(provider).await?;
-    connection
-        .write_all(b"GET /calls HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .await?;
-    let mut answer = Vec::new();
-    connection.read_to_end(&mut answer).await?;
-    let body = answer
-        .windows(4)
-        .position(|part| part == b"\r\n\r\n")
-        .unwrap_or(0)
-        + 4;
-    Ok(serde_json::from_slice(&answer[body..])?)
 }

@@ -1,9 +1,10 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `bytes`,
-//! `cancel`, `percentiles`, `cost`. Everything runs on loopback, in this process.
+//! `cancel`, `hedge`, `percentiles`, `cost`. Everything runs on loopback, in this process.
 
 mod bytes;
 mod cancel;
 mod cost;
+mod hedge;
 mod percentiles;
 mod rig;
 
@@ -17,12 +18,13 @@ fn main() -> anyhow::Result<()> {
         .filter(|one| !one.starts_with('-'))
         .collect();
     if named.is_empty() {
-        anyhow::bail!("name a figure: bytes, cancel, percentiles or cost");
+        anyhow::bail!("name a figure: bytes, cancel, hedge, percentiles or cost");
     }
     for name in named {
         match name.as_str() {
             "bytes" => bytes::run()?,
             "cancel" => cancel::run()?,
+            "hedge" => hedge::run()?,
             "percentiles" => percentiles::run()?,
             "cost" => cost::run()?,
             other => anyhow::bail!("there is no figure `{other}`"),

@@ -10,6 +10,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use shunt::config;
 use shunt::server::Server;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -58,9 +59,20 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Response<hyper::body::Incoming>> {
+        self.tagged(path, "", body).await
+    }
+
+    /// The same with a tag, by which the simulated provider tells it apart.
+    pub async fn tagged(
+        &mut self,
+        path: &str,
+        tag: &str,
+        body: Bytes,
+    ) -> Result<Response<hyper::body::Incoming>> {
         let request = Request::post(path)
             .header("host", self.address.to_string())
             .header("content-type", "application/json")
+            .header("x-request-tag", tag)
             .body(Full::new(body))?;
         self.sender.ready().await?;
         Ok(self.sender.send_request(request).await?)
@@ -71,6 +83,22 @@ impl Client {
         let status = answer.status().as_u16();
         Ok((status, answer.into_body().collect().await?.to_bytes()))
     }
+}
+
+/// What the simulated provider tells of the calls that ended.
+pub async fn calls(provider: SocketAddr) -> Result<serde_json::Value> {
+    let mut connection = TcpStream::connect(provider).await?;
+    connection
+        .write_all(b"GET /calls HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await?;
+    let body = answer
+        .windows(4)
+        .position(|part| part == b"\r\n\r\n")
+        .unwrap_or(0)
+        + 4;
+    Ok(serde_json::from_slice(&answer[body..])?)
 }
 
 /// The value at a share of sorted samples.

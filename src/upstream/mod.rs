@@ -14,6 +14,7 @@ pub mod peek;
 pub mod pool;
 pub mod provider;
 pub mod queue;
+mod scan;
 pub mod sse;
 pub mod target;
 pub mod tls;

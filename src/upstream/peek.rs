@@ -1,10 +1,8 @@
 //! What a call needs of its JSON body, read by a scan that builds no tree.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use super::scan::{Wrong, members};
 
 /// The few fields that decide about a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,53 +19,89 @@ pub struct Peek {
     pub background: bool,
 }
 
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow, default)]
-    model: Option<&'a RawValue>,
-    #[serde(default)]
-    stream: Option<bool>,
-    #[serde(default)]
-    store: Option<bool>,
-    #[serde(default)]
-    background: Option<bool>,
-}
-
 impl Peek {
     /// Reads a body.
     ///
     /// # Errors
-    /// A sentence: it is not a JSON object, or a field has the wrong type.
+    /// A sentence: it is not a JSON object, or a field has the wrong type or stands there twice.
     pub fn read(body: &[u8]) -> Result<Self, String> {
-        let fields: Fields = serde_json::from_slice(body).map_err(|error| {
-            if error.is_data() {
-                format!("the body has a field of the wrong type: {error}")
-            } else {
-                format!("the body is not JSON: {error}; send a JSON object")
+        let mut peek = Self::default();
+        let mut found = [false; FIELDS.len()];
+        members(body, |member| {
+            let Some(field) = field(&body[member.name]) else {
+                return Ok(());
+            };
+            if std::mem::replace(&mut found[field], true) {
+                return Err(Wrong::Field(format!(
+                    "`{}` stands in the body twice; send it once",
+                    FIELDS[field]
+                )));
             }
+            peek.take(field, body, member.value).map_err(Wrong::Field)
+        })
+        .map_err(|wrong| match wrong {
+            Wrong::Field(why) => why,
+            Wrong::Json(why) => format!("the body is not JSON: {why}; send a JSON object"),
         })?;
-        let mut peek = Self {
-            stream: fields.stream.unwrap_or(false),
-            store: fields.store,
-            background: fields.background.unwrap_or(false),
-            ..Self::default()
-        };
-        if let Some(raw) = fields.model.filter(|raw| raw.get() != "null") {
-            let model: Cow<str> = serde_json::from_str(raw.get())
-                .map_err(|_| format!("`model` is {}; send a string", kind(raw.get())))?;
-            let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
-            peek.model_at = Some(start..start + raw.get().len());
-            peek.model = Some(model.into_owned());
-        }
         Ok(peek)
+    }
+
+    /// Takes the value of one of the `FIELDS`.
+    fn take(&mut self, field: usize, body: &[u8], at: Range<usize>) -> Result<(), String> {
+        let name = FIELDS[field];
+        let value = &body[at.clone()];
+        if value == b"null" {
+            return Ok(());
+        }
+        if name == "model" {
+            let model: String = serde_json::from_slice(value).map_err(|_| {
+                format!(
+                    "`model` has the wrong type: it is {}; send a string",
+                    kind(value)
+                )
+            })?;
+            self.model = Some(model);
+            self.model_at = Some(at);
+            return Ok(());
+        }
+        let truth = match value {
+            b"true" => true,
+            b"false" => false,
+            _ => {
+                return Err(format!(
+                    "`{name}` has the wrong type: it is {}; send true or false",
+                    kind(value)
+                ));
+            }
+        };
+        match name {
+            "stream" => self.stream = truth,
+            "store" => self.store = Some(truth),
+            _ => self.background = truth,
+        }
+        Ok(())
     }
 }
 
-fn kind(json: &str) -> &'static str {
-    match json.as_bytes().first() {
+/// The fields that decide.
+const FIELDS: [&str; 4] = ["model", "stream", "store", "background"];
+
+/// Which of them a name is, quotes included.
+fn field(name: &[u8]) -> Option<usize> {
+    let plain = &name[1..name.len() - 1];
+    if memchr::memchr(b'\\', plain).is_none() {
+        return FIELDS.iter().position(|field| field.as_bytes() == plain);
+    }
+    let told: String = serde_json::from_slice(name).ok()?;
+    FIELDS.iter().position(|field| *field == told)
+}
+
+fn kind(json: &[u8]) -> &'static str {
+    match json.first() {
         Some(b'{') => "an object",
         Some(b'[') => "a list",
         Some(b't' | b'f') => "a boolean",
+        Some(b'"') => "a string",
         _ => "a number",
     }
 }
@@ -92,6 +126,11 @@ mod tests {
         assert!(wrong.contains("wrong type"), "{wrong}");
         let model = Peek::read(br#"{"model":7}"#).unwrap_err();
         assert!(model.contains("a number; send a string"), "{model}");
+        let twice = Peek::read(br#"{"model":"a","mod\u0065l":"b"}"#).unwrap_err();
+        assert!(
+            twice.contains("`model` stands in the body twice"),
+            "{twice}"
+        );
         for broken in [&b"{"[..], b"", b"hello", b"{} {}"] {
             let why = Peek::read(broken).unwrap_err();
             assert!(why.contains("not JSON"), "{why}");
