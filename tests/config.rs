@@ -53,3 +53,13 @@ fn the_newcomers_file_is_valid() -> Result<(), Problems> {
     assert!(config.providers.contains_key("openai"));
     Ok(())
 }
+
+#[test]
+fn every_mistake_of_a_file_is_told_with_its_place_and_its_sentence() {
+    insta::glob!("mistakes/*.toml", |path| {
+        let text = std::fs::read_to_string(path).expect("the file is there");
+        let problems = parse(&text, "shunt.toml").expect_err("it has mistakes");
+        assert!(!problems.to_string().contains("very-secret"));
+        insta::assert_snapshot!(problems.to_string());
+    });
+}

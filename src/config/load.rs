@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Config;
 use super::check::check;
+use super::typed::typed;
 
 /// A mistake, where it stands and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,54 +49,46 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// Reads a file's text; `file` is its name in messages.
 ///
 /// # Errors
-/// Every mistake in it.
+/// Every mistake in it, in the order of the file.
 pub fn parse(source: &str, file: &str) -> Result<Config, Problems> {
-    let config: Config = toml::from_str(source).map_err(|error| {
-        let span = error.span().unwrap_or(0..0);
-        let key = key_at(source, span.start);
-        Problems(vec![told(
-            source,
-            file,
-            &span,
-            key,
-            &plain(error.message()),
-        )])
-    })?;
-    let mut found = check(&config);
+    let (tree, broken) = DeTable::parse_recoverable(source);
+    let mut found: Vec<(Range<usize>, Problem)> = broken
+        .iter()
+        .map(|error| (error.span().unwrap_or(0..0), unreadable(error)))
+        .collect();
+    let mut config = None;
     if found.is_empty() {
-        return Ok(config);
+        let read = typed(&tree);
+        found = read.problems;
+        // What a missing table would make wrong elsewhere is not told.
+        if let Some(read_config) = read.config.as_ref().filter(|_| !read.partial) {
+            let more = check(read_config).into_iter();
+            found.extend(more.map(|problem| {
+                let at = span(tree.get_ref(), &problem.key);
+                (at.unwrap_or(0..0), problem)
+            }));
+        }
+        config = read.config;
     }
-    let tree = DeTable::parse(source).ok();
-    let lines = found.drain(..).map(|problem| {
-        let span = tree
-            .as_ref()
-            .and_then(|tree| span(tree.get_ref(), &problem.key));
-        told(
-            source,
-            file,
-            &span.unwrap_or(0..0),
-            &problem.key,
-            &problem.says,
-        )
-    });
-    Err(Problems(lines.collect()))
+    found.sort_by_key(|(at, _)| at.start);
+    match config {
+        Some(config) if found.is_empty() => Ok(config),
+        _ => Err(Problems(
+            found
+                .iter()
+                .map(|(at, problem)| told(source, file, at, &problem.key, &problem.says))
+                .collect(),
+        )),
+    }
 }
 
-/// A parser's words, in one line, without the value where a secret belongs.
-fn plain(message: &str) -> String {
-    if message.contains("SecretSource") || message.contains("enum Secrets") {
-        return "a secret is never written inline; write { env = \"NAME\" } or { file = \"PATH\" }"
-            .into();
+/// What is no TOML.
+fn unreadable(error: &toml::de::Error) -> Problem {
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    Problem {
+        key: String::new(),
+        says: format!("is no TOML: {message}"),
     }
-    message.lines().collect::<Vec<_>>().join(", ")
-}
-
-/// The key on the left of a value, for errors that do not name it.
-fn key_at(source: &str, at: usize) -> &str {
-    let before = source.get(..at).unwrap_or_default();
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    let key = line.rsplit([',', '{']).next().unwrap_or_default();
-    key.split_once('=').map_or("", |(key, _)| key.trim())
 }
 
 fn told(source: &str, file: &str, span: &Range<usize>, key: &str, says: &str) -> String {

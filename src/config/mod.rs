@@ -7,6 +7,7 @@ mod check;
 mod glob;
 mod load;
 mod schema;
+mod typed;
 mod values;
 
 pub use glob::{Glob, PathPattern};

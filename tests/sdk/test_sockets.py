@@ -188,7 +188,7 @@ store = "sqlite:{tmp_path}/jobs.db"
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("budget = { total = \"1s\" }", "budgte = { total = \"1s\" }"), "10:1: unknown field `budgte`"),
+        (("budget = { total = \"1s\" }", "budgte = { total = \"1s\" }"), "10:1: routes[0].budgte: is not a key here; did you mean `budget`?"),
         (('targets = ["sim"]', 'targets = ["simm"]'), "9:1: routes[0].targets: the provider `simm` is not configured; did you mean `sim`?"),
         (('path = "/v1/*"', 'path = "v1"'), "routes[0].match.path: `v1` is not a path; write /v1/chat/completions"),
         (('total = "1s"', 'total = "1 second"'), "is not a duration; write it like 250ms, 2s, 15m or 24h"),
@@ -197,7 +197,7 @@ store = "sqlite:{tmp_path}/jobs.db"
         (('base_url = "http://x"', 'base_url = "x"'), "providers.sim.base_url: is not an address"),
         (('name = "a"', 'name = "sim"'), "is a provider's built-in route"),
         (('name = "a"', 'name = "a b"'), "is no name"),
-        (('dialect = "openai"', 'dialect = "gemini"'), "unknown variant `gemini`"),
+        (('dialect = "openai"', 'dialect = "gemini"'), "providers.sim.dialect: `gemini` is not known; known are openai, anthropic, plain"),
         (('dialect = "openai"', 'api_key = "sk-very-secret"'), "api_key"),
         (('store = "sqlite:x.db"', 'store = "redis:x"'), "cold.store: `redis:x` is no store; write sqlite:shunt.db"),
     ],
