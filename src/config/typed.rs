@@ -123,15 +123,12 @@ fn remove_in(value: &mut DeValue<'_>, path: &[Step]) {
 }
 
 fn written(path: &[Step]) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step {
-            Step::At(at) => text.push_str(&format!("[{at}]")),
-            Step::Key(key) if text.is_empty() => text.push_str(key),
-            Step::Key(key) => text.push_str(&format!(".{key}")),
-        }
-    }
-    text
+    let steps = path.iter().enumerate().map(|(index, step)| match step {
+        Step::At(at) => format!("[{at}]"),
+        Step::Key(key) if index == 0 => key.clone(),
+        Step::Key(key) => format!(".{key}"),
+    });
+    steps.collect()
 }
 
 /// serde's words as a sentence that says what would be right; never the text of a secret.
