@@ -4,31 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower::ServiceExt;
 
+use super::answer::{REQUEST_ID, refuse, request_id, respond};
 use super::budget::{Deadline, Then, deadline};
 use super::demote;
 use super::error::{self, Code};
 use super::headers::{strip_hop_by_hop, towards_the_provider};
 use super::intake::{Kept, keep};
 use super::intent::Intent;
+use super::keepalive;
 use super::race::{Finish, Race, Rules};
 use super::record::Record;
-use super::relay::{AnswerBody, Relay};
+use super::relay::AnswerBody;
 use super::route::{Route, Table};
 use super::safe::is_safe;
 use super::tunnel::{self, Tunnels};
 use crate::cold::door::Door;
-use crate::config::{Dialect, HedgeAfter, Limits, MidStream, Safe};
+use crate::config::{Dialect, HedgeAfter, Limits, Safe};
 use crate::meter::Outcome;
 use crate::tasks::Tasks;
-use crate::upstream::attempt::{Attempt, Hold};
+use crate::upstream::attempt::Hold;
 use crate::upstream::attempts::Attempts;
 use crate::upstream::body::OutBody;
 use crate::upstream::peek::Peek;
@@ -86,16 +88,6 @@ pub(super) struct Ready {
     pub switched: Option<HeaderMap>,
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
 }
-
-/// Headers that the gateway adds to an answer.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-shunt-request-id");
-const TARGET: HeaderName = HeaderName::from_static("x-shunt-target");
-const ATTEMPTS: HeaderName = HeaderName::from_static("x-shunt-attempts");
-const ROUTE: HeaderName = HeaderName::from_static("x-shunt-route");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-
-/// How many they are.
-const ADDED: usize = 5;
 
 /// A route and the body that told it.
 type Routed = (Arc<Route>, Kept, Peek, Intent);
@@ -165,7 +157,13 @@ impl Worker {
         if at_once && ready.deadline.then == Then::Demote {
             return demote::demote(&self.gateway.door, ready, Attempts::default()).await;
         }
-        self.race(&state, ready).await
+        let waits = keepalive::wanted(&ready);
+        let route = ready.route.clone();
+        let racing = race(self.index, self.gateway.clone(), state, ready);
+        match waits {
+            None => racing.await,
+            Some(every) => keepalive::answer(Box::pin(racing), every, &route).await,
+        }
     }
 
     /// Finds the route; reads the body where that needs it or a later step will.
@@ -300,59 +298,6 @@ impl Worker {
         }))
     }
 
-    async fn race(
-        &self,
-        state: &Arc<State>,
-        mut ready: Box<Ready>,
-    ) -> Result<Response<AnswerBody>, Refusal> {
-        let route = ready.route.clone();
-        let retry = ready.body.is_none();
-        let mut budget = ready.deadline.budget;
-        if ready.deadline.then.is_job() {
-            budget = budget.saturating_sub(state.margin);
-        }
-        let rules = Rules {
-            worker: self.index,
-            deadline: Some(ready.arrived + budget),
-            hold: hold(&ready, state),
-            safe: ready.safe,
-            retry,
-        };
-        let mut attempts = Attempts::default();
-        let finish = {
-            let body = ready.body.take();
-            let mut race = Race::new(&route, &ready.call, body, &mut attempts, rules);
-            race.begin();
-            loop {
-                let finish = race.run(&mut ready.record).await;
-                match (&finish, ready.deadline.then) {
-                    (Finish::Deadline, Then::GoOn(action)) => {
-                        route.meter.exceeded(action);
-                        ready.record.went_over();
-                        race.go_on();
-                    }
-                    _ => break finish,
-                }
-            }
-        };
-        match finish {
-            Finish::Answer(attempt) => Ok(respond(ready, attempt, attempts.made())),
-            Finish::Broken(why) => Err(Refusal {
-                dialect: route.dialect,
-                code: Code::ProviderUnreachable,
-                message: format!("no target of route `{}` answered: {why}", route.name),
-                record: Some(ready.record),
-            }),
-            Finish::Deadline => {
-                route.meter.exceeded(ready.deadline.then.as_str());
-                if ready.deadline.then.is_job() {
-                    return demote::demote(&self.gateway.door, ready, attempts).await;
-                }
-                Err(demote::too_slow(ready))
-            }
-        }
-    }
-
     async fn tunnel(
         &self,
         state: &Arc<State>,
@@ -417,6 +362,62 @@ impl Worker {
     }
 }
 
+/// Races a call's attempts and answers with the winner, or with what its deadline wants.
+async fn race(
+    worker: usize,
+    gateway: Arc<Gateway>,
+    state: Arc<State>,
+    mut ready: Box<Ready>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let route = ready.route.clone();
+    let retry = ready.body.is_none();
+    let mut budget = ready.deadline.budget;
+    if ready.deadline.then.is_job() {
+        budget = budget.saturating_sub(state.margin);
+    }
+    let rules = Rules {
+        worker,
+        deadline: Some(ready.arrived + budget),
+        hold: hold(&ready, &state),
+        safe: ready.safe,
+        retry,
+    };
+    let mut attempts = Attempts::default();
+    let finish = {
+        let body = ready.body.take();
+        let mut race = Race::new(&route, &ready.call, body, &mut attempts, rules);
+        race.begin();
+        loop {
+            let finish = race.run(&mut ready.record).await;
+            match (&finish, ready.deadline.then) {
+                (Finish::Deadline, Then::GoOn(action)) => {
+                    route.meter.exceeded(action);
+                    ready.record.went_over();
+                    race.go_on();
+                }
+                _ => break finish,
+            }
+        }
+    };
+    ready.record.tried(attempts.tried().last());
+    match finish {
+        Finish::Answer(attempt) => Ok(respond(ready, attempt, attempts.made())),
+        Finish::Broken(why) => Err(Refusal {
+            dialect: route.dialect,
+            code: Code::ProviderUnreachable,
+            message: format!("no target of route `{}` answered: {why}", route.name),
+            record: Some(ready.record),
+        }),
+        Finish::Deadline => {
+            route.meter.exceeded(ready.deadline.then.as_str());
+            if ready.deadline.then.is_job() {
+                return demote::demote(&gateway.door, ready, attempts).await;
+            }
+            Err(demote::too_slow(ready))
+        }
+    }
+}
+
 /// How much of an answer is read before it wins.
 fn hold(ready: &Ready, state: &State) -> Hold {
     let route = &ready.route;
@@ -472,88 +473,4 @@ fn no_route(path: &str, model: &str) -> Refusal {
         message,
         record: None,
     }
-}
-
-/// The answer to a call that is refused.
-fn refuse(refusal: Refusal) -> Response<AnswerBody> {
-    let mut response = error::response(refusal.dialect, refusal.code, &refusal.message);
-    if let Some(mut record) = refusal.record {
-        let (own, provider) = record.answers(None, refusal.code.status().as_u16());
-        mark(response.headers_mut(), &record, own, provider);
-        record.finish(Outcome::Failed);
-    }
-    response.map(AnswerBody::from)
-}
-
-/// The answer of a provider, on its way to the caller.
-fn respond(ready: Box<Ready>, mut attempt: Box<Attempt>, made: usize) -> Response<AnswerBody> {
-    let Ready {
-        mut record,
-        route,
-        arrived,
-        ..
-    } = *ready;
-    let target = attempt.target().clone();
-    let mut response = Response::new(());
-    if let Some(head) = attempt.take_head() {
-        *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers;
-    }
-    strip_hop_by_hop(response.headers_mut());
-    response.headers_mut().reserve(ADDED);
-    let (own, provider) = record.answers(Some(target.clone()), response.status().as_u16());
-    let headers = response.headers_mut();
-    mark(headers, &record, own, provider);
-    headers.insert(TARGET, target.tag.clone());
-    headers.insert(ATTEMPTS, attempts_made(made));
-    let cut = (route.over_budget.mid_stream == MidStream::Cut)
-        .then(|| arrived + route.budget.total.get());
-    let relay = Relay::new(attempt, record, route.budget.idle.get(), cut);
-    response.map(|()| AnswerBody::Relay(Box::new(relay)))
-}
-
-/// A count; most calls are made once.
-fn attempts_made(made: usize) -> HeaderValue {
-    match made {
-        1 => HeaderValue::from_static("1"),
-        2 => HeaderValue::from_static("2"),
-        more => more.into(),
-    }
-}
-
-/// Marks an answer with its route and its times.
-pub(super) fn mark(headers: &mut HeaderMap, record: &Record, own: Duration, provider: Duration) {
-    // Written in place: the longest has two numbers of 20 digits.
-    let mut timing = BytesMut::with_capacity(80);
-    timing.extend_from_slice(b"shunt;dur=");
-    milliseconds(&mut timing, own);
-    timing.extend_from_slice(b", provider;dur=");
-    milliseconds(&mut timing, provider);
-    if let Ok(timing) = HeaderValue::from_maybe_shared(timing.freeze()) {
-        headers.append(SERVER_TIMING, timing);
-    }
-    headers.insert(ROUTE, record.route().tag.clone());
-}
-
-/// Writes a time in milliseconds with three digits after the point: `12.345`.
-fn milliseconds(to: &mut BytesMut, time: Duration) {
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let mut digits = itoa::Buffer::new();
-    to.extend_from_slice(digits.format(micros / 1_000).as_bytes());
-    // A leading 1 keeps the zeros that follow it.
-    let fraction = digits.format(1_000 + micros % 1_000);
-    to.extend_from_slice(b".");
-    to.extend_from_slice(&fraction.as_bytes()[1..]);
-}
-
-/// A name for one call: 128 random bits.
-fn request_id() -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = *b"req_00000000000000000000000000000000";
-    let mut bits = rand::random::<u128>();
-    for digit in &mut text[4..] {
-        *digit = DIGITS[(bits & 15) as usize];
-        bits >>= 4;
-    }
-    HeaderValue::from_bytes(&text).expect("letters and digits are a header value")
 }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
+use super::answer::mark;
 use super::budget::Then;
-use super::call::{Ready, Refusal, mark};
+use super::call::{Ready, Refusal};
 use super::error::Code;
 use super::relay::AnswerBody;
 use crate::cold::door::Door;

@@ -4,6 +4,7 @@
 //! the caller leaves, every attempt of its call is cancelled. Takes no lock that another thread
 //! can hold and touches no disk; knows one door of the cold path, the hand-off.
 
+mod answer;
 mod budget;
 mod call;
 mod demote;
@@ -11,6 +12,8 @@ mod error;
 mod headers;
 mod intake;
 mod intent;
+mod keepalive;
+mod pace;
 mod race;
 mod record;
 mod relay;

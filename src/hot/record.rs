@@ -66,8 +66,21 @@ impl Record {
         self.waited_for_provider = time;
     }
 
+    /// A target that was asked, in case no other answers.
+    pub fn tried(&mut self, target: Option<&Arc<Target>>) {
+        self.target = target.cloned();
+    }
+
     /// The call passed its deadline and went on.
     pub fn went_over(&mut self) {
+        self.over = true;
+    }
+
+    /// The stream's tokens come too slowly; it is cut, or goes on.
+    pub fn too_slow(&mut self, cut: bool) {
+        self.route
+            .meter
+            .exceeded(if cut { "fail" } else { "observe" });
         self.over = true;
     }
 
@@ -81,7 +94,7 @@ impl Record {
     /// The answer's head is about to be passed on: the gateway's own part is over, but for bytes
     /// that it hands through. Gives that part and the provider's.
     pub fn answers(&mut self, target: Option<Arc<Target>>, status: u16) -> (Duration, Duration) {
-        self.target = target;
+        self.target = target.or(self.target.take());
         self.status = status;
         let theirs = self.waited_for_provider + self.waited_for_caller;
         let own = self.age().saturating_sub(theirs);

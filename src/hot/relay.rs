@@ -12,7 +12,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::keepalive::Waiting;
+use super::pace::Pace;
 use super::record::Record;
+use crate::config::MidStream;
 use crate::meter::Outcome;
 use crate::upstream::attempt::Attempt;
 
@@ -28,6 +31,9 @@ pub enum BrokenOff {
     /// The stream passed its total budget and is to be cut.
     #[error("the stream passed its budget")]
     OverBudget,
+    /// The stream's tokens came too slowly.
+    #[error("the stream's tokens came more slowly than its route's min_rate")]
+    TooSlow,
     /// The jobs API broke off.
     #[error("{0}")]
     Own(String),
@@ -39,6 +45,8 @@ pub enum AnswerBody {
     Own(Option<Bytes>),
     /// A provider's answer.
     Relay(Box<Relay>),
+    /// An answer that was begun before it was there.
+    Waiting(Box<Waiting>),
     /// An answer of the jobs API.
     Api(axum::body::Body),
 }
@@ -56,23 +64,30 @@ pub struct Relay {
     idle: Duration,
     /// When a stream is cut.
     cut: Option<Instant>,
+    /// The rate that a stream must keep.
+    min_rate: u32,
+    /// A stream that does not keep it is cut; else that is only counted.
+    cut_slow: bool,
+    pace: Option<Pace>,
+    tokens: u64,
     timer: Option<Pin<Box<Sleep>>>,
     last: Instant,
 }
 
 impl Relay {
-    /// An answer; `idle` and `cut` bound it.
-    pub fn new(
-        attempt: Box<Attempt>,
-        record: Record,
-        idle: Duration,
-        cut: Option<Instant>,
-    ) -> Self {
+    /// An answer to a call that arrived then; its route's budget bounds it.
+    pub fn new(attempt: Box<Attempt>, record: Record, arrived: Instant) -> Self {
+        let budget = &record.route().budget;
+        let cuts = record.route().over_budget.mid_stream == MidStream::Cut;
         let mut relay = Self {
             attempt,
+            idle: budget.idle.get(),
+            cut: cuts.then(|| arrived + budget.total.get()),
+            min_rate: budget.min_rate,
+            cut_slow: cuts,
+            pace: None,
+            tokens: 0,
             record: Some(record),
-            idle,
-            cut,
             timer: None,
             last: Instant::now(),
         };
@@ -107,6 +122,7 @@ impl Relay {
                     && self.attempt.first_content().is_some()
                 {
                     record.passes_content();
+                    self.count_tokens();
                 }
                 self.ended();
                 Poll::Ready(Some(Ok(frame)))
@@ -123,12 +139,34 @@ impl Relay {
         }
     }
 
+    fn count_tokens(&mut self) {
+        if self.min_rate == 0 {
+            return;
+        }
+        let seen = self.attempt.tokens_seen();
+        let new = seen - std::mem::replace(&mut self.tokens, seen);
+        match &mut self.pace {
+            Some(pace) => pace.saw(new, self.last),
+            None => self.pace = Pace::new(self.min_rate, self.last),
+        }
+    }
+
+    /// When a limit may pass next.
+    fn due(&self) -> Instant {
+        let silent = self.last + self.idle;
+        let pace = self.pace.as_ref().map(Pace::next);
+        [Some(silent), self.cut, pace]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(silent)
+    }
+
     /// Resolves when a limit has passed.
     fn poll_limits(&mut self, context: &mut Context<'_>) -> Poll<BrokenOff> {
-        let silent = self.last + self.idle;
-        let due = self.cut.map_or(silent, |cut| cut.min(silent));
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
         loop {
+            let due = self.due();
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
             // The timer is moved only when it fires: a stream does not pay for it per chunk.
             if timer.deadline() > due {
                 timer.as_mut().reset(due);
@@ -138,10 +176,24 @@ impl Relay {
             if self.cut.is_some_and(|cut| now >= cut) {
                 return Poll::Ready(BrokenOff::OverBudget);
             }
-            if now >= silent {
+            if now >= self.last + self.idle {
                 return Poll::Ready(BrokenOff::Idle(self.idle));
             }
-            timer.as_mut().reset(due);
+            if self.pace.as_mut().is_some_and(|pace| pace.too_slow(now)) {
+                // Told once: a stream that goes on is not watched further.
+                self.pace = None;
+                self.min_rate = 0;
+                if let Some(record) = &mut self.record {
+                    record.too_slow(self.cut_slow);
+                }
+                if self.cut_slow {
+                    return Poll::Ready(BrokenOff::TooSlow);
+                }
+            }
+            let due = self.due();
+            if let Some(timer) = &mut self.timer {
+                timer.as_mut().reset(due);
+            }
         }
     }
 }
@@ -157,6 +209,7 @@ impl Body for AnswerBody {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relay(relay) => relay.poll_next(context),
+            Self::Waiting(waiting) => waiting.poll_next(context),
             Self::Api(body) => Pin::new(body)
                 .poll_frame(context)
                 .map_err(|error| BrokenOff::Own(error.to_string())),
@@ -167,6 +220,7 @@ impl Body for AnswerBody {
         match self {
             Self::Own(bytes) => bytes.is_none(),
             Self::Relay(relay) => relay.attempt.is_passed_on(),
+            Self::Waiting(waiting) => waiting.is_ended(),
             Self::Api(body) => body.is_end_stream(),
         }
     }
@@ -175,6 +229,7 @@ impl Body for AnswerBody {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Relay(relay) => relay.attempt.size_hint(),
+            Self::Waiting(_) => SizeHint::default(),
             Self::Api(body) => body.size_hint(),
         }
     }

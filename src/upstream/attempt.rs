@@ -167,6 +167,11 @@ impl Attempt {
         self.gauge.first_content()
     }
 
+    /// Tokens seen in its stream so far.
+    pub fn tokens_seen(&self) -> u64 {
+        self.gauge.tokens_seen()
+    }
+
     /// What its tokens count as from now on.
     pub fn used_for(&mut self, used: Use) {
         self.gauge.used_for(used);

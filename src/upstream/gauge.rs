@@ -86,6 +86,10 @@ impl Gauge {
         self.started.elapsed()
     }
 
+    pub fn tokens_seen(&self) -> u64 {
+        self.tokens_seen
+    }
+
     pub fn first_content(&self) -> Option<Instant> {
         self.first_content
     }

@@ -34,6 +34,22 @@ match   = {{ path = "/v1/chat/completions", model = "gpt-*" }}
 targets = ["sim"]
 budget  = {{ first_token = "1s", total = "1s" }}
 [[routes]]
+name    = "alive"
+match   = {{ path = "/v1/chat/completions", model = "alive-*" }}
+targets = ["sim"]
+budget  = {{ first_token = "1s", total = "30s", keepalive = "200ms" }}
+[[routes]]
+name    = "alive-messages"
+match   = {{ path = "/v1/messages", model = "alive-*" }}
+targets = ["claude"]
+budget  = {{ first_token = "1s", total = "30s", keepalive = "200ms" }}
+[[routes]]
+name    = "paced"
+match   = {{ path = "/v1/chat/completions", model = "paced-*" }}
+targets = ["sim"]
+budget  = {{ first_token = "1s", total = "30s", min_rate = 5 }}
+over_budget = {{ mid_stream = "cut" }}
+[[routes]]
 name    = "see-other"
 match   = {{ path = "/v1/chat/completions", model = "slow-*" }}
 targets = ["sim"]

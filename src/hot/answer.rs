@@ -1,0 +1,109 @@
+//! Answers: a provider's on its way, a refusal, and the headers that the gateway adds.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+
+use super::call::{Ready, Refusal};
+use super::error;
+use super::headers::strip_hop_by_hop;
+use super::record::Record;
+use super::relay::{AnswerBody, Relay};
+use crate::meter::Outcome;
+use crate::upstream::attempt::Attempt;
+
+/// Headers that the gateway adds to an answer.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-shunt-request-id");
+const TARGET: HeaderName = HeaderName::from_static("x-shunt-target");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-shunt-attempts");
+pub(super) const ROUTE: HeaderName = HeaderName::from_static("x-shunt-route");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// How many they are.
+const ADDED: usize = 5;
+
+/// The answer to a call that is refused.
+pub(super) fn refuse(refusal: Refusal) -> Response<AnswerBody> {
+    let mut response = error::response(refusal.dialect, refusal.code, &refusal.message);
+    if let Some(mut record) = refusal.record {
+        let (own, provider) = record.answers(None, refusal.code.status().as_u16());
+        mark(response.headers_mut(), &record, own, provider);
+        record.finish(Outcome::Failed);
+    }
+    response.map(AnswerBody::from)
+}
+
+/// The answer of a provider, on its way to the caller.
+pub(super) fn respond(
+    ready: Box<Ready>,
+    mut attempt: Box<Attempt>,
+    made: usize,
+) -> Response<AnswerBody> {
+    let Ready {
+        mut record,
+        arrived,
+        ..
+    } = *ready;
+    let target = attempt.target().clone();
+    let mut response = Response::new(());
+    if let Some(head) = attempt.take_head() {
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+    }
+    strip_hop_by_hop(response.headers_mut());
+    response.headers_mut().reserve(ADDED);
+    let (own, provider) = record.answers(Some(target.clone()), response.status().as_u16());
+    let headers = response.headers_mut();
+    mark(headers, &record, own, provider);
+    headers.insert(TARGET, target.tag.clone());
+    headers.insert(ATTEMPTS, attempts_made(made));
+    let relay = Relay::new(attempt, record, arrived);
+    response.map(|()| AnswerBody::Relay(Box::new(relay)))
+}
+
+/// A count; most calls are made once.
+fn attempts_made(made: usize) -> HeaderValue {
+    match made {
+        1 => HeaderValue::from_static("1"),
+        2 => HeaderValue::from_static("2"),
+        more => more.into(),
+    }
+}
+
+/// Marks an answer with its route and its times.
+pub(super) fn mark(headers: &mut HeaderMap, record: &Record, own: Duration, provider: Duration) {
+    // Written in place: the longest has two numbers of 20 digits.
+    let mut timing = BytesMut::with_capacity(80);
+    timing.extend_from_slice(b"shunt;dur=");
+    milliseconds(&mut timing, own);
+    timing.extend_from_slice(b", provider;dur=");
+    milliseconds(&mut timing, provider);
+    if let Ok(timing) = HeaderValue::from_maybe_shared(timing.freeze()) {
+        headers.append(SERVER_TIMING, timing);
+    }
+    headers.insert(ROUTE, record.route().tag.clone());
+}
+
+/// Writes a time in milliseconds with three digits after the point: `12.345`.
+fn milliseconds(to: &mut BytesMut, time: Duration) {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let mut digits = itoa::Buffer::new();
+    to.extend_from_slice(digits.format(micros / 1_000).as_bytes());
+    // A leading 1 keeps the zeros that follow it.
+    let fraction = digits.format(1_000 + micros % 1_000);
+    to.extend_from_slice(b".");
+    to.extend_from_slice(&fraction.as_bytes()[1..]);
+}
+
+/// A name for one call: 128 random bits.
+pub(super) fn request_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = *b"req_00000000000000000000000000000000";
+    let mut bits = rand::random::<u128>();
+    for digit in &mut text[4..] {
+        *digit = DIGITS[(bits & 15) as usize];
+        bits >>= 4;
+    }
+    HeaderValue::from_bytes(&text).expect("letters and digits are a header value")
+}
