@@ -6,13 +6,17 @@
 mod bucket;
 mod hedge;
 mod layout;
+mod reissue;
 mod series;
 mod snapshot;
+mod survival;
 mod windows;
 
 pub use bucket::RatioBucket;
 pub use hedge::{AtomicDelay, hedge_delay};
 pub use layout::MAX;
+pub use reissue::{Policy, best as best_policy};
 pub use series::{Series, set_shard};
 pub use snapshot::{Snapshot, Summary};
+pub use survival::Survival;
 pub use windows::{Views, Window, Windows};

@@ -61,6 +61,13 @@ impl Snapshot {
         Self::from_cells(cells)
     }
 
+    /// The highest value of each cell in microseconds, and its count; ascending.
+    pub(super) fn values(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.cells
+            .iter()
+            .map(|&(cell, count)| (bounds(cell).1, count))
+    }
+
     /// Samples.
     pub fn count(&self) -> u64 {
         self.count
