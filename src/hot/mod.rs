@@ -10,6 +10,7 @@ mod call;
 mod demote;
 mod error;
 mod headers;
+mod hedge;
 mod intake;
 mod intent;
 mod keepalive;

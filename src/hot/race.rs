@@ -138,11 +138,11 @@ impl<'a> Race<'a> {
 
     fn launch(&mut self, target: Arc<Target>, hedge: bool, now: Instant) {
         let first = self.attempts.made() == 0;
-        let meter = &self.route.meter;
-        let basis = if self.call.streamed {
-            &meter.hedge_stream
+        let line = self.route.line(self.call.streamed);
+        let basis = if hedge {
+            Some(line.second.clone())
         } else {
-            &meter.hedge_answer
+            first.then(|| line.first.clone())
         };
         let mut request = target.request(self.call, self.body.take());
         *request.uri_mut() = self.call.path.clone().into();
@@ -153,7 +153,7 @@ impl<'a> Race<'a> {
             worker: self.rules.worker,
             connect: self.route.budget.connect.get(),
             streamed: self.call.streamed,
-            basis: first.then(|| basis.clone()),
+            basis,
         });
         self.attempts.push(attempt, hedge);
     }
@@ -163,12 +163,9 @@ impl<'a> Race<'a> {
         if !self.rules.safe || self.attempts.running() >= most {
             return None;
         }
-        let delay = if self.call.streamed {
-            self.route.delay_stream.get()
-        } else {
-            self.route.delay_answer.get()
-        };
-        delay.map(|delay| from + delay)
+        let rule = self.route.line(self.call.streamed).rule()?;
+        let chosen = rule.share >= 1.0 || rand::random::<f64>() < rule.share;
+        chosen.then(|| from + rule.delay)
     }
 
     fn timer(&mut self) -> Option<Finish> {

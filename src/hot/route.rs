@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::{self, Config, Dialect, Glob, HedgeAfter, PathPattern};
-use crate::latency::{AtomicDelay, RatioBucket, Window, hedge_delay};
+use super::hedge::Line;
+use crate::config::{self, Config, Dialect, Glob, PathPattern};
+use crate::latency::RatioBucket;
 use crate::meter::{Meter, RouteMeter};
 use crate::upstream::provider::Provider;
 use crate::upstream::target::{Target, Targets};
@@ -47,10 +48,8 @@ pub struct Route {
     pub hedges: RatioBucket,
     /// What its retries are paid from.
     pub retry_budget: RatioBucket,
-    /// Delay before a streamed call's second attempt.
-    pub delay_stream: AtomicDelay,
-    /// Delay before another call's second attempt.
-    pub delay_answer: AtomicDelay,
+    streams: Line,
+    answers: Line,
     path: PathPattern,
     model: Option<Glob>,
     headers: Vec<(HeaderName, Glob)>,
@@ -95,6 +94,7 @@ impl Route {
             headers.push((name, Glob::new(glob)));
         }
         let dialect = targets[0].provider.dialect;
+        let route_meter = Arc::new(RouteMeter::new(meter, &route.name));
         let built = Self {
             name: route.name.as_str().into(),
             tag: HeaderValue::from_str(&route.name)
@@ -106,11 +106,11 @@ impl Route {
             over_budget: route.over_budget.clone(),
             retries: route.retries.clone(),
             cold: route.cold.clone(),
-            meter: Arc::new(RouteMeter::new(meter, &route.name)),
             hedges: RatioBucket::new(route.hedge.max_extra, SAVED_HEDGES),
             retry_budget: RatioBucket::new(RETRY_RATIO, SAVED_RETRIES).with_initial(SAVED_RETRIES),
-            delay_stream: AtomicDelay::none(),
-            delay_answer: AtomicDelay::none(),
+            streams: Line::new(&route_meter.streams),
+            answers: Line::new(&route_meter.answers),
+            meter: route_meter,
             path: PathPattern::parse(&route.matches.path).map_err(told)?,
             model: route.matches.model.as_deref().map(Glob::new),
             headers,
@@ -120,37 +120,22 @@ impl Route {
         Ok(built)
     }
 
-    /// Sets the hedge delays from the windows; meant for once a second.
+    /// Its hedging of streams, or of other answers.
+    pub fn line(&self, streamed: bool) -> &Line {
+        if streamed {
+            &self.streams
+        } else {
+            &self.answers
+        }
+    }
+
+    /// Learns its hedging from the windows; meant for once a second.
     pub fn learn(&self) {
-        let learned = |percentile: f64, tracked: &crate::meter::Tracked| {
-            let views = tracked.views();
-            hedge_delay(
-                views.window(Window::FiveMinutes),
-                percentile,
-                self.hedge.min_samples,
-            )
-        };
-        let (stream, answer) = match self.hedge.after {
-            HedgeAfter::Off => (None, None),
-            HedgeAfter::Fixed(period) => (Some(period.get()), Some(period.get())),
-            // Until the optimal policy is built, `auto` is the percentile that spends the cap.
-            HedgeAfter::Auto => {
-                let percentile = 100.0 * (1.0 - self.hedge.max_extra);
-                (
-                    learned(percentile, &self.meter.hedge_stream),
-                    learned(percentile, &self.meter.hedge_answer),
-                )
-            }
-            HedgeAfter::Percentile(percentile) => (
-                learned(percentile, &self.meter.hedge_stream),
-                learned(percentile, &self.meter.hedge_answer),
-            ),
-        };
-        self.delay_stream.set(stream);
-        self.delay_answer.set(answer);
-        let told = stream
-            .or(answer)
-            .map_or(f64::NAN, |delay| delay.as_secs_f64());
+        for line in [&self.streams, &self.answers] {
+            line.learn(&self.hedge);
+        }
+        let rule = self.streams.rule().or(self.answers.rule());
+        let told = rule.map_or(f64::NAN, |rule| rule.delay.as_secs_f64());
         self.meter.hedge_delay.set(told);
     }
 

@@ -6,43 +6,65 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::snapshot::Snapshot;
+use super::layout::micros;
+use super::survival::Survival;
 
 /// The delay after which to hedge: this percentile (0 to 100) of the window, or none while it
-/// holds fewer samples than `min_samples`.
-pub fn hedge_delay(window: &Snapshot, percentile: f64, min_samples: u64) -> Option<Duration> {
-    (window.count() >= min_samples.max(1)).then(|| window.quantile(percentile / 100.0))
+/// holds fewer samples than `min_samples` or none of them tells.
+pub fn hedge_delay(window: &Survival, percentile: f64, min_samples: u64) -> Option<Duration> {
+    if window.samples() < min_samples.max(1) {
+        return None;
+    }
+    window.quantile(percentile / 100.0)
 }
 
-/// A delay that is set each second and read by each call: no lock. Resolution 1 µs.
-pub struct AtomicDelay(AtomicU64);
+/// When a second attempt starts, and how often.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reissue {
+    /// Wait for the first attempt, at most an hour.
+    pub delay: Duration,
+    /// Probability of the second one after it, 0 to 1.
+    pub share: f64,
+}
 
-impl AtomicDelay {
-    /// No delay known.
+/// A rule that is set each second and read by each call: no lock. The delay in microseconds in
+/// the upper half, the probability in 2⁻³² in the lower one.
+pub struct AtomicReissue(AtomicU64);
+
+/// No rule: no delay is that long.
+const NONE: u64 = u64::MAX;
+
+impl AtomicReissue {
+    /// No rule known.
     pub const fn none() -> Self {
-        Self(AtomicU64::new(u64::MAX))
+        Self(AtomicU64::new(NONE))
     }
 
     /// Sets it.
-    pub fn set(&self, delay: Option<Duration>) {
-        let micros = delay.map_or(u64::MAX, |delay| {
-            u64::try_from(delay.as_micros()).unwrap_or(u64::MAX - 1)
+    pub fn set(&self, rule: Option<Reissue>) {
+        let packed = rule.map_or(NONE, |rule| {
+            // A share is no less than 0, and 1 is the largest fraction.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let share = (rule.share.clamp(0.0, 1.0) * f64::from(u32::MAX)) as u64;
+            micros(rule.delay) << 32 | share
         });
-        self.0.store(micros, Ordering::Relaxed);
+        self.0.store(packed, Ordering::Relaxed);
     }
 
     /// Reads it.
-    pub fn get(&self) -> Option<Duration> {
-        match self.0.load(Ordering::Relaxed) {
-            u64::MAX => None,
-            micros => Some(Duration::from_micros(micros)),
-        }
+    pub fn get(&self) -> Option<Reissue> {
+        let packed = self.0.load(Ordering::Relaxed);
+        (packed != NONE).then(|| Reissue {
+            delay: Duration::from_micros(packed >> 32),
+            share: (packed & u64::from(u32::MAX)) as f64 / f64::from(u32::MAX),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::series::Series;
+    use super::super::snapshot::Snapshot;
     use super::*;
 
     #[test]
@@ -50,19 +72,28 @@ mod tests {
         let series = Series::new(1);
         series.record_n(Duration::from_millis(100), 95);
         series.record_n(Duration::from_secs(2), 4);
-        assert_eq!(hedge_delay(&series.cumulative(), 95.0, 100), None);
+        let survival = || Survival::of(&series.cumulative(), &Snapshot::default());
+        assert_eq!(hedge_delay(&survival(), 95.0, 100), None);
         series.record(Duration::from_secs(2));
-        let delay = hedge_delay(&series.cumulative(), 95.0, 100).unwrap();
+        let delay = hedge_delay(&survival(), 95.0, 100).unwrap();
         assert!((100..101).contains(&delay.as_millis()), "{delay:?}");
     }
 
     #[test]
-    fn a_delay_is_read_back() {
-        let delay = AtomicDelay::none();
-        assert_eq!(delay.get(), None);
-        delay.set(Some(Duration::from_millis(5)));
-        assert_eq!(delay.get(), Some(Duration::from_millis(5)));
-        delay.set(None);
-        assert_eq!(delay.get(), None);
+    fn a_rule_is_read_back() {
+        let rule = AtomicReissue::none();
+        assert_eq!(rule.get(), None);
+        for (delay, share) in [(0, 0.0), (5_000_000, 0.25), (3_600_000_000, 1.0)] {
+            let set = Reissue {
+                delay: Duration::from_micros(delay),
+                share,
+            };
+            rule.set(Some(set));
+            let read = rule.get().unwrap();
+            assert_eq!(read.delay, set.delay);
+            assert!((read.share - share).abs() < 1e-9);
+        }
+        rule.set(None);
+        assert_eq!(rule.get(), None);
     }
 }

@@ -13,7 +13,7 @@ mod survival;
 mod windows;
 
 pub use bucket::RatioBucket;
-pub use hedge::{AtomicDelay, hedge_delay};
+pub use hedge::{AtomicReissue, Reissue, hedge_delay};
 pub use layout::MAX;
 pub use reissue::{Policy, best as best_policy};
 pub use series::{Series, set_shard};

@@ -5,6 +5,7 @@
 //! caller's text becomes a label.
 
 mod route;
+mod sampled;
 mod tracked;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,8 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-pub use route::{Kind, Outcome, RouteMeter, TargetMeter, Use};
+pub use route::{Kind, Lines, Outcome, RouteMeter, TargetMeter, Use};
+pub use sampled::Sampled;
 pub use tracked::{Metric, Tracked};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use metrics::{Counter, Gauge};
 
-use super::Meter;
 use super::tracked::{Metric, Tracked};
+use super::{Meter, Sampled};
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +188,37 @@ impl TargetMeter {
     }
 }
 
+/// First and second attempts of one kind of call.
+pub struct Lines {
+    /// First attempts.
+    pub first: Arc<Sampled>,
+    /// Second attempts.
+    pub second: Arc<Sampled>,
+}
+
+impl Lines {
+    fn new(meter: &Arc<Meter>, route: &str, streamed: bool) -> Self {
+        let sampled = |second| {
+            let track = |given_up| {
+                let metric = Metric::Hedge {
+                    streamed,
+                    second,
+                    given_up,
+                };
+                meter.track(metric, route, None)
+            };
+            Arc::new(Sampled {
+                ended: track(false),
+                given_up: track(true),
+            })
+        };
+        Self {
+            first: sampled(false),
+            second: sampled(true),
+        }
+    }
+}
+
 /// The handles of one route.
 pub struct RouteMeter {
     /// Calls: last byte, or the gateway's own answer.
@@ -196,10 +227,10 @@ pub struct RouteMeter {
     pub first_token: Arc<Tracked>,
     /// The gateway's own time.
     pub overhead: Arc<Tracked>,
-    /// First attempts of streamed calls.
-    pub hedge_stream: Arc<Tracked>,
-    /// First attempts of other calls.
-    pub hedge_answer: Arc<Tracked>,
+    /// What hedging learns of streamed calls.
+    pub streams: Lines,
+    /// What hedging learns of other calls.
+    pub answers: Lines,
     /// Second attempts that answered first.
     pub hedges_won: Counter,
     /// Second attempts that were cancelled for the first one's answer.
@@ -233,8 +264,8 @@ impl RouteMeter {
             total: meter.track(Metric::RequestDuration, route, None),
             first_token: meter.track(Metric::RouteFirstToken, route, None),
             overhead: meter.track(Metric::Overhead, route, None),
-            hedge_stream: meter.track(Metric::HedgeStream, route, None),
-            hedge_answer: meter.track(Metric::HedgeAnswer, route, None),
+            streams: Lines::new(meter, route, true),
+            answers: Lines::new(meter, route, false),
             hedges_won: hedges("won"),
             hedges_lost: hedges("lost"),
             hedges_denied: hedges("denied"),

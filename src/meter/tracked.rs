@@ -22,10 +22,15 @@ pub enum Metric {
     TokenGap,
     /// An attempt, from its start to its last byte.
     ProviderDuration,
-    /// First attempts of streamed calls to their first token: what hedging learns from.
-    HedgeStream,
-    /// First attempts of other calls to their answer: what hedging learns from.
-    HedgeAnswer,
+    /// Attempts to their first token, or to their answer: what hedging learns from.
+    Hedge {
+        /// Streams, or other answers.
+        streamed: bool,
+        /// Second attempts, or first ones.
+        second: bool,
+        /// Those that were given up before.
+        given_up: bool,
+    },
     /// A job, from its call's arrival to its final state.
     JobDuration,
     /// A job's wait for its next attempt.

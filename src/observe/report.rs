@@ -52,8 +52,8 @@ pub fn route(route: &Route) -> Value {
         },
         "hedge": {
             "after": route.hedge.after.to_string(),
-            "delay_stream": route.delay_stream.get().map(seconds),
-            "delay_answer": route.delay_answer.get().map(seconds),
+            "stream": hedging(route, true, &route.meter.first_token),
+            "answer": hedging(route, false, &route.meter.total),
         },
         "phases": {
             "first_token": phase(&route.meter.first_token),
@@ -61,6 +61,20 @@ pub fn route(route: &Route) -> Value {
             "overhead": phase(&route.meter.overhead),
         },
         "targets": targets,
+    })
+}
+
+/// The rule in force, what `auto` promises of it, and the p99 of the last minute.
+fn hedging(route: &Route, streamed: bool, callers: &crate::meter::Tracked) -> Value {
+    let line = route.line(streamed);
+    let rule = line.rule();
+    let policy = line.policy();
+    json!({
+        "delay": rule.map(|rule| seconds(rule.delay)),
+        "share": rule.map(|rule| rule.share),
+        "predicted_p99": policy.as_ref().map(|policy| seconds(policy.predicted)),
+        "p99_without": policy.and_then(|policy| policy.without).map(seconds),
+        "achieved_p99": seconds(callers.views().window(Window::Minute).quantile(0.99)),
     })
 }
 
@@ -78,9 +92,9 @@ pub fn what_if(route: &Route, first_token: Option<Duration>, total: Option<Durat
     };
     // The delay whose hedges, within the cap, spend what the route may spend.
     let cap = 100.0 * (1.0 - route.hedge.max_extra);
-    let delay = |tracked: &crate::meter::Tracked| {
-        let views = tracked.views();
-        hedge_delay(views.window(Window::Hour), cap, 1).map(seconds)
+    let delay = |streamed| {
+        let first = route.line(streamed).first.survival(Window::Hour);
+        hedge_delay(&first, cap, 1).map(seconds)
     };
     json!({
         "route": &*route.name,
@@ -88,8 +102,8 @@ pub fn what_if(route: &Route, first_token: Option<Duration>, total: Option<Durat
         "total": share(&route.meter.total, total),
         "hedge": {
             "armed": route.hedge.after != HedgeAfter::Off,
-            "delay_stream": delay(&route.meter.hedge_stream),
-            "delay_answer": delay(&route.meter.hedge_answer),
+            "delay_stream": delay(true),
+            "delay_answer": delay(false),
         },
     })
 }

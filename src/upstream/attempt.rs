@@ -24,7 +24,7 @@ use super::gauge::Gauge;
 use super::pool::{Lease, Pool, SendError};
 use super::queue::Queue;
 use super::target::Target;
-use crate::meter::{Tracked, Use};
+use crate::meter::{Sampled, Use};
 
 /// Connections that turned out closed before a call was given up.
 const STALE: usize = 3;
@@ -113,8 +113,8 @@ pub struct Start {
     pub connect: Duration,
     /// Whether the caller asked for a stream.
     pub streamed: bool,
-    /// Where a first attempt's time is counted for hedging.
-    pub basis: Option<Arc<Tracked>>,
+    /// Where its time is counted for hedging.
+    pub basis: Option<Arc<Sampled>>,
 }
 
 /// One call to one target.

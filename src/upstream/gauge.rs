@@ -15,7 +15,7 @@ use super::queue::Queue;
 use super::sse::{self, Lines};
 use super::target::Target;
 use crate::config::Dialect;
-use crate::meter::{Kind, Tracked, Use};
+use crate::meter::{Kind, Sampled, Use};
 
 /// Last bytes of an answer in which its token counts are looked for.
 const TAIL: usize = 4 << 10;
@@ -32,7 +32,7 @@ pub(super) struct Gauge {
     /// The answer is a stream of events.
     events: bool,
     head: bool,
-    basis: Option<Arc<Tracked>>,
+    basis: Option<Arc<Sampled>>,
     first_content: Option<Instant>,
     last_content: Option<Instant>,
     tokens_seen: u64,
@@ -43,6 +43,8 @@ pub(super) struct Gauge {
     used: Use,
     settled: bool,
     failed: bool,
+    /// The answer was read to its end.
+    whole: bool,
 }
 
 impl Gauge {
@@ -50,7 +52,7 @@ impl Gauge {
         target: Arc<Target>,
         started: Instant,
         streamed: bool,
-        basis: Option<Arc<Tracked>>,
+        basis: Option<Arc<Sampled>>,
         request_bytes: u64,
     ) -> Self {
         target.meter.began();
@@ -71,6 +73,7 @@ impl Gauge {
             used: Use::Served,
             settled: false,
             failed: false,
+            whole: false,
         }
     }
 
@@ -176,7 +179,7 @@ impl Gauge {
 
     fn sample_basis(&mut self, took: Duration) {
         if let Some(basis) = self.basis.take() {
-            basis.record(took);
+            basis.ended(took);
         }
     }
 
@@ -206,6 +209,7 @@ impl Gauge {
             self.tail = Queue::default();
             self.usage.update(told);
         }
+        self.whole = true;
         self.settle();
     }
 
@@ -223,7 +227,14 @@ impl Gauge {
         if self.streamed && self.first_content.is_none() {
             self.target.meter.first_token.record(age);
         }
-        self.sample_basis(age);
+        // Without an answer it was given up: all that is known is that it takes longer.
+        if let Some(basis) = self.basis.take() {
+            if self.whole {
+                basis.ended(age);
+            } else {
+                basis.given_up(age);
+            }
+        }
         self.count_tokens();
     }
 

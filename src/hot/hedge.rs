@@ -1,0 +1,105 @@
+//! After how long a route's calls are sent a second time, and how many of them.
+//!
+//! Learned once a second on the clock's thread, from what the windows say; a call reads one
+//! number. Streams and other answers are learned apart: a first token is no whole answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+
+use crate::config::{self, HedgeAfter};
+use crate::latency::{AtomicReissue, Policy, Reissue, Window, best_policy, hedge_delay};
+use crate::meter::{Lines, Sampled};
+
+/// The percentile that `auto` cuts.
+const TARGET: f64 = 0.99;
+
+/// Samples with which a minute is enough for `auto`: ten of them lie beyond the target.
+const ENOUGH: u64 = 1_000;
+
+/// Second attempts below which they are taken to be like first ones.
+const SECONDS: u64 = 100;
+
+/// Share of the cap that `auto` plans with: the rest keeps the bucket from running dry in a run of
+/// slow calls.
+const PLANNED: f64 = 0.95;
+
+/// The second attempts of one kind of call.
+pub struct Line {
+    /// First attempts.
+    pub first: Arc<Sampled>,
+    /// Second attempts.
+    pub second: Arc<Sampled>,
+    rule: AtomicReissue,
+    policy: ArcSwapOption<Policy>,
+    /// Samples that the policy was learned from, to leave an idle route alone.
+    learned_from: AtomicU64,
+}
+
+impl Line {
+    /// A line that has learned nothing.
+    pub fn new(lines: &Lines) -> Self {
+        Self {
+            first: lines.first.clone(),
+            second: lines.second.clone(),
+            rule: AtomicReissue::none(),
+            policy: ArcSwapOption::empty(),
+            learned_from: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// When and how often a second attempt starts now.
+    pub fn rule(&self) -> Option<Reissue> {
+        self.rule.get()
+    }
+
+    /// What `auto` chose and promises.
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.policy.load_full()
+    }
+
+    /// Learns from the windows; meant for once a second.
+    pub fn learn(&self, settings: &config::Hedge) {
+        let always = |delay| Reissue { delay, share: 1.0 };
+        let rule = match settings.after {
+            HedgeAfter::Off => None,
+            HedgeAfter::Fixed(period) => Some(always(period.get())),
+            HedgeAfter::Percentile(percentile) => {
+                let window = self.first.survival(Window::FiveMinutes);
+                hedge_delay(&window, percentile, settings.min_samples).map(always)
+            }
+            HedgeAfter::Auto => {
+                self.optimize(settings);
+                self.policy().map(|policy| Reissue {
+                    delay: policy.delay,
+                    share: policy.share,
+                })
+            }
+        };
+        self.rule.set(rule);
+    }
+
+    fn optimize(&self, settings: &config::Hedge) {
+        let samples = self.first.count(Window::FiveMinutes);
+        if self.learned_from.swap(samples, Ordering::Relaxed) == samples {
+            return;
+        }
+        let minute = self.first.count(Window::Minute) >= ENOUGH.max(settings.min_samples);
+        let window = if minute {
+            Window::Minute
+        } else {
+            Window::FiveMinutes
+        };
+        let first = self.first.survival(window);
+        let policy = (first.samples() >= settings.min_samples.max(1))
+            .then(|| {
+                let second = self.second.survival(window);
+                let known = second.samples() >= SECONDS;
+                let second = if known { &second } else { &first };
+                best_policy(&first, second, TARGET, PLANNED * settings.max_extra)
+            })
+            .flatten();
+        self.policy.store(policy.map(Arc::new));
+    }
+}
