@@ -1,6 +1,7 @@
-//! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `bytes`,
+//! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `bytes`,
 //! `cancel`, `hedge`, `percentiles`, `cost`. Everything runs on loopback, in this process.
 
+mod auto;
 mod bytes;
 mod cancel;
 mod cost;
@@ -18,10 +19,11 @@ fn main() -> anyhow::Result<()> {
         .filter(|one| !one.starts_with('-'))
         .collect();
     if named.is_empty() {
-        anyhow::bail!("name a figure: bytes, cancel, hedge, percentiles or cost");
+        anyhow::bail!("name a figure: auto, bytes, cancel, hedge, percentiles or cost");
     }
     for name in named {
         match name.as_str() {
+            "auto" => auto::run(),
             "bytes" => bytes::run()?,
             "cancel" => cancel::run()?,
             "hedge" => hedge::run()?,

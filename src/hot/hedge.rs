@@ -15,8 +15,8 @@ use crate::meter::{Lines, Sampled};
 /// The percentile that `auto` cuts.
 const TARGET: f64 = 0.99;
 
-/// Samples with which a minute is enough for `auto`: ten of them lie beyond the target.
-const ENOUGH: u64 = 1_000;
+/// Samples that must lie beyond a percentile for a minute to be enough.
+const BEYOND: f64 = 10.0;
 
 /// Second attempts below which they are taken to be like first ones.
 const SECONDS: u64 = 100;
@@ -66,7 +66,9 @@ impl Line {
             HedgeAfter::Off => None,
             HedgeAfter::Fixed(period) => Some(always(period.get())),
             HedgeAfter::Percentile(percentile) => {
-                let window = self.first.survival(Window::FiveMinutes);
+                let window = self
+                    .first
+                    .survival(self.window(percentile / 100.0, settings));
                 hedge_delay(&window, percentile, settings.min_samples).map(always)
             }
             HedgeAfter::Auto => {
@@ -80,17 +82,24 @@ impl Line {
         self.rule.set(rule);
     }
 
+    /// The shortest window with enough samples for a share: the sooner a change is seen.
+    fn window(&self, share: f64, settings: &config::Hedge) -> Window {
+        // A window has fewer samples than 2^52.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let enough = (BEYOND / (1.0 - share)) as u64;
+        if self.first.count(Window::Minute) >= enough.max(settings.min_samples) {
+            Window::Minute
+        } else {
+            Window::FiveMinutes
+        }
+    }
+
     fn optimize(&self, settings: &config::Hedge) {
         let samples = self.first.count(Window::FiveMinutes);
         if self.learned_from.swap(samples, Ordering::Relaxed) == samples {
             return;
         }
-        let minute = self.first.count(Window::Minute) >= ENOUGH.max(settings.min_samples);
-        let window = if minute {
-            Window::Minute
-        } else {
-            Window::FiveMinutes
-        };
+        let window = self.window(TARGET, settings);
         let first = self.first.survival(window);
         let policy = (first.samples() >= settings.min_samples.max(1))
             .then(|| {

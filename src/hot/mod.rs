@@ -23,5 +23,6 @@ mod safe;
 mod tunnel;
 
 pub use call::{Gateway, State, Worker};
+pub use hedge::Line;
 pub use relay::AnswerBody;
 pub use route::{Route, Table};
