@@ -10,6 +10,8 @@ pub mod body;
 pub mod connect;
 pub mod dialect;
 mod gauge;
+pub mod health;
+pub mod load;
 pub mod peek;
 pub mod pool;
 pub mod provider;

@@ -1,0 +1,211 @@
+//! Whether calls are sent to a target: outlier ejection with half-open probes, and cooling down.
+//!
+//! As Envoy's outlier detection: after failures in a row a target is left alone, each time longer;
+//! then one call probes it. Promises: what a caller did wrong is no fault of the target; a probe
+//! that was given up frees its place; a target that says when to come back is left alone until
+//! then. Does not know its peers: whoever picks sends to somebody in any case.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Failures in a row that eject.
+const FAILURES: u32 = 5;
+
+/// The first ejection, and the longest.
+const FIRST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// The longest time that a target's own `Retry-After` is believed.
+const LONGEST_REST: Duration = Duration::from_mins(10);
+
+/// What a picker may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Send.
+    Open,
+    /// One call may find out.
+    HalfOpen,
+    /// Leave it alone.
+    Closed,
+}
+
+/// A target's health.
+pub struct Health {
+    origin: Instant,
+    /// Failures in a row.
+    failures: AtomicU32,
+    /// Ejections in a row; zero: not ejected.
+    ejections: AtomicU32,
+    /// Until when it is ejected, and until when it asked to be left alone; microseconds from
+    /// `origin`.
+    ejected: AtomicU64,
+    resting: AtomicU64,
+    probing: AtomicBool,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            origin: Instant::now(),
+            failures: AtomicU32::new(0),
+            ejections: AtomicU32::new(0),
+            ejected: AtomicU64::new(0),
+            resting: AtomicU64::new(0),
+            probing: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Health {
+    /// Whether a call may be sent now.
+    pub fn admission(&self, now: Instant) -> Admission {
+        let now = self.micros(now);
+        if now < self.resting.load(Ordering::Relaxed) {
+            return Admission::Closed;
+        }
+        if self.ejections.load(Ordering::Relaxed) == 0 {
+            return Admission::Open;
+        }
+        let waits = now < self.ejected.load(Ordering::Relaxed);
+        if waits || self.probing.load(Ordering::Relaxed) {
+            Admission::Closed
+        } else {
+            Admission::HalfOpen
+        }
+    }
+
+    /// Takes the place of the one call that finds out; `false` where another has it.
+    pub fn probe(&self) -> bool {
+        !self.probing.swap(true, Ordering::Relaxed)
+    }
+
+    /// It answered.
+    pub fn succeeded(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+        if self.ejections.load(Ordering::Relaxed) > 0 {
+            self.ejections.store(0, Ordering::Relaxed);
+            self.probing.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// It failed by itself.
+    pub fn failed(&self, now: Instant) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let before = self.ejections.load(Ordering::Relaxed);
+        // While it is ejected only the probe's failure makes it longer.
+        let again = before > 0 && self.probing.load(Ordering::Relaxed);
+        if again || (before == 0 && failures >= FAILURES) {
+            let time = FIRST
+                .saturating_mul(2u32.saturating_pow(before))
+                .min(LONGEST);
+            let until = self.micros(now + time);
+            self.ejected.store(until, Ordering::Relaxed);
+            self.ejections
+                .store(before.saturating_add(1), Ordering::Relaxed);
+            self.probing.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A call was given up before it told anything.
+    pub fn given_up(&self) {
+        self.probing.store(false, Ordering::Relaxed);
+    }
+
+    /// It asked to be left alone for so long.
+    pub fn rest(&self, time: Duration, now: Instant) {
+        let until = self.micros(now + time.min(LONGEST_REST));
+        self.resting.fetch_max(until, Ordering::Relaxed);
+        self.given_up();
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        u64::try_from(now.duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eject(health: &Health, now: Instant) {
+        for _ in 0..FAILURES {
+            health.failed(now);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_in_a_row_eject_and_a_probe_brings_it_back() {
+        let (health, now) = (Health::default(), Instant::now());
+        for _ in 0..FAILURES - 1 {
+            health.failed(now);
+        }
+        health.succeeded();
+        health.failed(now);
+        assert_eq!(health.admission(now), Admission::Open);
+        eject(&health, now);
+        assert_eq!(health.admission(now), Admission::Closed);
+        let later = now + FIRST;
+        assert_eq!(health.admission(later), Admission::HalfOpen);
+        assert!(health.probe());
+        assert!(!health.probe());
+        assert_eq!(health.admission(later), Admission::Closed);
+        health.succeeded();
+        assert_eq!(health.admission(later), Admission::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_failed_probe_doubles_the_time_up_to_the_longest() {
+        let health = Health::default();
+        let mut now = Instant::now();
+        eject(&health, now);
+        let mut expected = FIRST;
+        for _ in 0..12 {
+            assert_eq!(
+                health.admission(now + expected - Duration::from_micros(1)),
+                Admission::Closed
+            );
+            now += expected;
+            assert_eq!(health.admission(now), Admission::HalfOpen);
+            assert!(health.probe());
+            health.failed(now);
+            expected = (expected * 2).min(LONGEST);
+        }
+        assert_eq!(expected, LONGEST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn late_failures_of_calls_from_before_do_not_make_it_longer() {
+        let (health, now) = (Health::default(), Instant::now());
+        eject(&health, now);
+        for _ in 0..50 {
+            health.failed(now + Duration::from_secs(1));
+        }
+        assert_eq!(health.admission(now + FIRST), Admission::HalfOpen);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_given_up_frees_its_place() {
+        let (health, now) = (Health::default(), Instant::now());
+        eject(&health, now);
+        let later = now + FIRST;
+        assert!(health.probe());
+        health.given_up();
+        assert_eq!(health.admission(later), Admission::HalfOpen);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_asks_for_rest_gets_it_and_is_not_ejected() {
+        let (health, now) = (Health::default(), Instant::now());
+        health.rest(Duration::from_secs(3), now);
+        assert_eq!(
+            health.admission(now + Duration::from_secs(2)),
+            Admission::Closed
+        );
+        assert_eq!(
+            health.admission(now + Duration::from_secs(3)),
+            Admission::Open
+        );
+    }
+}

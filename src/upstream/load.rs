@@ -1,0 +1,139 @@
+//! How loaded a target looks: peak-EWMA of its first-token times, times the calls at it.
+//!
+//! Finagle's and linkerd's measure for the power of two choices (Mitzenmacher 2001): a sample
+//! above the average replaces it at once, one below wears it down over ten seconds, and so does
+//! silence, so that a target that was slow is tried again. Promises: an attempt that was given up
+//! never makes a target look faster; a target nobody knows gets one call until it is known. A
+//! lost update between two threads costs one sample, never a wrong value.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The time constant of decay.
+const DECAY: Duration = Duration::from_secs(10);
+
+/// The cost of a target that has calls and no history: above any real one.
+const UNKNOWN: f64 = 1e12;
+
+/// A target's latency as the balancer sees it.
+pub struct Load {
+    origin: Instant,
+    /// Seconds, as the bits of an `f64`; zero: unknown.
+    average: AtomicU64,
+    /// When it was last set, in microseconds from `origin`.
+    stamp: AtomicU64,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            origin: Instant::now(),
+            average: AtomicU64::new(0),
+            stamp: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Load {
+    /// An attempt had its first content after so long.
+    pub fn saw(&self, took: Duration, now: Instant) {
+        let (sample, decayed) = (took.as_secs_f64(), self.decayed(now));
+        let kept = self.kept(now);
+        let average = if sample > decayed || decayed <= 0.0 {
+            sample
+        } else {
+            self.average() * kept + sample * (1.0 - kept)
+        };
+        self.set(average, now);
+    }
+
+    /// An attempt was given up at this age, or failed: its time would have been at least that.
+    pub fn at_least(&self, age: Duration, now: Instant) {
+        if age.as_secs_f64() > self.decayed(now) {
+            self.set(age.as_secs_f64(), now);
+        }
+    }
+
+    /// What one more call would meet: expected seconds times the calls at the target with it.
+    pub fn cost(&self, running: usize, now: Instant) -> f64 {
+        let average = self.decayed(now);
+        if average <= 0.0 && running > 0 {
+            return UNKNOWN + running as f64;
+        }
+        average * (running + 1) as f64
+    }
+
+    fn average(&self) -> f64 {
+        f64::from_bits(self.average.load(Ordering::Relaxed))
+    }
+
+    fn decayed(&self, now: Instant) -> f64 {
+        self.average() * self.kept(now)
+    }
+
+    /// The share of the average that is left by now.
+    fn kept(&self, now: Instant) -> f64 {
+        let stamp = Duration::from_micros(self.stamp.load(Ordering::Relaxed));
+        let since = now.duration_since(self.origin).saturating_sub(stamp);
+        (-since.as_secs_f64() / DECAY.as_secs_f64()).exp()
+    }
+
+    fn set(&self, average: f64, now: Instant) {
+        let since = now.duration_since(self.origin).as_micros();
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
+        self.average.store(average.to_bits(), Ordering::Relaxed);
+        self.stamp.store(since, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peak_counts_at_once_and_wears_off() {
+        let (load, now) = (Load::default(), Instant::now());
+        load.saw(100 * MS, now);
+        load.saw(2_000 * MS, now);
+        assert!((load.cost(0, now) - 2.0).abs() < 1e-6);
+        assert!((load.cost(3, now) - 8.0).abs() < 1e-6);
+        let mut later = now;
+        for _ in 0..100 {
+            later += 500 * MS;
+            load.saw(100 * MS, later);
+        }
+        assert!(
+            (0.09..0.12).contains(&load.cost(0, later)),
+            "{}",
+            load.cost(0, later)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_lets_a_slow_target_be_tried_again() {
+        let (load, now) = (Load::default(), Instant::now());
+        load.saw(4_000 * MS, now);
+        assert!(load.cost(0, now + Duration::from_secs(30)) < 0.21);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_up_never_makes_a_target_faster() {
+        let (load, now) = (Load::default(), Instant::now());
+        load.saw(400 * MS, now);
+        load.at_least(10 * MS, now);
+        assert!((load.cost(0, now) - 0.4).abs() < 1e-6);
+        load.at_least(900 * MS, now);
+        assert!((load.cost(0, now) - 0.9).abs() < 1e-6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_target_gets_one_call_until_it_is_known() {
+        let (load, now) = (Load::default(), Instant::now());
+        assert!(load.cost(0, now) <= 0.0);
+        assert!(load.cost(1, now) > 1e9);
+    }
+}
