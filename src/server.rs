@@ -319,8 +319,12 @@ impl Server {
             loop {
                 second.tick().await;
                 meter.tick(began.elapsed());
-                for route in gateway.state.load().table.routes() {
+                let state = gateway.state.load();
+                for route in state.table.routes() {
                     route.learn();
+                }
+                for provider in state.table.providers() {
+                    provider.tick();
                 }
             }
         });

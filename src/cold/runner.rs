@@ -25,10 +25,12 @@ use super::waiters::Waiters;
 use crate::config::RouteCold;
 use crate::meter::{Meter, Metric, Tracked, Use};
 use crate::tasks::Tasks;
-use crate::upstream::attempt::{Attempt, Hold, Start, Verdict, retryable};
+use crate::upstream::attempt::{Attempt, Hold, Start, Verdict};
 use crate::upstream::attempts::Attempts;
+use crate::upstream::balance::Targets;
 use crate::upstream::peek::Peek;
-use crate::upstream::target::{Call, Targets};
+use crate::upstream::refusal::retryable;
+use crate::upstream::target::Call;
 
 /// A route as its jobs see it.
 pub struct ColdRoute {
@@ -230,7 +232,7 @@ impl Runner {
             self.finish(&job.id, failed(error, None)).await;
             return;
         };
-        let target = route.targets.first().clone();
+        let target = route.targets.first(Instant::now()).clone();
         let mut request = target.request(&call, None);
         *request.uri_mut() = call.path.clone().into();
         let mut attempt = Attempt::start(Start {
@@ -361,7 +363,7 @@ async fn drive(mut attempts: Attempts, limit: usize) -> Ended {
         let (entry, verdict) = poll_fn(|context| attempts.poll(context, Hold::Head)).await;
         let ended = match verdict {
             Verdict::Answer => keep(entry.attempt, limit).await,
-            Verdict::Refused(status) => {
+            Verdict::Refused(status, _) => {
                 let answer = match keep(entry.attempt, limit).await {
                     Ended::With(outcome) => outcome.answer,
                     Ended::Again(_, answer) => answer,

@@ -303,7 +303,7 @@ impl Worker {
         state: &Arc<State>,
         mut ready: Box<Ready>,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let target = ready.route.targets.first().clone();
+        let target = ready.route.targets.first(Instant::now()).clone();
         let failed = |code, message: String, record| Refusal {
             dialect: ready.route.dialect,
             code,
@@ -381,6 +381,7 @@ async fn race(
         hold: hold(&ready, &state),
         safe: ready.safe,
         retry,
+        job: ready.deadline.then.is_job(),
     };
     let mut attempts = Attempts::default();
     let finish = {

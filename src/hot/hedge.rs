@@ -21,9 +21,14 @@ const BEYOND: f64 = 10.0;
 /// Second attempts below which they are taken to be like first ones.
 const SECONDS: u64 = 100;
 
-/// Share of the cap that `auto` plans with: the rest keeps the bucket from running dry in a run of
-/// slow calls.
-const PLANNED: f64 = 0.95;
+/// Share of the cap that `auto` means to spend: the rest keeps the bucket from running dry in a run
+/// of slow calls.
+const SPENT: f64 = 0.95;
+
+/// What it plans with is steered so that this share is spent: where slow calls come in runs, the
+/// bucket denies some of them, and their hedges are better spent elsewhere. Per second.
+const GAIN: f64 = 0.03;
+const PLAN: std::ops::RangeInclusive<f64> = 0.5..=2.0;
 
 /// The second attempts of one kind of call.
 pub struct Line {
@@ -35,6 +40,8 @@ pub struct Line {
     policy: ArcSwapOption<Policy>,
     /// Samples that the policy was learned from, to leave an idle route alone.
     learned_from: AtomicU64,
+    /// Share of the cap that is planned with, as the bits of an `f64`.
+    plan: AtomicU64,
 }
 
 impl Line {
@@ -46,6 +53,7 @@ impl Line {
             rule: AtomicReissue::none(),
             policy: ArcSwapOption::empty(),
             learned_from: AtomicU64::new(u64::MAX),
+            plan: AtomicU64::new(SPENT.to_bits()),
         }
     }
 
@@ -94,6 +102,19 @@ impl Line {
         }
     }
 
+    /// Steers what is planned by what was spent.
+    fn plan(&self, window: Window, cap: f64) -> f64 {
+        let plan = f64::from_bits(self.plan.load(Ordering::Relaxed));
+        let spent = self.second.count(window) as f64 / self.first.count(window).max(1) as f64;
+        if spent <= 0.0 || cap <= 0.0 {
+            return plan;
+        }
+        let steered = plan * (SPENT * cap / spent).clamp(0.5, 2.0).powf(GAIN);
+        let steered = steered.clamp(*PLAN.start(), *PLAN.end());
+        self.plan.store(steered.to_bits(), Ordering::Relaxed);
+        steered
+    }
+
     fn optimize(&self, settings: &config::Hedge) {
         let samples = self.first.count(Window::FiveMinutes);
         if self.learned_from.swap(samples, Ordering::Relaxed) == samples {
@@ -106,7 +127,8 @@ impl Line {
                 let second = self.second.survival(window);
                 let known = second.samples() >= SECONDS;
                 let second = if known { &second } else { &first };
-                best_policy(&first, second, TARGET, PLANNED * settings.max_extra)
+                let plan = self.plan(window, settings.max_extra);
+                best_policy(&first, second, TARGET, plan * settings.max_extra)
             })
             .flatten();
         self.policy.store(policy.map(Arc::new));

@@ -41,6 +41,8 @@ pub struct Rules {
     pub safe: bool,
     /// The call may be sent again after a failure.
     pub retry: bool,
+    /// The call may become a job.
+    pub job: bool,
 }
 
 /// A race of one call's attempts.
@@ -62,8 +64,11 @@ enum Event {
     Timer,
 }
 
-/// Longest wait before the same target is tried again.
+/// Longest wait before the same target is tried again, where it does not say when.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Longest wait for a provider that says when, where no deadline bounds it.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 impl<'a> Race<'a> {
     /// A race that has not begun. `attempts` keeps what runs, so that it outlives the race.
@@ -90,9 +95,10 @@ impl<'a> Race<'a> {
     /// Starts the first attempt.
     pub fn begin(&mut self) {
         let route = self.route;
+        let target = route.targets.first(self.began).clone();
         route.hedges.earn();
-        route.retry_budget.earn();
-        self.launch(route.targets.first().clone(), false, self.began);
+        target.provider.retries.earn();
+        self.launch(target, false, self.began);
         self.hedge_at = self.next_hedge(self.began);
     }
 
@@ -176,7 +182,11 @@ impl<'a> Race<'a> {
         if self.hedge_at.is_some_and(|at| now >= at) {
             self.hedge_at = None;
             if self.route.hedges.try_spend() {
-                let target = self.route.targets.another(self.attempts.tried()).clone();
+                let target = self
+                    .route
+                    .targets
+                    .another(self.attempts.tried(), now)
+                    .clone();
                 self.launch(target, true, now);
                 self.hedge_at = self.next_hedge(now);
             } else {
@@ -185,7 +195,11 @@ impl<'a> Race<'a> {
         }
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
-            let target = self.route.targets.another(self.attempts.tried()).clone();
+            let target = self
+                .route
+                .targets
+                .another(self.attempts.tried(), now)
+                .clone();
             self.launch(target, false, now);
         }
         None
@@ -193,7 +207,7 @@ impl<'a> Race<'a> {
 
     fn judge(&mut self, entry: Entry, verdict: Verdict) -> Option<Finish> {
         let meter = &self.route.meter;
-        let reason = match &verdict {
+        let (reason, rest) = match &verdict {
             Verdict::Answer => {
                 if entry.hedge {
                     meter.hedges_won.increment(1);
@@ -202,8 +216,8 @@ impl<'a> Race<'a> {
                 meter.hedges_lost.increment(lost as u64);
                 return Some(Finish::Answer(entry.attempt));
             }
-            Verdict::Refused(status) => refusal(*status),
-            Verdict::Broken(broken) => broken.reason(),
+            Verdict::Refused(status, rest) => (refusal(*status), *rest),
+            Verdict::Broken(broken) => (broken.reason(), None),
         };
         if entry.hedge {
             meter.hedges_failed.increment(1);
@@ -212,10 +226,13 @@ impl<'a> Race<'a> {
         if self.attempts.running() > 0 {
             return None;
         }
-        if self.may_retry(reason) {
+        if self.retries(reason, rest, entry.attempt.target()) {
             meter.retried(reason);
-            self.retry(entry.attempt.target());
             return None;
+        }
+        // The provider says when, and that is too late for this caller: not for a job.
+        if rest.is_some() && self.rules.job {
+            return Some(Finish::Deadline);
         }
         Some(match verdict {
             Verdict::Broken(broken) => Finish::Broken(broken),
@@ -223,25 +240,33 @@ impl<'a> Race<'a> {
         })
     }
 
-    /// Whether the call is sent again: nothing of it may have been done, or it is safe twice.
-    fn may_retry(&mut self, reason: &str) -> bool {
+    /// Sends the call again if that may help, now or when the provider wants it.
+    fn retries(&mut self, reason: &str, rest: Option<Duration>, failed: &Arc<Target>) -> bool {
+        // Nothing of the call may have been done, or it is safe twice.
         let certain = reason != "reset" && reason != "request";
         let allowed = self.rules.retry && (certain || self.rules.safe) && reason != "request";
-        if !allowed || self.retries == 0 || !self.route.retry_budget.try_spend() {
+        if !allowed || self.retries == 0 {
+            return false;
+        }
+        let now = Instant::now();
+        if let Some(target) = self.route.targets.untried(self.attempts.tried(), now) {
+            if !target.provider.retries.try_spend() {
+                return false;
+            }
+            self.retries -= 1;
+            self.launch(target.clone(), false, now);
+            return true;
+        }
+        // The same target again: full jitter, so that callers do not return together.
+        let jitter = PAUSE.mul_f64(rand::random::<f64>());
+        let at = now + rest.map_or(jitter, |rest| rest + jitter);
+        let latest = self.rules.deadline.unwrap_or(now + LONGEST_REST);
+        if at >= latest || !failed.provider.retries.try_spend() {
             return false;
         }
         self.retries -= 1;
+        self.retry_at = Some(at);
         true
-    }
-
-    fn retry(&mut self, failed: &Arc<Target>) {
-        let target = self.route.targets.another(self.attempts.tried()).clone();
-        if Arc::ptr_eq(&target, failed) {
-            // The same target again: full jitter, so that callers do not return together.
-            self.retry_at = Some(Instant::now() + PAUSE.mul_f64(rand::random::<f64>()));
-        } else {
-            self.launch(target, false, Instant::now());
-        }
     }
 }
 

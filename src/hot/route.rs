@@ -7,20 +7,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
 
 use super::hedge::Line;
 use crate::config::{self, Config, Dialect, Glob, PathPattern};
 use crate::latency::RatioBucket;
 use crate::meter::{Meter, RouteMeter};
+use crate::upstream::balance::Targets;
 use crate::upstream::provider::Provider;
-use crate::upstream::target::{Target, Targets};
+use crate::upstream::target::Target;
 
 /// Hedges that a quiet minute may save up.
 const SAVED_HEDGES: u32 = 10;
-
-/// Retries per call, Finagle's 20% halved; a few are there from the start.
-const RETRY_RATIO: f64 = 0.1;
-const SAVED_RETRIES: u32 = 10;
 
 /// A route.
 pub struct Route {
@@ -46,8 +44,6 @@ pub struct Route {
     pub meter: Arc<RouteMeter>,
     /// What its hedges are paid from.
     pub hedges: RatioBucket,
-    /// What its retries are paid from.
-    pub retry_budget: RatioBucket,
     streams: Line,
     answers: Line,
     path: PathPattern,
@@ -107,7 +103,6 @@ impl Route {
             retries: route.retries.clone(),
             cold: route.cold.clone(),
             hedges: RatioBucket::new(route.hedge.max_extra, SAVED_HEDGES),
-            retry_budget: RatioBucket::new(RETRY_RATIO, SAVED_RETRIES).with_initial(SAVED_RETRIES),
             streams: Line::new(&route_meter.streams),
             answers: Line::new(&route_meter.answers),
             meter: route_meter,
@@ -129,8 +124,11 @@ impl Route {
         }
     }
 
-    /// Learns its hedging from the windows; meant for once a second.
+    /// Learns its hedging from the windows, and shows its targets' health; meant for once a second.
     pub fn learn(&self) {
+        for target in self.targets.all() {
+            target.show_health(Instant::now());
+        }
         for line in [&self.streams, &self.answers] {
             line.learn(&self.hedge);
         }

@@ -8,7 +8,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -23,6 +23,7 @@ use super::connect::ConnectError;
 use super::gauge::Gauge;
 use super::pool::{Lease, Pool, SendError};
 use super::queue::Queue;
+use super::refusal::{retry_after, retryable};
 use super::target::Target;
 use crate::meter::{Sampled, Use};
 
@@ -60,8 +61,8 @@ impl Broken {
 pub enum Verdict {
     /// An answer to pass on.
     Answer,
-    /// An answer with a status that another attempt may improve on.
-    Refused(u16),
+    /// An answer with a status that another attempt may improve on, and when it may come.
+    Refused(u16, Option<Duration>),
     /// No answer.
     Broken(Broken),
 }
@@ -81,11 +82,6 @@ pub enum Hold {
 
 /// Bytes of a stream without content that are held at most.
 const PRELUDE: usize = 256 << 10;
-
-/// Statuses that another attempt may improve on.
-pub fn retryable(status: u16) -> bool {
-    matches!(status, 408 | 409 | 429 | 500 | 502 | 503 | 504 | 529)
-}
 
 fn is_json(head: &response::Parts) -> bool {
     head.headers
@@ -229,8 +225,9 @@ impl Attempt {
             return Poll::Ready(Verdict::Answer);
         };
         if retryable(head.status.as_u16()) {
-            self.gauge.refused();
-            return Poll::Ready(Verdict::Refused(head.status.as_u16()));
+            let rest = retry_after(&head.headers, SystemTime::now());
+            self.gauge.refused(head.status, rest);
+            return Poll::Ready(Verdict::Refused(head.status.as_u16(), rest));
         }
         let limit = match hold {
             _ if !head.status.is_success() => return Poll::Ready(Verdict::Answer),
@@ -259,7 +256,8 @@ impl Attempt {
             .headers
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-        self.gauge.head(stream && head.status.is_success());
+        self.gauge
+            .head(stream && head.status.is_success(), head.status);
         let ended = body.is_end_stream();
         self.head = Some(head);
         self.state = State::Body(body, Some(lease));

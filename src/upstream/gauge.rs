@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::dialect::{self, Usage};
 use super::queue::Queue;
+use super::refusal::retryable;
 use super::sse::{self, Lines};
 use super::target::Target;
 use crate::config::Dialect;
@@ -22,6 +24,12 @@ const TAIL: usize = 4 << 10;
 
 /// Bytes that make about one token, where a provider tells no count.
 const BYTES_A_TOKEN: u64 = 4;
+
+/// A target that refuses for its rate and does not say for how long is left alone this long.
+const COOLING: Duration = Duration::from_secs(1);
+
+/// What a failed attempt counts as at least in the balance of load.
+const FAILED: Duration = Duration::from_secs(1);
 
 /// The measurements of one attempt.
 pub(super) struct Gauge {
@@ -106,8 +114,12 @@ impl Gauge {
     }
 
     /// The head of an answer is there.
-    pub fn head(&mut self, events: bool) {
+    pub fn head(&mut self, events: bool, status: StatusCode) {
         self.head = true;
+        // What the caller did wrong is no fault of the target.
+        if !retryable(status.as_u16()) {
+            self.target.health.succeeded();
+        }
         self.events = events && self.dialect() != Dialect::Plain;
         self.streamed = self.events || (self.streamed && self.dialect() == Dialect::Plain);
     }
@@ -116,15 +128,34 @@ impl Gauge {
         self.target.provider.dialect
     }
 
-    /// The answer is an error that another attempt may improve on.
-    pub fn refused(&mut self) {
+    /// The answer is an error that another attempt may improve on; `rest`: until when the target
+    /// asks to be left alone.
+    pub fn refused(&mut self, status: StatusCode, rest: Option<Duration>) {
         self.failed = true;
+        let now = Instant::now();
+        match (status, rest) {
+            (StatusCode::TOO_MANY_REQUESTS, rest) => {
+                self.target.health.rest(rest.unwrap_or(COOLING), now);
+            }
+            (StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT, _) => {
+                self.target.health.given_up();
+            }
+            (_, rest) => {
+                self.target.health.failed(now);
+                if let Some(rest) = rest {
+                    self.target.health.rest(rest, now);
+                }
+            }
+        }
     }
 
     /// The attempt broke by itself.
     pub fn failed(&mut self) {
         // After content it still ran as long as it ran.
         self.failed = self.first_content.is_none();
+        if self.failed {
+            self.target.health.failed(Instant::now());
+        }
         self.settle();
     }
 
@@ -163,6 +194,9 @@ impl Gauge {
         if self.first_content.is_none() {
             self.first_content = Some(now);
             let took = now - self.started;
+            if !self.failed {
+                self.target.load.saw(took, now);
+            }
             if self.streamed && !self.failed {
                 self.target.meter.first_token.record(took);
                 self.sample_basis(took);
@@ -219,10 +253,18 @@ impl Gauge {
             return;
         }
         self.target.meter.ended();
+        let age = self.age();
+        if self.first_content.is_none() {
+            // A target that failed fast is not a fast target.
+            let least = if self.failed { age.max(FAILED) } else { age };
+            self.target.load.at_least(least, self.started + age);
+            if !self.head && !self.failed {
+                self.target.health.given_up();
+            }
+        }
         if self.failed {
             return;
         }
-        let age = self.age();
         self.target.meter.duration.record(age);
         if self.streamed && self.first_content.is_none() {
             self.target.meter.first_token.record(age);

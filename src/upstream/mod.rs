@@ -6,6 +6,7 @@
 
 pub mod attempt;
 pub mod attempts;
+pub mod balance;
 pub mod body;
 pub mod connect;
 pub mod dialect;
@@ -16,6 +17,7 @@ pub mod peek;
 pub mod pool;
 pub mod provider;
 pub mod queue;
+pub mod refusal;
 mod scan;
 pub mod sse;
 pub mod target;

@@ -15,6 +15,7 @@ use super::connect::Dialer;
 use super::pool::{Bounds, Pool};
 use super::tls::Roots;
 use crate::config::{self, Dialect, Protocol};
+use crate::latency::RatioBucket;
 use crate::tasks::Tasks;
 
 /// What providers are made from, besides their configuration.
@@ -43,7 +44,16 @@ pub struct Provider {
     prefix: String,
     key: Option<(HeaderName, HeaderValue)>,
     pools: Box<[Arc<Pool>]>,
+    /// What further attempts after a failure are paid from, whatever their route.
+    pub retries: RatioBucket,
 }
+
+/// Retries per call: Finagle's 20% halved; a few are there from the start.
+const RETRIES: f64 = 0.1;
+const SAVED: u32 = 10;
+
+/// Retries that a second adds, so that a quiet provider has some.
+const RETRIES_A_SECOND: u32 = 1;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -79,10 +89,18 @@ impl Provider {
             prefix: prefix.trim_end_matches('/').to_owned(),
             key: key(settings).map_err(told)?,
             pools: (0..ground.pools).map(|_| pool()).collect(),
+            retries: RatioBucket::new(RETRIES, SAVED).with_initial(SAVED),
             scheme,
             authority,
             host,
         })
+    }
+
+    /// Adds what time alone adds to the retry budget; meant for once a second.
+    pub fn tick(&self) {
+        for _ in 0..RETRIES_A_SECOND {
+            self.retries.refund();
+        }
     }
 
     /// The connections of one worker.

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request};
+use tokio::time::Instant;
 
 use super::body::OutBody;
+use super::health::{Admission, Health};
+use super::load::Load;
 use super::provider::Provider;
 use crate::config::TargetTable;
 use crate::meter::{Meter, TargetMeter};
@@ -41,6 +44,10 @@ pub struct Target {
     pub tag: HeaderValue,
     /// What it is measured with.
     pub meter: TargetMeter,
+    /// Whether calls are sent to it.
+    pub health: Health,
+    /// How slow it is just now.
+    pub load: Load,
     weight: u32,
     /// The model it is asked for, as a JSON string.
     model: Option<String>,
@@ -64,12 +71,30 @@ impl Target {
                 .map_err(|_| format!("`{label}` holds characters that no header can carry"))?,
             provider,
             label,
+            health: Health::default(),
+            load: Load::default(),
             weight: table.weight,
             model: table
                 .model
                 .as_ref()
                 .map(|model| serde_json::Value::from(model.as_str()).to_string()),
         })
+    }
+
+    /// Tells the metrics whether calls are sent to it.
+    pub fn show_health(&self, now: Instant) {
+        let open = self.health.admission(now) == Admission::Open;
+        self.meter.healthy.set(if open { 1.0 } else { 0.0 });
+    }
+
+    /// Its share of calls.
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// What one more call would wait there, for its weight.
+    pub fn cost(&self, now: Instant) -> f64 {
+        self.load.cost(self.meter.running(), now) / f64::from(self.weight.max(1))
     }
 
     /// The request for this target, but for its address, which depends on the connection.
@@ -103,48 +128,5 @@ impl Target {
         body.extend_from_slice(model.as_bytes());
         body.extend_from_slice(&call.body[range.end..]);
         body.freeze()
-    }
-}
-
-/// The targets of a route.
-pub struct Targets {
-    all: Vec<Arc<Target>>,
-    weights: u32,
-}
-
-impl Targets {
-    /// At least one target.
-    pub fn new(all: Vec<Arc<Target>>) -> Self {
-        let weights = all.iter().map(|target| target.weight).sum();
-        Self { all, weights }
-    }
-
-    /// Every target.
-    pub fn all(&self) -> &[Arc<Target>] {
-        &self.all
-    }
-
-    /// A target for a first attempt: by weight.
-    pub fn first(&self) -> &Arc<Target> {
-        if self.all.len() > 1 && self.weights > 0 {
-            let mut draw = rand::random_range(0..self.weights);
-            for target in &self.all {
-                if draw < target.weight {
-                    return target;
-                }
-                draw -= target.weight;
-            }
-        }
-        &self.all[0]
-    }
-
-    /// A target for a further attempt: one that was not tried where there is one, else by weight.
-    pub fn another(&self, tried: &[Arc<Target>]) -> &Arc<Target> {
-        let fresh = |target: &&Arc<Target>| !tried.iter().any(|one| Arc::ptr_eq(one, target));
-        self.all
-            .iter()
-            .filter(fresh)
-            .max_by_key(|target| target.weight)
-            .unwrap_or_else(|| self.first())
     }
 }

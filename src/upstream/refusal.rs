@@ -1,0 +1,58 @@
+//! Answers that another attempt may improve on, and when it may come.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, header::RETRY_AFTER};
+
+/// OpenAI's and Anthropic's finer form.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// Statuses that another attempt may improve on.
+pub fn retryable(status: u16) -> bool {
+    matches!(status, 408 | 409 | 429 | 500 | 502 | 503 | 504 | 529)
+}
+
+/// How long the provider asks to be left alone: `retry-after-ms`, else `Retry-After` (RFC 9110
+/// 10.2.3) in seconds or as a date. `None` where it says nothing that can be read.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    let number = |text: &str| {
+        let number: f64 = text.parse().ok()?;
+        (number.is_finite() && number >= 0.0).then_some(number)
+    };
+    if let Some(millis) = text(&RETRY_AFTER_MS).and_then(number) {
+        return Duration::try_from_secs_f64(millis / 1e3).ok();
+    }
+    let told = text(&RETRY_AFTER)?;
+    if let Some(seconds) = number(told) {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = httpdate::parse_http_date(told).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(name: &'static str, value: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().expect("a header value"));
+        retry_after(&headers, SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn every_form_of_retry_after_is_read() {
+        assert_eq!(
+            told("retry-after-ms", "1500"),
+            Some(Duration::from_millis(1_500))
+        );
+        assert_eq!(told("retry-after", "2"), Some(Duration::from_secs(2)));
+        let date = "Thu, 01 Jan 1970 00:00:30 GMT";
+        assert_eq!(told("retry-after", date), Some(Duration::from_secs(30)));
+        for nonsense in ["soon", "-1", "NaN", "1e400"] {
+            assert_eq!(told("retry-after", nonsense), None, "{nonsense}");
+        }
+        assert_eq!(told("x-other", "2"), None);
+    }
+}
