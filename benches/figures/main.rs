@@ -1,11 +1,15 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `bytes`,
-//! `cancel`, `hedge`, `percentiles`, `cost`. Everything runs on loopback, in this process.
+//! `cancel`, `cost`, `degrade`, `hedge`, `outage`, `percentiles`. Everything runs on loopback, in
+//! this process.
 
 mod auto;
+mod behave;
 mod bytes;
 mod cancel;
 mod cost;
+mod degrade;
 mod hedge;
+mod outage;
 mod percentiles;
 mod rig;
 
@@ -19,13 +23,17 @@ fn main() -> anyhow::Result<()> {
         .filter(|one| !one.starts_with('-'))
         .collect();
     if named.is_empty() {
-        anyhow::bail!("name a figure: auto, bytes, cancel, hedge, percentiles or cost");
+        anyhow::bail!(
+            "name a figure: auto, bytes, cancel, cost, degrade, hedge, outage or percentiles"
+        );
     }
     for name in named {
         match name.as_str() {
             "auto" => auto::run(),
             "bytes" => bytes::run()?,
             "cancel" => cancel::run()?,
+            "degrade" => degrade::run()?,
+            "outage" => outage::run()?,
             "hedge" => hedge::run()?,
             "percentiles" => percentiles::run()?,
             "cost" => cost::run()?,

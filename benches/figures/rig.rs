@@ -20,12 +20,29 @@ pub fn gateway(
     dialect: &str,
     route: &str,
 ) -> Result<(Server, tempfile::TempDir)> {
+    start(&format!(
+        "[providers.sim]\nbase_url = \"http://{provider}\"\ndialect = \"{dialect}\"\n{route}"
+    ))
+}
+
+/// The same with several providers, named `p0`, `p1` and so on.
+pub fn gateway_with(
+    providers: &[SocketAddr],
+    dialect: &str,
+    route: &str,
+) -> Result<(Server, tempfile::TempDir)> {
+    let tables = providers.iter().enumerate().map(|(at, address)| {
+        format!("[providers.p{at}]\nbase_url = \"http://{address}\"\ndialect = \"{dialect}\"\n")
+    });
+    start(&(tables.collect::<String>() + route))
+}
+
+fn start(further: &str) -> Result<(Server, tempfile::TempDir)> {
     let folder = tempfile::tempdir()?;
     let text = format!(
         "[listen]\npublic = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
          [server]\nworkers = 1\ndrain = \"1s\"\n\
-         [cold]\nstore = \"sqlite:{}/jobs.db\"\n\
-         [providers.sim]\nbase_url = \"http://{provider}\"\ndialect = \"{dialect}\"\n{route}",
+         [cold]\nstore = \"sqlite:{}/jobs.db\"\n{further}",
         folder.path().display()
     );
     Ok((Server::start(&config::parse(&text, "figures")?)?, folder))
@@ -52,6 +69,10 @@ impl Client {
             address,
             _driver: tasks,
         })
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
     }
 
     pub async fn post(
