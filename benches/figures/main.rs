@@ -1,5 +1,5 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `bytes`,
-//! `cancel`, `cost`, `degrade`, `hedge`, `outage`, `percentiles`. Everything runs on loopback, in
+//! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `percentiles`. Everything runs on loopback, in
 //! this process.
 
 mod auto;
@@ -9,6 +9,7 @@ mod cancel;
 mod cost;
 mod degrade;
 mod hedge;
+mod leaves;
 mod outage;
 mod percentiles;
 mod rig;
@@ -24,7 +25,7 @@ fn main() -> anyhow::Result<()> {
         .collect();
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, bytes, cancel, cost, degrade, hedge, outage or percentiles"
+            "name a figure: auto, bytes, cancel, cost, degrade, hedge, leaves, outage or percentiles"
         );
     }
     for name in named {
@@ -33,6 +34,7 @@ fn main() -> anyhow::Result<()> {
             "bytes" => bytes::run()?,
             "cancel" => cancel::run()?,
             "degrade" => degrade::run()?,
+            "leaves" => leaves::run()?,
             "outage" => outage::run()?,
             "hedge" => hedge::run()?,
             "percentiles" => percentiles::run()?,

@@ -1,0 +1,66 @@
+"""Further attempts after a failure: when the provider wants them, and not later than the caller."""
+
+import time
+
+CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def timed(gateway, path, body, **headers):
+    began = time.monotonic()
+    status, answered, _ = gateway.call(path, body, **headers)
+    return status, answered, time.monotonic() - began
+
+
+def test_a_provider_that_says_when_is_asked_again_then(gateway):
+    status, headers, took = timed(
+        gateway,
+        "/v1/embeddings",
+        {"model": "e", "input": "x"},
+        x_request_tag="says-when",
+        x_sim_status="429",
+    )
+    assert status == 429
+    assert headers["x-shunt-attempts"] == "2"
+    assert 1.0 <= took < 2.0
+    assert gateway.stats("says-when")["received"] == 2
+
+
+def test_a_retry_that_would_come_too_late_is_not_waited_for(gateway):
+    status, headers, took = timed(
+        gateway, "/v1/chat/completions", CHAT, x_request_tag="too-late", x_sim_status="429"
+    )
+    assert status == 429
+    assert headers["retry-after"] == "1"
+    assert headers["x-shunt-attempts"] == "1"
+    assert took < 0.5
+
+
+def test_a_caller_that_opted_in_gets_its_202_at_once_where_the_retry_comes_too_late(gateway):
+    status, headers, took = timed(
+        gateway,
+        "/v1/chat/completions",
+        CHAT,
+        x_sim_status="429",
+        prefer="respond-async, wait=1",
+    )
+    assert status == 202
+    assert headers["location"].startswith("/jobs/")
+    assert took < 0.5
+
+
+def test_a_failure_that_says_nothing_is_tried_again_within_the_budget(gateway):
+    status, headers, took = timed(
+        gateway, "/v1/chat/completions", CHAT, x_request_tag="once-more", x_sim_status="500"
+    )
+    assert status == 500
+    assert headers["x-shunt-attempts"] == "2"
+    assert took < 1.0
+
+
+def test_what_the_caller_did_wrong_is_not_sent_again(gateway):
+    status, headers, _ = timed(
+        gateway, "/v1/chat/completions", CHAT, x_request_tag="my-fault", x_sim_status="404"
+    )
+    assert status == 404
+    assert headers["x-shunt-attempts"] == "1"
+    assert gateway.stats("my-fault")["received"] == 1
