@@ -1,8 +1,10 @@
-//! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `bytes`,
+//! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `balance`,
+//! `bytes`,
 //! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `percentiles`. Everything runs on loopback, in
 //! this process.
 
 mod auto;
+mod balance;
 mod behave;
 mod bytes;
 mod cancel;
@@ -25,12 +27,13 @@ fn main() -> anyhow::Result<()> {
         .collect();
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, bytes, cancel, cost, degrade, hedge, leaves, outage or percentiles"
+            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage or percentiles"
         );
     }
     for name in named {
         match name.as_str() {
             "auto" => auto::run(),
+            "balance" => balance::run_all(),
             "bytes" => bytes::run()?,
             "cancel" => cancel::run()?,
             "degrade" => degrade::run()?,

@@ -251,6 +251,8 @@ impl<'a> Race<'a> {
         let now = Instant::now();
         if let Some(target) = self.route.targets.untried(self.attempts.tried(), now) {
             if !target.provider.retries.try_spend() {
+                // It may have been picked to be probed: that place is free again.
+                target.health.given_up();
                 return false;
             }
             self.retries -= 1;

@@ -64,3 +64,38 @@ def test_what_the_caller_did_wrong_is_not_sent_again(gateway):
     assert status == 404
     assert headers["x-shunt-attempts"] == "1"
     assert gateway.stats("my-fault")["received"] == 1
+
+
+def test_a_target_that_is_down_is_left_alone_and_no_call_fails(gateway, tmp_path):
+    from conftest import Gateway, start, stop
+
+    config = tmp_path / "shunt.toml"
+    config.write_text(f"""
+[listen]
+public = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+[providers.up]
+base_url = "{gateway.simulator}"
+dialect = "openai"
+[providers.down]
+base_url = "http://127.0.0.1:1"
+dialect = "openai"
+[[routes]]
+name = "both"
+match = {{ path = "/v1/*" }}
+targets = ["down", "up"]
+[cold]
+store = "sqlite:{tmp_path}/jobs.db"
+""")
+    process, found = start(["serve", "--config", str(config)], "public", "admin")
+    both = Gateway(found["public"], found["admin"], gateway.simulator, None)
+    attempts = []
+    for _ in range(40):
+        status, headers, _ = both.call("/v1/embeddings", {"model": "e", "input": "x"})
+        assert status == 200
+        assert headers["x-shunt-target"] == "up"
+        attempts.append(int(headers["x-shunt-attempts"]))
+    # A failed call counts as a second: the balance leaves the target alone before it is ejected.
+    assert sum(attempts) <= 40 + 6
+    assert attempts[-20:] == [1] * 20
+    stop(process)
