@@ -1,5 +1,5 @@
-//! A provider answers every call with 503 for ten seconds and recovers: how many calls it gets for
-//! each call of the apps, and how soon after its recovery the p99 is what it was.
+//! A provider is down, or half down and slow, for ten seconds and recovers: how many calls it gets
+//! for each call of the apps, and how soon after its recovery the p99 is what it was.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,36 +24,64 @@ retries = { max = 2 }
 hedge   = { after = "p95", max_extra = 0.05, min_samples = 100 }
 "#;
 
+/// How the provider behaves in its bad ten seconds.
+#[derive(Clone, Copy, PartialEq)]
+enum Trouble {
+    /// Every call gets a 503 at once.
+    Down,
+    /// Every second call gets one, and the others are five times slower.
+    BrownOut,
+}
+
+impl Trouble {
+    fn behave(self, bad: bool, call: u64) -> (Duration, u16) {
+        // 18 to 22 ms, and 1% at 200 ms.
+        let micros = if call % 100 == 7 {
+            200_000
+        } else {
+            18_000 + call % 40 * 100
+        };
+        match self {
+            _ if !bad => (Duration::from_micros(micros), 200),
+            Self::BrownOut if call.is_multiple_of(2) => (Duration::from_micros(5 * micros), 200),
+            Self::Down | Self::BrownOut => (Duration::from_millis(2), 503),
+        }
+    }
+}
+
 pub fn run() -> Result<()> {
-    let down = Arc::new(AtomicBool::new(false));
-    let behaves = down.clone();
-    let providers = Providers::start(
-        1,
-        Arc::new(move |_, call| match behaves.load(Ordering::Relaxed) {
-            true => (Duration::from_millis(2), 503),
-            // 18 to 22 ms, and 1% at 200 ms.
-            false if call % 100 == 7 => (Duration::from_millis(200), 200),
-            false => (Duration::from_micros(18_000 + call % 40 * 100), 200),
-        }),
-    )?;
+    one("outage", Trouble::Down)?;
+    one("brown-out", Trouble::BrownOut)
+}
+
+fn one(name: &str, trouble: Trouble) -> Result<()> {
+    let bad = Arc::new(AtomicBool::new(false));
+    let behaves = bad.clone();
+    let behave = move |_, call| trouble.behave(behaves.load(Ordering::Relaxed), call);
+    let providers = Arc::new(Providers::start(1, Arc::new(behave))?);
     let (server, _folder) = gateway(providers.addresses[0], "openai", ROUTE)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let counted = providers.clone();
     let switch = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_secs(OUTAGE.start.into()));
-        down.store(true, Ordering::Relaxed);
+        let before = counted.total();
+        bad.store(true, Ordering::Relaxed);
         std::thread::sleep(Duration::from_secs((OUTAGE.end - OUTAGE.start).into()));
-        down.store(false, Ordering::Relaxed);
+        bad.store(false, Ordering::Relaxed);
+        counted.total() - before
     });
     let calls = runtime.block_on(arrive(server.public, RATE, SECONDS))?;
-    ensure!(switch.join().is_ok(), "the outage did not happen");
-    report(&calls, providers.total());
+    let Ok(within) = switch.join() else {
+        anyhow::bail!("the trouble did not happen");
+    };
+    report(name, &calls, providers.total(), within);
     ensure!(server.drain() == 0, "tasks were left after the drain");
     Ok(())
 }
 
-fn report(calls: &[Called], seen: u64) {
+fn report(name: &str, calls: &[Called], seen: u64, seen_within: u64) {
     let within = |from: f64, to: f64| {
         calls
             .iter()
@@ -69,25 +97,24 @@ fn report(calls: &[Called], seen: u64) {
     let (start, end) = (f64::from(OUTAGE.start), f64::from(OUTAGE.end));
     let normal = p99(5.0, start);
     // The first second from which all calls succeed and the p99 is at most half above normal.
-    let recovered = (0..u32::MAX)
+    let recovered = (0..SECONDS - OUTAGE.end)
         .map(|second| end + f64::from(second))
-        .take_while(|from| *from < f64::from(SECONDS))
         .find(|from| failed(*from, from + 1.0) == 0 && p99(*from, from + 1.0) <= 1.5 * normal);
+    let asked = within(start, end).count();
     println!(
-        "outage: {seen} calls at the provider for {} of the apps: {:.3}; of {} calls in the outage {} failed",
-        calls.len(),
+        "{name}: {:.3} calls at the provider for each of the apps, {:.3} within it; {} of {asked} calls in it failed",
         seen as f64 / calls.len() as f64,
-        within(start, end).count(),
+        seen_within as f64 / asked as f64,
         failed(start, end)
     );
     match recovered {
         Some(from) => println!(
-            "recovery: p99 {:.0} ms before; within 1.5 of it from second {:.0} after the provider's recovery",
+            "{name}: p99 {:.0} ms before; within 1.5 of it from second {:.0} after the recovery on",
             normal * 1e3,
             from - end
         ),
         None => println!(
-            "recovery: the p99 of {:.0} ms did not come back",
+            "{name}: the p99 of {:.0} ms did not come back",
             normal * 1e3
         ),
     }

@@ -1,6 +1,6 @@
 //! Which of a route's targets gets an attempt.
 //!
-//! The one where a call would wait least: peak-EWMA times calls in flight, by weight. A route has a
+//! The one where a call would wait least: average first token times calls in flight, by weight. A route has a
 //! handful of targets and one gateway knows its own calls exactly, so all are compared; two choices
 //! at random (Mitzenmacher 2001), the rule for many targets and stale news, leaves a fifth more p99
 //! here (`cargo bench --bench figures -- balance`). Promises: an attempt goes to
