@@ -27,6 +27,7 @@ use super::route::{Route, Table};
 use super::safe::is_safe;
 use super::tunnel::{self, Tunnels};
 use crate::cold::door::Door;
+use crate::cold::job::Reason;
 use crate::config::{Dialect, HedgeAfter, Limits, Safe};
 use crate::meter::Outcome;
 use crate::tasks::Tasks;
@@ -409,6 +410,10 @@ async fn race(
             message: format!("no target of route `{}` answered: {why}", route.name),
             record: Some(ready.record),
         }),
+        Finish::Later => {
+            ready.deadline.reason = Reason::ProviderDown;
+            demote::demote(&gateway.door, ready, attempts).await
+        }
         Finish::Deadline => {
             route.meter.exceeded(ready.deadline.then.as_str());
             if ready.deadline.then.is_job() {

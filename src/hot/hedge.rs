@@ -134,3 +134,105 @@ impl Line {
         self.policy.store(policy.map(Arc::new));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::meter::{Meter, RouteMeter};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    struct Learning {
+        meter: Arc<Meter>,
+        line: Line,
+        second: u64,
+    }
+
+    impl Learning {
+        fn new() -> Self {
+            let meter = Meter::new(1);
+            let line = Line::new(&RouteMeter::new(&meter, "r").streams);
+            Self {
+                meter,
+                line,
+                second: 0,
+            }
+        }
+
+        fn learn(&mut self, after: HedgeAfter) -> Option<Reissue> {
+            self.second += 1;
+            self.meter.tick(Duration::from_secs(self.second));
+            let settings = config::Hedge {
+                after,
+                ..config::Hedge::default()
+            };
+            self.line.learn(&settings);
+            self.line.rule()
+        }
+
+        /// Calls of 38 to 42 ms, and a share in a thousand of 400 ms.
+        fn see(&self, calls: u32, slow_in_a_thousand: u32) {
+            for call in 0..calls {
+                let slow = call % 1_000 < slow_in_a_thousand;
+                let took = if slow { 400 * MS } else { (38 + call % 5) * MS };
+                self.line.first.ended(took);
+            }
+        }
+    }
+
+    #[test]
+    fn auto_waits_for_samples_and_then_hedges_what_is_slow_within_its_cap() {
+        let mut learning = Learning::new();
+        learning.see(100, 40);
+        assert_eq!(learning.learn(HedgeAfter::Auto), None);
+        learning.see(5_000, 40);
+        let rule = learning.learn(HedgeAfter::Auto).expect("it pays");
+        assert!((40 * MS..100 * MS).contains(&rule.delay), "{rule:?}");
+        let policy = learning.line.policy().expect("it is told");
+        assert!(policy.predicted < 100 * MS, "{policy:?}");
+        assert!(policy.without.expect("samples tell") >= 400 * MS);
+        assert_eq!(learning.learn(HedgeAfter::Off), None);
+    }
+
+    #[test]
+    fn auto_does_not_hedge_where_every_call_is_alike() {
+        let mut learning = Learning::new();
+        learning.see(5_000, 0);
+        let rule = learning.learn(HedgeAfter::Auto);
+        let predicted = learning.line.policy().map(|policy| policy.predicted);
+        assert_eq!(rule, None, "{predicted:?}");
+    }
+
+    #[test]
+    fn second_attempts_that_are_slow_too_end_the_hedging() {
+        let mut learning = Learning::new();
+        learning.see(5_000, 40);
+        assert!(learning.learn(HedgeAfter::Auto).is_some());
+        // Whatever is slow is slow on every target.
+        for _ in 0..200 {
+            learning.line.second.ended(400 * MS);
+        }
+        learning.see(1, 0);
+        assert_eq!(learning.learn(HedgeAfter::Auto), None);
+    }
+
+    #[test]
+    fn what_its_own_hedges_gave_up_does_not_lower_a_percentile() {
+        let mut learning = Learning::new();
+        // Of 1,000 calls 80 are slow; hedged at 50 ms, their first attempts are given up at 90.
+        for call in 0..1_000u32 {
+            if call < 80 {
+                learning.line.first.given_up(90 * MS);
+            } else {
+                learning.line.first.ended(40 * MS);
+            }
+        }
+        let rule = learning.learn(HedgeAfter::Percentile(90.0));
+        let delay = rule.expect("the samples tell").delay;
+        assert!((40 * MS..41 * MS).contains(&delay), "{delay:?}");
+        // The p95 lies beyond all that was seen to its end: the route goes on hedging after that.
+        assert_eq!(learning.learn(HedgeAfter::Percentile(95.0)), rule);
+    }
+}

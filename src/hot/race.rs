@@ -24,6 +24,8 @@ pub enum Finish {
     Answer(Box<Attempt>),
     /// The deadline came first.
     Deadline,
+    /// The provider wants the call later than its caller waits, and it may become a job.
+    Later,
     /// No attempt got an answer.
     Broken(Broken),
 }
@@ -232,7 +234,7 @@ impl<'a> Race<'a> {
         }
         // The provider says when, and that is too late for this caller: not for a job.
         if rest.is_some() && self.rules.job {
-            return Some(Finish::Deadline);
+            return Some(Finish::Later);
         }
         Some(match verdict {
             Verdict::Broken(broken) => Finish::Broken(broken),

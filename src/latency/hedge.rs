@@ -10,12 +10,13 @@ use super::layout::micros;
 use super::survival::Survival;
 
 /// The delay after which to hedge: this percentile (0 to 100) of the window, or none while it
-/// holds fewer samples than `min_samples` or none of them tells.
+/// holds fewer samples than `min_samples`. Where the percentile lies among what was given up, it is
+/// longer than all that was seen to its end: the longest of that is the delay.
 pub fn hedge_delay(window: &Survival, percentile: f64, min_samples: u64) -> Option<Duration> {
     if window.samples() < min_samples.max(1) {
         return None;
     }
-    window.quantile(percentile / 100.0)
+    window.quantile(percentile / 100.0).or(window.longest())
 }
 
 /// When a second attempt starts, and how often.

@@ -59,6 +59,11 @@ impl Survival {
         self.steps.iter().map(|(at, _)| *at)
     }
 
+    /// The longest time seen to its end.
+    pub fn longest(&self) -> Option<Duration> {
+        self.steps.last().map(|(at, _)| Duration::from_micros(*at))
+    }
+
     /// The least time by which this share (0 to 1) has ended; `None`: no sample tells.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         // Products of rounded factors: a share is reached when it is reached to a billionth.
