@@ -83,7 +83,10 @@ impl Health {
 
     /// It answered.
     pub fn succeeded(&self) {
-        self.failures.store(0, Ordering::Relaxed);
+        // Mostly there is nothing to change: workers share these without writing to them.
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
         if self.ejections.load(Ordering::Relaxed) > 0 {
             self.ejections.store(0, Ordering::Relaxed);
             self.probing.store(false, Ordering::Relaxed);
@@ -110,7 +113,9 @@ impl Health {
 
     /// A call was given up before it told anything.
     pub fn given_up(&self) {
-        self.probing.store(false, Ordering::Relaxed);
+        if self.probing.load(Ordering::Relaxed) {
+            self.probing.store(false, Ordering::Relaxed);
+        }
     }
 
     /// It asked to be left alone for so long.
