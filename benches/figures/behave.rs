@@ -122,8 +122,12 @@ pub async fn call(rested: &Rested, address: SocketAddr, path: &str, body: Bytes)
     let taken = {
         let mut rested = rested.lock().unwrap_or_else(PoisonError::into_inner);
         // One that rested too long was closed by the gateway.
-        rested.retain(|client| !client.is_closed());
-        rested.pop()
+        loop {
+            match rested.pop() {
+                Some(client) if client.is_closed() => {}
+                taken => break taken,
+            }
+        }
     };
     let mut client = match taken {
         Some(client) => client,
