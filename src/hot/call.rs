@@ -34,6 +34,7 @@ use crate::tasks::Tasks;
 use crate::upstream::attempt::Hold;
 use crate::upstream::attempts::Attempts;
 use crate::upstream::body::OutBody;
+use crate::upstream::media::is_json;
 use crate::upstream::peek::Peek;
 use crate::upstream::queue::Queue;
 use crate::upstream::target::Call;
@@ -158,12 +159,11 @@ impl Worker {
         if at_once && ready.deadline.then == Then::Demote {
             return demote::demote(&self.gateway.door, ready, Attempts::default()).await;
         }
-        let waits = keepalive::wanted(&ready);
-        let route = ready.route.clone();
+        let waits = keepalive::wanted(&ready).map(|every| (every, ready.route.clone()));
         let racing = race(self.index, self.gateway.clone(), state, ready);
         match waits {
             None => racing.await,
-            Some(every) => keepalive::answer(Box::pin(racing), every, &route).await,
+            Some((every, route)) => keepalive::answer(Box::pin(racing), every, &route).await,
         }
     }
 
@@ -206,7 +206,7 @@ impl Worker {
         let modelled =
             first.dialect != Dialect::Plain || candidates.iter().any(|route| route.wants_model());
         let peek = match &kept {
-            Kept::Whole(data, _) if modelled && is_json(&parts.headers) && !data.is_empty() => {
+            Kept::Whole(data, _) if modelled && may_be_json(&parts.headers) && !data.is_empty() => {
                 Peek::read(data).map_err(|why| refuse(Code::BadRequest, why))?
             }
             _ => Peek::default(),
@@ -448,18 +448,15 @@ fn wants_body(candidates: &[&Arc<Route>], parts: &request::Parts, intent: &Inten
     }
     candidates.iter().any(|route| {
         let modelled = route.wants_model() || route.dialect != Dialect::Plain;
-        (modelled && is_json(&parts.headers))
+        (modelled && may_be_json(&parts.headers))
             || route.hedge.safe == Safe::Always
             || route.over_budget.unasked == crate::config::Unasked::SeeOther
     })
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+fn may_be_json(headers: &HeaderMap) -> bool {
     // Without a type it may be JSON: the body will tell.
-    headers.get(http::header::CONTENT_TYPE).is_none_or(|kind| {
-        let kind = kind.as_bytes();
-        kind.starts_with(b"application/json") || memchr::memmem::find(kind, b"json").is_some()
-    })
+    is_json(headers).unwrap_or(true)
 }
 
 /// How a call's model is named in a refusal.

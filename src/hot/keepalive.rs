@@ -22,6 +22,7 @@ use super::call::{Ready, Refusal};
 use super::relay::{AnswerBody, BrokenOff};
 use super::route::Route;
 use crate::config::{Dialect, Switch};
+use crate::upstream::media::is_event_stream;
 
 const COMMENT: &[u8] = b": keepalive\n\n";
 
@@ -135,11 +136,7 @@ impl Waiting {
 }
 
 fn raced(response: Response<AnswerBody>) -> State {
-    let stream = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    if response.status().is_success() && stream {
+    if response.status().is_success() && is_event_stream(response.headers()) {
         State::Passing(response.into_body())
     } else {
         State::Reading(response, BytesMut::new())

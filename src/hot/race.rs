@@ -166,6 +166,12 @@ impl<'a> Race<'a> {
         self.attempts.push(attempt, hedge);
     }
 
+    /// A target for a further attempt.
+    fn another(&self, now: Instant) -> Arc<Target> {
+        let targets = &self.route.targets;
+        targets.another(self.attempts.tried(), now).clone()
+    }
+
     fn next_hedge(&self, from: Instant) -> Option<Instant> {
         let most = self.route.hedge.max_attempts as usize;
         if !self.rules.safe || self.attempts.running() >= most {
@@ -184,11 +190,7 @@ impl<'a> Race<'a> {
         if self.hedge_at.is_some_and(|at| now >= at) {
             self.hedge_at = None;
             if self.route.hedges.try_spend() {
-                let target = self
-                    .route
-                    .targets
-                    .another(self.attempts.tried(), now)
-                    .clone();
+                let target = self.another(now);
                 self.launch(target, true, now);
                 self.hedge_at = self.next_hedge(now);
             } else {
@@ -197,11 +199,7 @@ impl<'a> Race<'a> {
         }
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
-            let target = self
-                .route
-                .targets
-                .another(self.attempts.tried(), now)
-                .clone();
+            let target = self.another(now);
             self.launch(target, false, now);
         }
         None

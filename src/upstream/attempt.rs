@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::CONTENT_TYPE;
 use http::{Request, Response, response};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
@@ -21,6 +20,7 @@ use tokio::time::Instant;
 use super::body::OutBody;
 use super::connect::ConnectError;
 use super::gauge::Gauge;
+use super::media::{is_event_stream, is_json};
 use super::pool::{Lease, Pool, SendError};
 use super::queue::Queue;
 use super::refusal::{retry_after, retryable};
@@ -82,12 +82,6 @@ pub enum Hold {
 
 /// Bytes of a stream without content that are held at most.
 const PRELUDE: usize = 256 << 10;
-
-fn is_json(head: &response::Parts) -> bool {
-    head.headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| memchr::memmem::find(kind.as_bytes(), b"json").is_some())
-}
 
 enum State {
     Head(BoxFuture<'static, Result<(Response<Incoming>, Lease), Broken>>),
@@ -234,7 +228,7 @@ impl Attempt {
             Hold::Head => return Poll::Ready(Verdict::Answer),
             _ if self.gauge.is_stream() => PRELUDE,
             Hold::Whole(limit) => limit,
-            Hold::Json(limit) if is_json(head) => limit,
+            Hold::Json(limit) if is_json(&head.headers) == Some(true) => limit,
             Hold::Json(_) | Hold::Content => return Poll::Ready(Verdict::Answer),
         };
         loop {
@@ -252,10 +246,7 @@ impl Attempt {
 
     fn received(&mut self, response: Response<Incoming>, lease: Lease) {
         let (head, body) = response.into_parts();
-        let stream = head
-            .headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let stream = is_event_stream(&head.headers);
         self.gauge
             .head(stream && head.status.is_success(), head.status);
         let ended = body.is_end_stream();

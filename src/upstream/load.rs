@@ -44,13 +44,12 @@ impl Default for Load {
 impl Load {
     /// An attempt had its first content after so long.
     pub fn saw(&self, took: Duration, now: Instant) {
-        let (sample, decayed) = (took.as_secs_f64(), self.decayed(now));
-        let kept = self.kept(now);
-        let weight = (1.0 - kept).max(LEAST);
-        let average = if decayed <= 0.0 {
+        let (sample, before) = (took.as_secs_f64(), self.average());
+        let average = if before <= 0.0 {
             sample
         } else {
-            self.average() * (1.0 - weight) + sample * weight
+            let weight = (1.0 - self.kept(now)).max(LEAST);
+            before * (1.0 - weight) + sample * weight
         };
         self.set(average, now);
     }

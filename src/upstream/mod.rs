@@ -13,6 +13,7 @@ pub mod dialect;
 mod gauge;
 pub mod health;
 pub mod load;
+pub mod media;
 pub mod peek;
 pub mod pool;
 pub mod provider;
