@@ -25,7 +25,7 @@ use crate::cold::runner::{ColdRoute, ColdRoutes, Parts, Runner};
 use crate::cold::store::SharedStore;
 use crate::cold::store::sqlite::SqliteStore;
 use crate::config::{Config, Period, Secret, Secrets};
-use crate::hot::{Gateway, State, Table, Worker};
+use crate::hot::{Gateway, Scopes, Shares, State, Table, Worker, scopes_api};
 use crate::latency::{Summary, Window, set_shard};
 use crate::listen::{self, Listener};
 use crate::meter::{Meter, Metric, Tracked};
@@ -220,10 +220,16 @@ impl Server {
             retention: config.cold.retention.get(),
             callbacks: callbacks.clone(),
         });
+        let state = Arc::new(ArcSwap::from_pointee(built));
+        let scopes = Arc::new(Scopes::default());
+        let api = crate::cold::api::router(runner.clone());
+        let api = api.merge(scopes_api(scopes.clone(), door.clone(), state.clone()));
         let gateway = Arc::new(Gateway {
-            state: ArcSwap::from_pointee(built),
+            state,
             door,
-            jobs: crate::cold::api::router(runner.clone()),
+            api,
+            shares: Shares::default(),
+            scopes,
             tasks: owners.calls.clone(),
         });
         let mut server = Self {
@@ -251,7 +257,7 @@ impl Server {
         &self,
         store: &SharedStore,
         runner: &Arc<Runner>,
-        intake: tokio::sync::mpsc::Receiver<crate::cold::door::Handover>,
+        intake: tokio::sync::mpsc::Receiver<crate::cold::door::Errand>,
     ) -> Result<()> {
         let _inside = self.control.enter();
         let found = self
@@ -319,6 +325,9 @@ impl Server {
             loop {
                 second.tick().await;
                 meter.tick(began.elapsed());
+                let now = tokio::time::Instant::now();
+                gateway.shares.sweep(now);
+                gateway.scopes.sweep(now);
                 let state = gateway.state.load();
                 for route in state.table.routes() {
                     route.learn();

@@ -86,17 +86,10 @@ async fn awaited(
     if job.status.is_final() || wait.is_zero() {
         return Ok(job);
     }
-    let waiter = runner.waiter(&job.id);
-    let notified = waiter.notified();
-    tokio::pin!(notified);
-    // Listening before looking again: an end in between is not missed.
-    notified.as_mut().enable();
-    let job = own(runner, id, headers).await?;
-    if job.status.is_final() {
-        return Ok(job);
-    }
-    let _ = tokio::time::timeout(wait.min(LONGEST_WAIT), notified).await;
-    own(runner, id, headers).await
+    let awaited = runner.awaited(&job.id, wait.min(LONGEST_WAIT)).await;
+    awaited
+        .map_err(|error| unavailable(&error))?
+        .ok_or_else(unknown)
 }
 
 fn preferred_wait(headers: &HeaderMap) -> Duration {
@@ -204,6 +197,7 @@ async fn cancel(
 struct Filter {
     status: Option<String>,
     route: Option<String>,
+    scope: Option<String>,
     limit: Option<usize>,
     after: Option<String>,
 }
@@ -225,6 +219,8 @@ async fn list(
         owner: Some(Owner::of(&headers)),
         status,
         route: filter.route,
+        scope: filter.scope,
+        unfinished: false,
         limit: filter.limit.unwrap_or(20).min(100),
         after: filter.after.as_deref().and_then(JobId::parse),
     };

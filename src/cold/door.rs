@@ -1,14 +1,19 @@
-//! The one door between the hot path and the cold one: running attempts change owner here.
+//! The one door between the hot path and the cold one: running attempts change owner here, and
+//! what the cold side keeps is asked for.
 //!
 //! Promises: what was handed over is owned on this side before the caller's task can vanish; the
-//! caller hears of success only when the job is durable.
+//! caller hears of success only when the job is durable. Never awaited while something is passed
+//! through: a full door refuses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::callback::AddressGuard;
-use super::job::{Job, StoredRequest};
+use super::job::{Job, Owner, StoredRequest};
+use super::recall::{CallKey, Kept, Recalled};
 use super::store::StoreError;
 use crate::upstream::attempts::Attempts;
 
@@ -20,24 +25,43 @@ pub struct Handover {
     pub request: StoredRequest,
     /// What runs.
     pub attempts: Attempts,
-    /// Told once the job is durable, or is not.
-    pub reply: oneshot::Sender<Result<(), StoreError>>,
+    /// Its `Idempotency-Key`, if it has one.
+    pub key: Option<CallKey>,
+    /// Cancelled with its scope, if it has one.
+    pub scope: Option<CancellationToken>,
+}
+
+/// Told what came of an errand.
+pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the hot side asks of the cold one.
+pub enum Errand {
+    /// Make a call a job.
+    TakeOver(Box<Handover>, Reply<()>),
+    /// Look for what is kept under a key; wait so long for a job.
+    Recall(CallKey, Duration, Reply<Recalled>),
+    /// Keep an answer under its key.
+    Keep(Box<Kept>, Reply<()>),
+    /// List a scope's unfinished jobs.
+    JobsOf(Owner, String, Reply<Vec<Job>>),
+    /// Cancel a scope's jobs.
+    CancelAll(Owner, String, Reply<u64>),
 }
 
 /// The hot side of the door.
 #[derive(Clone)]
 pub struct Door {
-    queue: mpsc::Sender<Handover>,
+    queue: mpsc::Sender<Errand>,
     guard: Option<Arc<AddressGuard>>,
 }
 
-/// Calls that may wait at the door.
+/// Errands that may wait at the door.
 const QUEUE: usize = 4_096;
 
 impl Door {
     /// A door and its cold side. `guard` judges callback addresses; `None`: there is no secret,
     /// so no callbacks.
-    pub fn new(guard: Option<Arc<AddressGuard>>) -> (Self, mpsc::Receiver<Handover>) {
+    pub fn new(guard: Option<Arc<AddressGuard>>) -> (Self, mpsc::Receiver<Errand>) {
         let (queue, intake) = mpsc::channel(QUEUE);
         (Self { queue, guard }, intake)
     }
@@ -60,23 +84,51 @@ impl Door {
             .map_err(|why| format!("the callback address is refused: {why}"))
     }
 
-    /// Hands a call over. Nothing is awaited: after this the attempts belong to the cold side.
-    ///
-    /// # Errors
-    /// Gives back nothing when the door is full: the attempts are cancelled.
+    /// Hands a call over. Before the first await the attempts belong to the cold side; where the
+    /// door is full they are cancelled.
     pub fn hand_over(
         &self,
-        job: Job,
-        request: StoredRequest,
-        attempts: Attempts,
-    ) -> Option<oneshot::Receiver<Result<(), StoreError>>> {
+        handover: Handover,
+    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        self.send(|reply| Errand::TakeOver(Box::new(handover), reply))
+    }
+
+    /// What is kept under a key; a job that is not finished is waited for so long.
+    pub async fn recall(&self, key: CallKey, wait: Duration) -> Result<Recalled, StoreError> {
+        self.send(|reply| Errand::Recall(key, wait, reply)).await
+    }
+
+    /// Keeps an answer under its key; durable when it resolves.
+    pub async fn keep(&self, kept: Kept) -> Result<(), StoreError> {
+        self.send(|reply| Errand::Keep(Box::new(kept), reply)).await
+    }
+
+    /// A scope's unfinished jobs.
+    pub async fn jobs_of(&self, owner: Owner, scope: &str) -> Result<Vec<Job>, StoreError> {
+        self.send(|reply| Errand::JobsOf(owner, scope.to_owned(), reply))
+            .await
+    }
+
+    /// Cancels a scope's jobs; gives how many.
+    pub async fn cancel_all(&self, owner: Owner, scope: &str) -> Result<u64, StoreError> {
+        self.send(|reply| Errand::CancelAll(owner, scope.to_owned(), reply))
+            .await
+    }
+
+    /// Passes an errand through at once; only its end is awaited.
+    fn send<T, F: FnOnce(Reply<T>) -> Errand>(
+        &self,
+        errand: F,
+    ) -> impl Future<Output = Result<T, StoreError>> + use<T, F> {
         let (reply, told) = oneshot::channel();
-        let handover = Handover {
-            job,
-            request,
-            attempts,
-            reply,
-        };
-        self.queue.try_send(handover).ok().map(|()| told)
+        let passed = self.queue.try_send(errand(reply)).is_ok();
+        async move {
+            let unavailable = |why: &str| Err(StoreError::Unavailable(why.to_owned()));
+            if !passed {
+                return unavailable("too many calls wait for the job store");
+            }
+            told.await
+                .unwrap_or_else(|_| unavailable("the gateway is stopping"))
+        }
     }
 }

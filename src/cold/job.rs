@@ -239,6 +239,8 @@ pub struct Job {
     pub error: Option<JobError>,
     /// Who is told.
     pub callback: Option<Callback>,
+    /// The pipeline that its call belongs to.
+    pub scope: Option<String>,
 }
 
 impl Job {
@@ -275,6 +277,10 @@ impl Job {
             put(
                 "error",
                 self.error.as_ref().map(|error| serde_json::json!(error)),
+            );
+            put(
+                "scope",
+                self.scope.as_ref().map(|scope| serde_json::json!(scope)),
             );
             put(
                 "callback",

@@ -16,11 +16,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::door::Handover;
+use super::door::{Errand, Handover, Reply};
 use super::job::{
     Job, JobError, JobId, Status, StoredAnswer, StoredRequest, UnixMillis, header_map, lines,
 };
-use super::store::{ClaimedJob, Outcome, SharedStore};
+use super::recall::{Became, CallKey, Kept};
+use super::store::{ClaimedJob, Outcome, SharedStore, StoreError};
 use super::waiters::Waiters;
 use crate::config::RouteCold;
 use crate::meter::{Meter, Metric, Tracked, Use};
@@ -120,22 +121,36 @@ impl Runner {
         &self.parts.store
     }
 
-    /// What is notified when the job finishes.
-    pub fn waiter(&self, id: &JobId) -> Arc<Notify> {
-        self.waiters.of(id)
+    /// The job once it is finished, or as it stands after the wait.
+    pub async fn awaited(&self, id: &JobId, wait: Duration) -> Result<Option<Job>, StoreError> {
+        if !wait.is_zero() {
+            let waiter = self.waiters.of(id);
+            let notified = waiter.notified();
+            tokio::pin!(notified);
+            // Listening before looking: an end in between is not missed.
+            notified.as_mut().enable();
+            let job = self.parts.store.get(id).await?;
+            if job.as_ref().is_none_or(|job| job.status.is_final()) {
+                // Nobody ends it once more, so nobody else would take the waiter away.
+                self.waiters.finished(id);
+                return Ok(job);
+            }
+            let _ = tokio::time::timeout(wait, notified).await;
+        }
+        self.parts.store.get(id).await
     }
 
-    /// Takes over what comes through the door until it is cancelled, then what still waits there.
+    /// Does what is asked through the door until it is cancelled, and then what still waits there.
     pub async fn take_over(
         self: Arc<Self>,
-        mut intake: mpsc::Receiver<Handover>,
+        mut intake: mpsc::Receiver<Errand>,
         cancel: CancellationToken,
     ) {
         loop {
             tokio::select! {
                 biased;
-                handover = intake.recv() => match handover {
-                    Some(handover) => self.parts.tasks.spawn(self.clone().adopt(handover)),
+                errand = intake.recv() => match errand {
+                    Some(errand) => self.parts.tasks.spawn(self.clone().run_errand(errand)),
                     None => break,
                 },
                 () = cancel.cancelled() => break,
@@ -143,17 +158,61 @@ impl Runner {
         }
     }
 
-    async fn adopt(self: Arc<Self>, handover: Handover) {
+    /// Whoever asked may have left: then nobody is told.
+    async fn run_errand(self: Arc<Self>, errand: Errand) {
+        match errand {
+            Errand::TakeOver(handover, reply) => self.adopt(*handover, reply).await,
+            Errand::Recall(key, wait, reply) => {
+                let _ = reply.send(self.recall(key, wait).await);
+            }
+            Errand::Keep(kept, reply) => {
+                let _ = reply.send(self.parts.store.keep(*kept).await);
+            }
+            Errand::JobsOf(owner, scope, reply) => {
+                let _ = reply.send(self.jobs_of(owner, &scope).await);
+            }
+            Errand::CancelAll(owner, scope, reply) => {
+                let _ = reply.send(self.cancel_all(owner, &scope).await);
+            }
+        }
+    }
+
+    /// Writes the job, and before it what its key stands for: a key without a job is free.
+    async fn insert(
+        &self,
+        job: &Job,
+        request: StoredRequest,
+        key: Option<CallKey>,
+    ) -> Result<(), StoreError> {
+        let store = &self.parts.store;
+        let Some(key) = key else {
+            return store.insert(job.clone(), request).await;
+        };
+        let kept = Kept {
+            key,
+            at: UnixMillis::now(),
+            what: Became::Job(job.id.clone()),
+        };
+        tokio::try_join!(store.keep(kept), store.insert(job.clone(), request)).map(|_| ())
+    }
+
+    async fn adopt(self: Arc<Self>, handover: Handover, reply: Reply<()>) {
         let Handover {
             job,
             request,
             attempts,
-            reply,
+            key,
+            scope,
         } = handover;
-        let kept = self.parts.store.insert(job.clone(), request).await;
+        let kept = self.insert(&job, request, key).await;
         let failed = kept.is_err();
         let _ = reply.send(kept);
         if failed {
+            return;
+        }
+        // Its scope was cancelled while it was on its way here.
+        if scope.is_some_and(|scope| scope.is_cancelled()) {
+            let _ = self.end(&job.id, super::scope::ended()).await;
             return;
         }
         if attempts.running() == 0 {

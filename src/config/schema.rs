@@ -105,6 +105,10 @@ pub struct Limits {
     pub streams: u32,
     /// Tunnels (WebSocket) open at once per worker.
     pub tunnels: usize,
+    /// Answers kept in memory for SDKs' retries and for `Idempotency-Key`, all together.
+    pub replay: Size,
+    /// Scopes known at once.
+    pub scopes: usize,
 }
 
 impl Default for Limits {
@@ -119,6 +123,8 @@ impl Default for Limits {
             connections: 20_000,
             streams: 256,
             tunnels: 1_000,
+            replay: Size(64 << 20),
+            scopes: 10_000,
         }
     }
 }

@@ -18,7 +18,12 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-shunt-reque
 const TARGET: HeaderName = HeaderName::from_static("x-shunt-target");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-shunt-attempts");
 pub(super) const ROUTE: HeaderName = HeaderName::from_static("x-shunt-route");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Whether a header line of an answer is the gateway's own, and so tells of one call only.
+pub(super) fn is_ours(name: &str, value: &[u8]) -> bool {
+    name.starts_with("x-shunt-") || (name == SERVER_TIMING && value.starts_with(b"shunt;"))
+}
 
 /// How many they are.
 const ADDED: usize = 5;

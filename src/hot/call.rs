@@ -6,33 +6,32 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, request};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt;
 
-use super::answer::{REQUEST_ID, refuse, request_id, respond};
-use super::budget::{Deadline, Then, deadline};
-use super::demote;
+use super::answer::{REQUEST_ID, refuse, request_id};
+use super::budget::{Deadline, deadline};
 use super::error::{self, Code};
-use super::headers::{strip_hop_by_hop, towards_the_provider};
+use super::headers::towards_the_provider;
 use super::intake::{Kept, keep};
 use super::intent::Intent;
-use super::keepalive;
-use super::race::{Finish, Race, Rules};
+use super::pipeline;
 use super::record::Record;
 use super::relay::AnswerBody;
 use super::route::{Route, Table};
+use super::run::run;
 use super::safe::is_safe;
+use super::scope::{Membership, Scopes};
+use super::share::{self, Place, Shares, follow, lead};
 use super::tunnel::{self, Tunnels};
+use super::twin::{Twin, twin};
 use crate::cold::door::Door;
-use crate::cold::job::Reason;
-use crate::config::{Dialect, HedgeAfter, Limits, Safe};
-use crate::meter::Outcome;
+use crate::cold::recall::CallKey;
+use crate::config::{Dialect, Limits, Safe};
 use crate::tasks::Tasks;
-use crate::upstream::attempt::Hold;
-use crate::upstream::attempts::Attempts;
 use crate::upstream::body::OutBody;
 use crate::upstream::media::is_json;
 use crate::upstream::peek::Peek;
@@ -52,12 +51,16 @@ pub struct State {
 /// What all workers share.
 pub struct Gateway {
     /// The configuration in force.
-    pub state: ArcSwap<State>,
+    pub state: Arc<ArcSwap<State>>,
     /// The way to the cold side.
     pub door: Door,
-    /// The jobs API.
-    pub jobs: axum::Router,
-    /// Owner of tunnels.
+    /// The APIs of jobs and scopes.
+    pub api: axum::Router,
+    /// Calls that may be joined.
+    pub shares: Shares,
+    /// Pipelines of calls.
+    pub scopes: Arc<Scopes>,
+    /// Owner of tunnels, and of calls that outlive their first caller.
     pub tasks: Tasks,
 }
 
@@ -89,6 +92,31 @@ pub(super) struct Ready {
     /// The caller's headers, where it asks for another protocol.
     pub switched: Option<HeaderMap>,
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+    /// Its `Idempotency-Key`.
+    pub key: Option<CallKey>,
+    /// Its pipeline.
+    pub scope: Option<Arc<Membership>>,
+}
+
+impl Ready {
+    /// Refuses the call.
+    pub fn refuse(self: Box<Self>, code: Code, message: String) -> Refusal {
+        Refusal {
+            dialect: self.route.dialect,
+            code,
+            message,
+            record: Some(self.record),
+        }
+    }
+}
+
+/// Whether a path is the gateway's own.
+fn is_own(path: &str) -> bool {
+    let under = |name: &str| {
+        path.strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    under("/jobs") || under("/scopes")
 }
 
 /// A route and the body that told it.
@@ -113,18 +141,19 @@ impl Worker {
     pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let arrived = Instant::now();
         let path = request.uri().path();
-        if path == "/jobs" || path.starts_with("/jobs/") {
+        if is_own(path) {
             let request = request.map(axum::body::Body::new);
-            let answer = self.gateway.jobs.clone().oneshot(request).await;
+            let answer = self.gateway.api.clone().oneshot(request).await;
             return answer
                 .unwrap_or_else(|never| match never {})
                 .map(AnswerBody::Api);
         }
-        let mut response = match self.answer(request, arrived).await {
+        let id = request_id();
+        let mut response = match self.answer(request, arrived, &id).await {
             Ok(response) => response,
             Err(refusal) => refuse(refusal),
         };
-        response.headers_mut().insert(REQUEST_ID, request_id());
+        response.headers_mut().insert(REQUEST_ID, id);
         response
     }
 
@@ -132,38 +161,50 @@ impl Worker {
         &self,
         request: Request<Incoming>,
         arrived: Instant,
+        id: &HeaderValue,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let state = self.gateway.state.load_full();
         let (parts, body) = request.into_parts();
         let (routed, read) = self.route(&state, &parts, body, arrived).await?;
         let (route, kept, peek, intent) = routed;
         let record = Record::new(route.clone(), arrived, peek.stream);
+        let scopes = &self.gateway.scopes;
+        let scope = pipeline::enter(scopes, &state.limits, &parts.headers, &intent, &record, id)?;
         let mut ready = self.prepare(&state, parts, route, record, kept, peek, intent, arrived)?;
         ready.record.waited_for_caller(read);
+        if let Some(scope) = scope {
+            pipeline::bound(&mut ready, scope);
+        }
         if ready.switched.is_some() && ready.route.dialect != Dialect::Anthropic {
-            return self.tunnel(&state, ready).await;
+            return tunnel::open(self.index, &self.gateway, &self.tunnels, &state, ready).await;
         }
-        let at_once = ready.intent.respond_async && ready.intent.wait == Some(Duration::ZERO);
-        if at_once && ready.body.is_some() {
-            let most = state.limits.body;
-            return Err(Refusal {
-                dialect: ready.route.dialect,
-                code: Code::BodyTooLarge,
-                message: format!(
-                    "a job keeps its request, and this one is longer than limits.body ({most}); \
-                     send it without wait=0, or raise the limit"
-                ),
-                record: Some(ready.record),
-            });
-        }
-        if at_once && ready.deadline.then == Then::Demote {
-            return demote::demote(&self.gateway.door, ready, Attempts::default()).await;
-        }
-        let waits = keepalive::wanted(&ready).map(|every| (every, ready.route.clone()));
-        let racing = race(self.index, self.gateway.clone(), state, ready);
-        match waits {
-            None => racing.await,
-            Some((every, route)) => keepalive::answer(Box::pin(racing), every, &route).await,
+        let Some(twin) = twin(&mut ready, &state.limits)? else {
+            return run(self.index, self.gateway.clone(), state, ready).await;
+        };
+        self.shared(state, ready, twin).await
+    }
+
+    /// Answers a call that is another's twin, or may have one.
+    async fn shared(
+        &self,
+        state: Arc<State>,
+        ready: Box<Ready>,
+        twin: Twin,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        let gateway = self.gateway.clone();
+        match gateway.shares.enter(twin.key, twin.joins, twin.terms) {
+            Place::Joins(holder) => {
+                ready.route.meter.joined(twin.by);
+                pipeline::within(ready.scope.clone(), follow(holder, ready, twin.by)).await
+            }
+            Place::Other => Err(ready.refuse(Code::IdempotencyMismatch, share::OTHER.into())),
+            Place::Alone if ready.key.is_none() => run(self.index, gateway, state, ready).await,
+            Place::Alone => Err(ready.refuse(Code::Overloaded, share::NO_ROOM.into())),
+            Place::First(holder) => {
+                let (keep, key) = (ready.route.retries.keep.get(), ready.key);
+                let racing = Box::pin(run(self.index, gateway.clone(), state, ready));
+                Ok(lead(holder, gateway, keep, key, racing).await)
+            }
         }
     }
 
@@ -296,154 +337,19 @@ impl Worker {
             record,
             route,
             arrived,
+            key: None,
+            scope: None,
         }))
-    }
-
-    async fn tunnel(
-        &self,
-        state: &Arc<State>,
-        mut ready: Box<Ready>,
-    ) -> Result<Response<AnswerBody>, Refusal> {
-        let target = ready.route.targets.first(Instant::now()).clone();
-        let failed = |code, message: String, record| Refusal {
-            dialect: ready.route.dialect,
-            code,
-            message,
-            record: Some(record),
-        };
-        let Some(place) = self.tunnels.enter(state.limits.tunnels) else {
-            let why = "as many tunnels are open as limits.tunnels allows".to_owned();
-            return Err(failed(Code::Overloaded, why, ready.record));
-        };
-        let mut request = target.request(&ready.call, Some(OutBody::kept(Bytes::new())));
-        for name in [http::header::CONNECTION, http::header::UPGRADE] {
-            for value in ready
-                .switched
-                .iter()
-                .flat_map(|headers| headers.get_all(&name))
-            {
-                request.headers_mut().append(&name, value.clone());
-            }
-        }
-        let began = Instant::now();
-        let connect = ready.route.budget.connect.get();
-        let sent = timeout(ready.deadline.budget, async {
-            let mut lease = target.provider.pool(self.index).checkout(connect).await;
-            let lease = lease.as_mut().map_err(|error| error.to_string())?;
-            *request.uri_mut() = target
-                .provider
-                .uri(&ready.call.path, lease.is_http2())
-                .map_err(|error| error.to_string())?;
-            lease
-                .send(request)
-                .await
-                .map_err(|error| format!("{error:?}"))
-        });
-        let provider = match sent.await {
-            Ok(Ok(response)) => response,
-            Ok(Err(why)) => return Err(failed(Code::ProviderUnreachable, why, ready.record)),
-            Err(_) => return Err(demote::too_slow(ready)),
-        };
-        ready.record.waited_for_provider(began.elapsed());
-        ready
-            .record
-            .answers(Some(target), provider.status().as_u16());
-        let mut response = Response::new(AnswerBody::Own(None));
-        *response.status_mut() = provider.status();
-        *response.headers_mut() = provider.headers().clone();
-        ready.record.finish(Outcome::Served);
-        if provider.status() == StatusCode::SWITCHING_PROTOCOLS {
-            if let Some(caller) = ready.upgrade {
-                tunnel::join(&self.gateway.tasks, caller, provider, place);
-            }
-        } else {
-            strip_hop_by_hop(response.headers_mut());
-        }
-        Ok(response)
-    }
-}
-
-/// Races a call's attempts and answers with the winner, or with what its deadline wants.
-async fn race(
-    worker: usize,
-    gateway: Arc<Gateway>,
-    state: Arc<State>,
-    mut ready: Box<Ready>,
-) -> Result<Response<AnswerBody>, Refusal> {
-    let route = ready.route.clone();
-    let retry = ready.body.is_none();
-    let mut budget = ready.deadline.budget;
-    if ready.deadline.then.is_job() {
-        budget = budget.saturating_sub(state.margin);
-    }
-    let rules = Rules {
-        worker,
-        deadline: Some(ready.arrived + budget),
-        hold: hold(&ready, &state),
-        safe: ready.safe,
-        retry,
-        job: ready.deadline.then.is_job(),
-    };
-    let mut attempts = Attempts::default();
-    let finish = {
-        let body = ready.body.take();
-        let mut race = Race::new(&route, &ready.call, body, &mut attempts, rules);
-        race.begin();
-        loop {
-            let finish = race.run(&mut ready.record).await;
-            match (&finish, ready.deadline.then) {
-                (Finish::Deadline, Then::GoOn(action)) => {
-                    route.meter.exceeded(action);
-                    ready.record.went_over();
-                    race.go_on();
-                }
-                _ => break finish,
-            }
-        }
-    };
-    ready.record.tried(attempts.tried().last());
-    match finish {
-        Finish::Answer(attempt) => Ok(respond(ready, attempt, attempts.made())),
-        Finish::Broken(why) => Err(Refusal {
-            dialect: route.dialect,
-            code: Code::ProviderUnreachable,
-            message: format!("no target of route `{}` answered: {why}", route.name),
-            record: Some(ready.record),
-        }),
-        Finish::Later => {
-            ready.deadline.reason = Reason::ProviderDown;
-            demote::demote(&gateway.door, ready, attempts).await
-        }
-        Finish::Deadline => {
-            route.meter.exceeded(ready.deadline.then.as_str());
-            if ready.deadline.then.is_job() {
-                return demote::demote(&gateway.door, ready, attempts).await;
-            }
-            Err(demote::too_slow(ready))
-        }
-    }
-}
-
-/// How much of an answer is read before it wins.
-fn hold(ready: &Ready, state: &State) -> Hold {
-    let route = &ready.route;
-    let enforced = !matches!(ready.deadline.then, Then::GoOn(_));
-    let hedged = ready.safe && route.hedge.after != HedgeAfter::Off;
-    if !enforced && !hedged {
-        return Hold::Head;
-    }
-    let limit = state.limits.hold.bytes();
-    match route.dialect {
-        _ if enforced && ready.intent.respond_async => Hold::Whole(limit),
-        Dialect::Plain => Hold::Head,
-        _ if enforced => Hold::Json(limit),
-        _ => Hold::Content,
     }
 }
 
 /// Whether the body has to be read before the call can go on.
 fn wants_body(candidates: &[&Arc<Route>], parts: &request::Parts, intent: &Intent) -> bool {
-    if parts.method == Method::GET || parts.method == Method::HEAD || intent.respond_async {
+    let asked = intent.respond_async || intent.key.is_some();
+    if parts.method == Method::GET || parts.method == Method::HEAD || asked {
+        return true;
+    }
+    if intent.retry.is_some() && may_be_json(&parts.headers) {
         return true;
     }
     candidates.iter().any(|route| {

@@ -9,11 +9,11 @@ use super::budget::Then;
 use super::call::{Ready, Refusal};
 use super::error::Code;
 use super::relay::AnswerBody;
-use crate::cold::door::Door;
+use super::share::Settled;
+use crate::cold::door::{Door, Handover};
 use crate::cold::job::{
     Callback, CallbackStatus, Job, JobId, Owner, Status, StoredRequest, UnixMillis, lines,
 };
-use crate::cold::store::StoreError;
 use crate::meter::{Outcome, Use};
 use crate::upstream::attempts::Attempts;
 
@@ -47,16 +47,14 @@ pub(super) async fn demote(
         body: ready.call.body.clone(),
     };
     let made = attempts.made();
-    let told = door.hand_over(job.clone(), request, attempts);
-    let kept = match told {
-        Some(told) => told
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable("the gateway is stopping".into()))),
-        None => Err(StoreError::Unavailable(
-            "too many calls are being handed over".into(),
-        )),
-    };
-    match kept {
+    let kept = door.hand_over(Handover {
+        job: job.clone(),
+        request,
+        attempts,
+        key: ready.key,
+        scope: ready.scope.as_ref().map(|scope| scope.token()),
+    });
+    match kept.await {
         Ok(()) => Ok(accepted(ready, &job, made)),
         Err(why) => Err(Refusal {
             dialect: ready.route.dialect,
@@ -96,11 +94,12 @@ fn job(ready: &Ready, attempts: &Attempts) -> Job {
             deliveries: 0,
             last_error: None,
         }),
+        scope: ready.scope.as_ref().map(|scope| scope.name().to_owned()),
     }
 }
 
 /// 202 with the job, or 303 to its result.
-fn accepted(ready: Box<Ready>, job: &Job, made: usize) -> Response<AnswerBody> {
+pub(super) fn accepted(ready: Box<Ready>, job: &Job, made: usize) -> Response<AnswerBody> {
     let mut record = ready.record;
     let see_other = ready.deadline.then == Then::SeeOther;
     let (status, location) = if see_other {
@@ -114,6 +113,7 @@ fn accepted(ready: Box<Ready>, job: &Job, made: usize) -> Response<AnswerBody> {
     let body = Bytes::from(job.to_json().to_string());
     let mut response = Response::new(AnswerBody::from(body));
     *response.status_mut() = status;
+    response.extensions_mut().insert(Settled);
     let target = ready.route.targets.all().first().cloned();
     let (own, provider) = record.answers(target, status.as_u16());
     let headers = response.headers_mut();

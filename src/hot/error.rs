@@ -22,6 +22,10 @@ pub enum Code {
     Overloaded,
     /// No connection, or it broke.
     ProviderUnreachable,
+    /// Its key stands for another call.
+    IdempotencyMismatch,
+    /// Its scope was cancelled.
+    ScopeCancelled,
 }
 
 impl Code {
@@ -34,6 +38,8 @@ impl Code {
             Self::BodyTooLarge => "body_too_large",
             Self::Overloaded => "overloaded",
             Self::ProviderUnreachable => "provider_unreachable",
+            Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::ScopeCancelled => "scope_cancelled",
         }
     }
 
@@ -46,12 +52,14 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::ProviderUnreachable => StatusCode::BAD_GATEWAY,
+            Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::ScopeCancelled => StatusCode::CONFLICT,
         }
     }
 
     /// The `type` under which an API files it.
-    const fn kind(self, dialect: Dialect) -> &'static str {
-        let caller = matches!(self, Self::NoRoute | Self::BadRequest | Self::BodyTooLarge);
+    fn kind(self, dialect: Dialect) -> &'static str {
+        let caller = self.status().is_client_error();
         match (dialect, self) {
             (Dialect::Anthropic, Self::NoRoute) => "not_found_error",
             (Dialect::Anthropic, Self::BodyTooLarge) => "request_too_large",
@@ -90,8 +98,9 @@ pub fn response(dialect: Dialect, code: Code, message: &str) -> Response<Bytes> 
     if code == Code::Overloaded {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
-    if code == Code::BudgetExceeded {
-        // A call that was too slow is not to be tripled by the SDK's own retries.
+    if matches!(code, Code::BudgetExceeded | Code::ScopeCancelled) {
+        // A call that was too slow is not to be tripled by the SDK's own retries, and one that was
+        // cancelled is not to be sent again.
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     response

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
+use super::scope::is_name;
 use crate::config::Period;
 
 /// What a caller asked for.
@@ -22,7 +23,23 @@ pub struct Intent {
     pub budget: Option<Duration>,
     /// How long the caller's SDK itself will wait.
     pub patience: Option<Duration>,
+    /// What makes every sending of this call one call.
+    pub key: Option<String>,
+    /// How often the caller's SDK has sent this call before; `None`: it is no such SDK.
+    pub retry: Option<u32>,
+    /// The pipeline that it belongs to.
+    pub scope: Option<String>,
+    /// What all calls of that pipeline have together, from the first on.
+    pub scope_budget: Option<Duration>,
 }
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const RETRY: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+const SCOPE: HeaderName = HeaderName::from_static("x-shunt-scope");
+const SCOPE_BUDGET: HeaderName = HeaderName::from_static("x-shunt-scope-budget");
+
+/// Longest `Idempotency-Key`.
+const LONGEST_KEY: usize = 255;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const CALLBACK: HeaderName = HeaderName::from_static("x-shunt-callback");
@@ -40,7 +57,8 @@ impl Intent {
     pub fn read(headers: &HeaderMap) -> Result<Self, String> {
         let mut intent = Self::default();
         // Most callers say nothing: one look at the names, no hashing.
-        let speaks = |name: &HeaderName| name == PREFER || name.as_str().starts_with("x-s");
+        let speaks =
+            |name: &HeaderName| *name == PREFER || *name == KEY || name.as_str().starts_with("x-s");
         if !headers.keys().any(speaks) {
             return Ok(intent);
         }
@@ -58,13 +76,15 @@ impl Intent {
                 .map_err(|_| "X-Shunt-Callback is no text; send an https URL".to_owned())?;
             intent.callback = Some(url.trim().to_owned());
         }
-        if let Some(value) = headers.get(BUDGET) {
-            let text = value.to_str().unwrap_or_default();
-            let period: Period = text
-                .parse()
-                .map_err(|why| format!("X-Shunt-Budget: {why}"))?;
-            intent.budget = Some(period.get());
+        intent.budget = period(headers, &BUDGET, "X-Shunt-Budget")?;
+        intent.scope_budget = period(headers, &SCOPE_BUDGET, "X-Shunt-Scope-Budget")?;
+        intent.scope = scope(headers)?;
+        if intent.scope.is_none() && intent.scope_budget.is_some() {
+            return Err("X-Shunt-Scope-Budget is nothing without X-Shunt-Scope; send both".into());
         }
+        intent.key = key(headers)?;
+        let retry = headers.get(RETRY).and_then(|count| count.to_str().ok());
+        intent.retry = retry.and_then(|count| count.trim().parse().ok());
         intent.respond_async |= intent.callback.is_some();
         intent.patience = PATIENCE.iter().find_map(|name| seconds(headers, name));
         Ok(intent)
@@ -107,6 +127,44 @@ pub fn is_for_the_gateway(name: &HeaderName, value: &[u8]) -> bool {
     }
     let ours = |word: &[u8]| memchr::memmem::find(value, word).is_some();
     *name == PREFER && (ours(b"respond-async") || ours(b"callback"))
+}
+
+fn period(headers: &HeaderMap, name: &HeaderName, told: &str) -> Result<Option<Duration>, String> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let period: Period = text.parse().map_err(|why| format!("{told}: {why}"))?;
+    Ok(Some(period.get()))
+}
+
+fn scope(headers: &HeaderMap) -> Result<Option<String>, String> {
+    let Some(value) = headers.get(SCOPE) else {
+        return Ok(None);
+    };
+    let name = value.to_str().unwrap_or_default().trim();
+    if is_name(name) {
+        return Ok(Some(name.to_owned()));
+    }
+    Err("X-Shunt-Scope is no name; send 1 to 128 visible ASCII characters without a slash".into())
+}
+
+/// The key, with or without the quotes of a structured field (RFC 8941).
+fn key(headers: &HeaderMap) -> Result<Option<String>, String> {
+    let Some(value) = headers.get(KEY) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    let quoted = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    let key = quoted.unwrap_or(text);
+    if (1..=LONGEST_KEY).contains(&key.len()) {
+        return Ok(Some(key.to_owned()));
+    }
+    Err(format!(
+        "Idempotency-Key is no key; send 1 to {LONGEST_KEY} ASCII characters"
+    ))
 }
 
 fn seconds(headers: &HeaderMap, name: &HeaderName) -> Option<Duration> {

@@ -51,6 +51,11 @@ impl Record {
         &self.route
     }
 
+    /// When its head was read.
+    pub fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
     /// Time since its head was read.
     pub fn age(&self) -> Duration {
         self.arrived.elapsed()

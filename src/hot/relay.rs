@@ -14,7 +14,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::keepalive::Waiting;
 use super::pace::Pace;
+use super::pipeline::Scoped;
 use super::record::Record;
+use super::share::{Followed, Led};
 use crate::config::MidStream;
 use crate::meter::Outcome;
 use crate::upstream::attempt::Attempt;
@@ -34,6 +36,9 @@ pub enum BrokenOff {
     /// The stream's tokens came too slowly.
     #[error("the stream's tokens came more slowly than its route's min_rate")]
     TooSlow,
+    /// Its scope was cancelled.
+    #[error("the call's scope was cancelled")]
+    ScopeCancelled,
     /// The jobs API broke off.
     #[error("{0}")]
     Own(String),
@@ -47,6 +52,12 @@ pub enum AnswerBody {
     Relay(Box<Relay>),
     /// An answer that was begun before it was there.
     Waiting(Box<Waiting>),
+    /// An answer that others may join.
+    Led(Box<Led>),
+    /// An answer that was another call's.
+    Followed(Box<Followed>),
+    /// An answer in a scope.
+    Scoped(Box<Scoped>),
     /// An answer of the jobs API.
     Api(axum::body::Body),
 }
@@ -210,6 +221,9 @@ impl Body for AnswerBody {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relay(relay) => relay.poll_next(context),
             Self::Waiting(waiting) => waiting.poll_next(context),
+            Self::Led(led) => led.poll_next(context),
+            Self::Followed(followed) => followed.poll_next(context),
+            Self::Scoped(scoped) => scoped.poll_next(context),
             Self::Api(body) => Pin::new(body)
                 .poll_frame(context)
                 .map_err(|error| BrokenOff::Own(error.to_string())),
@@ -221,6 +235,9 @@ impl Body for AnswerBody {
             Self::Own(bytes) => bytes.is_none(),
             Self::Relay(relay) => relay.attempt.is_passed_on(),
             Self::Waiting(waiting) => waiting.is_ended(),
+            Self::Led(led) => led.is_ended(),
+            Self::Followed(followed) => followed.is_ended(),
+            Self::Scoped(scoped) => scoped.is_ended(),
             Self::Api(body) => body.is_end_stream(),
         }
     }
@@ -229,7 +246,9 @@ impl Body for AnswerBody {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Relay(relay) => relay.attempt.size_hint(),
-            Self::Waiting(_) => SizeHint::default(),
+            Self::Led(led) => led.size_hint(),
+            Self::Scoped(scoped) => scoped.size_hint(),
+            Self::Waiting(_) | Self::Followed(_) => SizeHint::default(),
             Self::Api(body) => body.size_hint(),
         }
     }

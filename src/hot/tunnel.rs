@@ -6,12 +6,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout};
 
+use super::call::{Gateway, Ready, Refusal, State};
+use super::demote;
+use super::error::Code;
+use super::headers::strip_hop_by_hop;
+use super::relay::AnswerBody;
+use crate::meter::Outcome;
 use crate::tasks::Tasks;
+use crate::upstream::body::OutBody;
 
 /// Whether a request asks for another protocol.
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
@@ -49,7 +58,7 @@ impl Tunnels {
 }
 
 /// Joins both sides once both have switched.
-pub fn join<B>(tasks: &Tasks, caller: OnUpgrade, provider: Response<B>, place: Place)
+fn join<B>(tasks: &Tasks, caller: OnUpgrade, provider: Response<B>, place: Place)
 where
     B: Send + 'static,
 {
@@ -62,4 +71,64 @@ where
         let (mut caller, mut provider) = (TokioIo::new(caller), TokioIo::new(provider));
         let _ = tokio::io::copy_bidirectional(&mut caller, &mut provider).await;
     });
+}
+
+/// Opens a tunnel for a call that asks for another protocol.
+pub(super) async fn open(
+    worker: usize,
+    gateway: &Gateway,
+    tunnels: &Tunnels,
+    state: &State,
+    mut ready: Box<Ready>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let target = ready.route.targets.first(Instant::now()).clone();
+    let Some(place) = tunnels.enter(state.limits.tunnels) else {
+        let why = "as many tunnels are open as limits.tunnels allows".to_owned();
+        return Err(ready.refuse(Code::Overloaded, why));
+    };
+    let mut request = target.request(&ready.call, Some(OutBody::kept(Bytes::new())));
+    for name in [CONNECTION, UPGRADE] {
+        for value in ready
+            .switched
+            .iter()
+            .flat_map(|headers| headers.get_all(&name))
+        {
+            request.headers_mut().append(&name, value.clone());
+        }
+    }
+    let began = Instant::now();
+    let connect = ready.route.budget.connect.get();
+    let sent = timeout(ready.deadline.budget, async {
+        let mut lease = target.provider.pool(worker).checkout(connect).await;
+        let lease = lease.as_mut().map_err(|error| error.to_string())?;
+        *request.uri_mut() = target
+            .provider
+            .uri(&ready.call.path, lease.is_http2())
+            .map_err(|error| error.to_string())?;
+        lease
+            .send(request)
+            .await
+            .map_err(|error| format!("{error:?}"))
+    });
+    let provider = match sent.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(why)) => return Err(ready.refuse(Code::ProviderUnreachable, why)),
+        Err(_) => return Err(demote::too_slow(ready)),
+    };
+    ready.record.waited_for_provider(began.elapsed());
+    ready
+        .record
+        .answers(Some(target), provider.status().as_u16());
+    let mut response = Response::new(AnswerBody::Own(None));
+    *response.status_mut() = provider.status();
+    *response.headers_mut() = provider.headers().clone();
+    ready.record.finish(Outcome::Served);
+    if provider.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if let Some(caller) = ready.upgrade {
+            join(&gateway.tasks, caller, provider, place);
+        }
+    } else {
+        strip_hop_by_hop(response.headers_mut());
+    }
+    Ok(response)
 }

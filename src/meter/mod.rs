@@ -110,6 +110,10 @@ const HELP: &[(&str, &str)] = &[
         "Calls past their deadline, by what was done.",
     ),
     (
+        "shunt_joined_total",
+        "Calls that got another call's answer, by what they were known by.",
+    ),
+    (
         "shunt_hedges_total",
         "Second attempts, by what came of them.",
     ),

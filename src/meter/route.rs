@@ -248,7 +248,11 @@ pub struct RouteMeter {
     meter: Arc<Meter>,
     route: Arc<str>,
     exceeded: [OnceLock<Counter>; 5],
+    joined: [OnceLock<Counter>; 3],
 }
+
+/// By what a call was known as another's twin.
+const JOINS: [&str; 3] = ["key", "retry", "store"];
 
 /// What was done at a deadline.
 const ACTIONS: [&str; 5] = ["demote", "fail", "see-other", "wait", "observe"];
@@ -277,12 +281,26 @@ impl RouteMeter {
             meter: meter.clone(),
             route: route.into(),
             exceeded: Default::default(),
+            joined: Default::default(),
         }
     }
 
     /// A call that was answered before any target was asked.
     pub fn count(&self, status: u16, outcome: Outcome) {
         self.requests.count(status, outcome);
+    }
+
+    /// A call got another's answer; `by` is `key`, `retry` or `store`.
+    pub fn joined(&self, by: &'static str) {
+        let Some(at) = JOINS.iter().position(|known| *known == by) else {
+            return;
+        };
+        self.joined[at]
+            .get_or_init(|| {
+                let labels = [("route", &*self.route), ("by", by)];
+                self.meter.counter("shunt_joined_total", &labels)
+            })
+            .increment(1);
     }
 
     /// A call passed its deadline; `action` is `demote`, `fail`, `see-other`, `wait` or `observe`.

@@ -56,6 +56,13 @@ targets = ["sim"]
 budget  = {{ first_token = "300ms", total = "300ms" }}
 over_budget = {{ unasked = "see-other" }}
 [[routes]]
+name    = "patient"
+match   = {{ path = "/v1/chat/completions", model = "patient-*" }}
+targets = ["sim"]
+budget  = {{ first_token = "300ms", total = "300ms" }}
+over_budget = {{ unasked = "wait" }}
+retries = {{ keep = "3s" }}
+[[routes]]
 name    = "messages"
 match   = {{ path = "/v1/messages" }}
 targets = ["claude"]

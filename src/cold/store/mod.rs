@@ -12,6 +12,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
+use super::recall::Kept;
 
 /// Why a store did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -91,6 +92,10 @@ pub struct ListQuery {
     pub status: Option<Status>,
     /// Only of this route.
     pub route: Option<String>,
+    /// Only of this scope.
+    pub scope: Option<String>,
+    /// Only those that are not finished.
+    pub unfinished: bool,
     /// At most so many; a store caps it at 1,000.
     pub limit: usize,
     /// Only those older than this one.
@@ -148,8 +153,15 @@ pub trait Store: Send + Sync + 'static {
     /// Unfinished jobs past their `expires_at`: at most `limit` names.
     fn overdue(&self, limit: usize, now: UnixMillis) -> StoreFuture<'_, Vec<JobId>>;
 
+    /// Keeps what became of a call under its key; durable when it resolves. What was kept under
+    /// the key before is replaced.
+    fn keep(&self, kept: Kept) -> StoreFuture<'_, ()>;
+
+    /// What is kept under the name of a key.
+    fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<Kept>>;
+
     /// Deletes up to `limit` jobs that finished before `before` and whose callback is not
-    /// pending. Resolves to how many.
+    /// pending, and as many answers that were kept under a key before. Resolves to how many.
     fn sweep(&self, limit: usize, before: UnixMillis) -> StoreFuture<'_, u64>;
 
     /// Resolves while the store can be written.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::sqlite::SqliteStore;
 use super::*;
 use crate::cold::job::{Callback, CallbackStatus, Reason};
+use crate::cold::recall::{Became, CallKey};
 
 const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 
@@ -32,6 +33,7 @@ fn job(route: &str, status: Status) -> Job {
             deliveries: 0,
             last_error: None,
         }),
+        scope: None,
     }
 }
 
@@ -317,4 +319,81 @@ fn the_queue_is_read_through_its_partial_indexes() {
             "{sql}: {plan:?}"
         );
     }
+}
+
+fn kept(at: UnixMillis, what: Became) -> Kept {
+    let print = CallKey::print("POST", "/v1/x", b"{}");
+    Kept {
+        key: CallKey::named(Owner::ANYONE, &at.0.to_string(), print),
+        at,
+        what,
+    }
+}
+
+#[tokio::test]
+async fn what_a_key_stands_for_is_there_after_a_restart_and_is_swept_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = Became::Answer(answered().answer.unwrap());
+    let (old, new) = (
+        kept(NOW, answer),
+        kept(
+            NOW.plus(Duration::from_secs(9)),
+            Became::Job(JobId::random()),
+        ),
+    );
+    {
+        let store = open(folder.path());
+        assert_eq!(store.kept(old.key.name).await.unwrap(), None);
+        store.keep(old.clone()).await.unwrap();
+        store.keep(new.clone()).await.unwrap();
+    }
+    let store = open(folder.path());
+    assert_eq!(store.kept(old.key.name).await.unwrap().as_ref(), Some(&old));
+    assert_eq!(store.kept(new.key.name).await.unwrap().as_ref(), Some(&new));
+    let between = NOW.plus(Duration::from_secs(5));
+    assert_eq!(store.sweep(9, between).await.unwrap(), 1);
+    assert_eq!(store.kept(old.key.name).await.unwrap(), None);
+    assert_eq!(store.kept(new.key.name).await.unwrap(), Some(new));
+}
+
+#[tokio::test]
+async fn a_scope_lists_its_own_unfinished_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let of = |scope: &str| Job {
+        scope: Some(scope.into()),
+        ..job("chat", Status::Queued)
+    };
+    let (mine, done, other) = (of("a"), of("a"), of("b"));
+    for one in [&mine, &done, &other] {
+        store.insert(one.clone(), request()).await.unwrap();
+    }
+    store.finish(&done.id, answered(), NOW).await.unwrap();
+    let query = ListQuery {
+        owner: Some(Owner::ANYONE),
+        scope: Some("a".into()),
+        unfinished: true,
+        limit: 9,
+        ..ListQuery::default()
+    };
+    assert_eq!(store.list(query).await.unwrap(), [mine]);
+}
+
+#[tokio::test]
+async fn a_file_of_an_older_gateway_is_brought_up_and_one_of_a_newer_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("sqlite/schema.sql"))
+        .unwrap();
+    let (store, queued) = (open(folder.path()), job("chat", Status::Queued));
+    store.insert(queued.clone(), request()).await.unwrap();
+    assert_eq!(store.get(&queued.id).await.unwrap(), Some(queued));
+    drop(store);
+    old.execute_batch("pragma user_version = 99").unwrap();
+    let refused = SqliteStore::open(&path, 100).err().unwrap().to_string();
+    assert!(
+        refused.contains("a newer gateway wrote this store"),
+        "{refused}"
+    );
 }

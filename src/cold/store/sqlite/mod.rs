@@ -19,6 +19,7 @@ use super::{
     ClaimedJob, Delivery, DeliveryOutcome, ListQuery, Outcome, Store, StoreError, StoreFuture,
 };
 use crate::cold::job::{Job, JobId, Status, StoredAnswer, StoredRequest, UnixMillis};
+use crate::cold::recall::Kept;
 use crate::cold::seal::Sealer;
 
 /// A store in a file.
@@ -36,6 +37,12 @@ pub struct SqliteStore {
 pub(super) const QUEUE_QUERIES: [(&str, &str); 2] = [
     (writes::DUE, "jobs_due"),
     (writes::DUE_DELIVERIES, "deliveries_due"),
+];
+
+/// What brings a file from one version of its schema to the next.
+const STEPS: [&str; 2] = [
+    concat!("begin;", include_str!("schema.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_2.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.
@@ -67,7 +74,7 @@ impl SqliteStore {
         let sealer = Sealer::open(&beside(path, ".key")).map_err(|error| told(path, error))?;
         let failed = |error: rusqlite::Error| told(path, error);
         let connection = Connection::open(path).map_err(failed)?;
-        prepare(&connection).map_err(failed)?;
+        prepare(path, &connection)?;
         let writer = Desk {
             connection,
             unfinished: Cell::new(0),
@@ -109,17 +116,31 @@ impl SqliteStore {
     }
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+/// Sets a connection up to write, and brings the file to this version's schema.
+fn prepare(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+    let version = set_up(connection).map_err(|error| told(path, error))?;
+    let done = usize::try_from(version).unwrap_or(0);
+    let Some(steps) = STEPS.get(done..) else {
+        return Err(told(
+            path,
+            "a newer gateway wrote this store; run that version, or name another cold.store",
+        ));
+    };
+    for step in steps {
+        let done = connection.execute_batch(step);
+        done.map_err(|error| told(path, error))?;
+    }
+    Ok(())
+}
+
+/// Gives the version of the file's schema.
+fn set_up(connection: &Connection) -> rusqlite::Result<i64> {
     connection.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; \
          pragma busy_timeout = 5000; pragma wal_autocheckpoint = 4000;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
-    let version: i64 = connection.query_row("pragma user_version", [], |row| row.get(0))?;
-    if version == 0 {
-        connection.execute_batch(concat!("begin;", include_str!("schema.sql"), "commit;"))?;
-    }
-    Ok(())
+    connection.query_row("pragma user_version", [], |row| row.get(0))
 }
 
 impl Store for SqliteStore {
@@ -167,7 +188,8 @@ impl Store for SqliteStore {
         self.read(move |connection| {
             let sql = format!(
                 "select {} {} where (?1 is null or j.owner = ?1) and (?2 is null or j.status = ?2) \
-                 and (?3 is null or j.route = ?3) \
+                 and (?3 is null or j.route = ?3) and (?6 is null or j.scope = ?6) \
+                 and (not ?7 or j.finished_at is null) \
                  and (?4 is null or j.seq < (select seq from jobs where id = ?4)) \
                  order by j.seq desc limit ?5",
                 rows::JOB,
@@ -180,6 +202,8 @@ impl Store for SqliteStore {
                 query.route,
                 query.after.as_ref().map(JobId::as_str),
                 limit,
+                query.scope,
+                query.unfinished,
             ];
             let mut statement = connection.prepare_cached(&sql)?;
             statement.query_map(values, rows::job)?.collect()
@@ -234,6 +258,14 @@ impl Store for SqliteStore {
             let found: Vec<String> = found.collect::<rusqlite::Result<_>>()?;
             Ok(found.iter().filter_map(|id| JobId::parse(id)).collect())
         })
+    }
+
+    fn keep(&self, kept: Kept) -> StoreFuture<'_, ()> {
+        self.write(move |desk| writes::keep(desk, &kept))
+    }
+
+    fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<Kept>> {
+        self.read(move |connection| writes::kept(connection, name))
     }
 
     fn sweep(&self, limit: usize, before: UnixMillis) -> StoreFuture<'_, u64> {

@@ -7,11 +7,12 @@ use crate::cold::job::{
     Callback, CallbackStatus, HeaderLines, Job, JobError, JobId, Owner, Reason, Status,
     StoredAnswer, UnixMillis,
 };
+use crate::cold::recall::{Became, CallKey, Kept};
 
 /// The columns of a job, in the order that `job` reads them.
 pub const JOB: &str = "j.id, j.owner, j.status, j.route, j.reason, j.budget_ms, j.elapsed_ms, \
     j.created_at, j.expires_at, j.finished_at, j.attempts, j.error_code, j.error_message, \
-    d.url, d.state, d.deliveries, d.last_error";
+    d.url, d.state, d.deliveries, d.last_error, j.scope";
 
 /// Where those columns come from.
 pub const FROM: &str = "from jobs j left join deliveries d on d.job_id = j.id";
@@ -62,6 +63,7 @@ pub fn job(row: &Row) -> rusqlite::Result<Job> {
             }),
             None => None,
         },
+        scope: row.get(17)?,
     })
 }
 
@@ -71,6 +73,20 @@ pub fn answer(row: &Row) -> rusqlite::Result<StoredAnswer> {
         status: row.get(0)?,
         headers: headers_from(&row.get::<_, Vec<u8>>(1)?),
         body: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+    })
+}
+
+/// Reads what is kept under a key: an answer's columns, job, fingerprint, moment.
+pub fn kept(name: [u8; 32], row: &Row) -> rusqlite::Result<Kept> {
+    let what = match row.get::<_, Option<String>>(3)? {
+        Some(id) => Became::Job(JobId::parse(&id).ok_or_else(|| wrong(3))?),
+        None => Became::Answer(answer(row)?),
+    };
+    let print = row.get(4)?;
+    Ok(Kept {
+        key: CallKey { name, print },
+        at: UnixMillis(row.get(5)?),
+        what,
     })
 }
 

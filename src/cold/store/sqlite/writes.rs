@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::rows;
 use super::worker::{Desk, unavailable};
 use crate::cold::job::{Job, JobId, StoredAnswer, StoredRequest, UnixMillis};
+use crate::cold::recall::{Became, Kept};
 use crate::cold::seal::Sealer;
 use crate::cold::store::{ClaimedJob, Delivery, DeliveryOutcome, Outcome, StoreError};
 
@@ -66,7 +67,7 @@ pub(super) fn insert(
     execute(
         desk,
         "insert into jobs (id, owner, status, route, reason, budget_ms, elapsed_ms, created_at, \
-         expires_at, attempts, due) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8)",
+         expires_at, attempts, due, scope) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11)",
         params![
             id,
             job.owner.0,
@@ -78,6 +79,7 @@ pub(super) fn insert(
             job.created_at.0,
             job.expires_at.0,
             job.attempts,
+            job.scope,
         ],
     )?;
     let headers = sealer.seal(id.as_bytes(), &rows::headers_to(&request.headers));
@@ -275,5 +277,36 @@ pub(super) fn sweep(desk: &Desk, limit: usize, before: UnixMillis) -> Done<u64> 
     let sql = "delete from jobs where seq in (select seq from jobs where finished_at is not null \
                and finished_at < ?1 and not exists (select 1 from deliveries d \
                where d.job_id = jobs.id and d.state = 'pending') order by finished_at limit ?2)";
-    execute(desk, sql, params![before.0, many(limit)]).map(|count| count as u64)
+    let jobs = execute(desk, sql, params![before.0, many(limit)])?;
+    let sql = "delete from kept where name in (select name from kept where at < ?1 \
+               order by at limit ?2)";
+    let kept = execute(desk, sql, params![before.0, many(limit)])?;
+    Ok((jobs + kept) as u64)
+}
+
+pub(super) fn keep(desk: &Desk, kept: &Kept) -> Done<()> {
+    let (job, answer) = match &kept.what {
+        Became::Job(id) => (Some(id.as_str()), None),
+        Became::Answer(answer) => (None, Some(answer)),
+    };
+    let sql = "insert or replace into kept (name, print, at, job_id, status, headers, body) \
+               values (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let values = params![
+        kept.key.name,
+        kept.key.print,
+        kept.at.0,
+        job,
+        answer.map(|answer| answer.status),
+        answer.map(|answer| rows::headers_to(&answer.headers)),
+        answer.map(|answer| &answer.body[..]),
+    ];
+    execute(desk, sql, values).map(|_| ())
+}
+
+pub(super) fn kept(connection: &Connection, name: [u8; 32]) -> rusqlite::Result<Option<Kept>> {
+    let sql = "select status, headers, body, job_id, print, at from kept where name = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    statement
+        .query_row([name], |row| rows::kept(name, row))
+        .optional()
 }

@@ -1,0 +1,141 @@
+//! A call in its scope: refused when the scope was cancelled, held to its deadline, ended with it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::{Body, Frame, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::call::{Ready, Refusal};
+use super::error::Code;
+use super::intent::Intent;
+use super::record::Record;
+use super::relay::{AnswerBody, BrokenOff};
+use super::scope::{Closed, Member, Membership, Scopes};
+use crate::cold::job::Owner;
+use crate::config::{Dialect, Limits};
+
+const CANCELLED: &str = "the call's scope was cancelled; begin another scope";
+
+fn refusal(dialect: Dialect, code: Code, message: String) -> Refusal {
+    Refusal {
+        dialect,
+        code,
+        message,
+        record: None,
+    }
+}
+
+/// Enters a call into the scope that it names.
+pub(super) fn enter(
+    scopes: &Scopes,
+    limits: &Limits,
+    headers: &HeaderMap,
+    intent: &Intent,
+    record: &Record,
+    id: &HeaderValue,
+) -> Result<Option<Arc<Membership>>, Refusal> {
+    let Some(name) = &intent.scope else {
+        return Ok(None);
+    };
+    let route = record.route();
+    let member = Member {
+        request: id.clone(),
+        route: route.name.clone(),
+        dialect: route.dialect,
+        arrived: record.arrived(),
+    };
+    let owner = Owner::of(headers);
+    let entered = scopes.enter(owner, name, intent.scope_budget, limits.scopes, member);
+    let closed = |closed| match closed {
+        Closed::Cancelled => refusal(route.dialect, Code::ScopeCancelled, CANCELLED.into()),
+        Closed::Full => {
+            let message = format!(
+                "there are {} scopes already; wait for some to rest, or raise limits.scopes",
+                limits.scopes
+            );
+            refusal(route.dialect, Code::Overloaded, message)
+        }
+    };
+    entered.map(|one| Some(Arc::new(one))).map_err(closed)
+}
+
+/// Holds a call to its scope's deadline.
+pub(super) fn bound(ready: &mut Ready, scope: Arc<Membership>) {
+    if let Some(left) = scope.left(ready.arrived)
+        && left < ready.deadline.budget
+    {
+        ready.deadline.budget = left;
+    }
+    ready.scope = Some(scope);
+}
+
+/// Drives a call until it is answered or its scope is cancelled.
+pub(super) async fn within(
+    scope: Option<Arc<Membership>>,
+    call: impl Future<Output = Result<Response<AnswerBody>, Refusal>>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let Some(scope) = scope else {
+        return call.await;
+    };
+    let token = scope.token();
+    let dialect = scope.dialect();
+    let answered = tokio::select! {
+        biased;
+        () = token.cancelled() => {
+            return Err(refusal(dialect, Code::ScopeCancelled, CANCELLED.into()));
+        }
+        answered = call => answered,
+    };
+    answered.map(|response| {
+        response.map(|body| {
+            AnswerBody::Scoped(Box::new(Scoped {
+                body: Some(body),
+                cancelled: Box::pin(token.cancelled_owned()),
+                _scope: scope,
+            }))
+        })
+    })
+}
+
+/// The body of an answer in a scope.
+pub struct Scoped {
+    /// `None` once the scope was cancelled.
+    body: Option<AnswerBody>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The call counts as running until its answer has passed.
+    _scope: Arc<Membership>,
+}
+
+impl Scoped {
+    /// The next frame.
+    pub fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        if self.cancelled.as_mut().poll(context).is_ready() && !body.is_end_stream() {
+            self.body = None;
+            return Poll::Ready(Some(Err(BrokenOff::ScopeCancelled)));
+        }
+        Pin::new(body).poll_frame(context)
+    }
+
+    /// Whether nothing is left.
+    pub fn is_ended(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    /// Exact bytes left, where they are known.
+    pub fn size_hint(&self) -> SizeHint {
+        self.body
+            .as_ref()
+            .map_or_else(SizeHint::default, Body::size_hint)
+    }
+}

@@ -1,0 +1,149 @@
+//! From a call that is understood to the head of its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+
+use super::answer::respond;
+use super::budget::Then;
+use super::call::{Gateway, Ready, Refusal, State};
+use super::demote;
+use super::error::Code;
+use super::keepalive;
+use super::pipeline;
+use super::race::{Finish, Race, Rules};
+use super::recalled::recalled;
+use super::relay::AnswerBody;
+use crate::cold::job::Reason;
+use crate::config::{Dialect, HedgeAfter};
+use crate::upstream::attempt::Hold;
+use crate::upstream::attempts::Attempts;
+
+/// Answers a call; cancelled with its scope.
+pub(super) async fn run(
+    worker: usize,
+    gateway: Arc<Gateway>,
+    state: Arc<State>,
+    ready: Box<Ready>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    pipeline::within(ready.scope.clone(), conclude(worker, gateway, state, ready)).await
+}
+
+async fn conclude(
+    worker: usize,
+    gateway: Arc<Gateway>,
+    state: Arc<State>,
+    mut ready: Box<Ready>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    if let Some(key) = ready.key {
+        match recalled(&gateway.door, key, ready).await {
+            Ok(free) => ready = free,
+            Err(known) => return known,
+        }
+    }
+    let asked = ready.intent.respond_async && ready.intent.wait == Some(Duration::ZERO);
+    if asked && ready.body.is_some() {
+        let most = state.limits.body;
+        let message = format!(
+            "a job keeps its request, and this one is longer than limits.body ({most}); \
+             send it without wait=0, or raise the limit"
+        );
+        return Err(ready.refuse(Code::BodyTooLarge, message));
+    }
+    // Its scope's deadline may have passed: nothing is sent for a call that cannot be in time.
+    let late = ready.deadline.budget.is_zero() && !matches!(ready.deadline.then, Then::GoOn(_));
+    if late && !ready.deadline.then.is_job() {
+        ready.route.meter.exceeded(ready.deadline.then.as_str());
+        return Err(demote::too_slow(ready));
+    }
+    if late || (asked && ready.deadline.then == Then::Demote) {
+        return demote::demote(&gateway.door, ready, Attempts::default()).await;
+    }
+    match keepalive::wanted(&ready) {
+        None => race(worker, gateway, state, ready).await,
+        Some(every) => {
+            let route = ready.route.clone();
+            let racing = Box::pin(race(worker, gateway, state, ready));
+            keepalive::answer(racing, every, &route).await
+        }
+    }
+}
+
+/// Races a call's attempts and answers with the winner, or with what its deadline wants.
+async fn race(
+    worker: usize,
+    gateway: Arc<Gateway>,
+    state: Arc<State>,
+    mut ready: Box<Ready>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let route = ready.route.clone();
+    let retry = ready.body.is_none();
+    let mut budget = ready.deadline.budget;
+    if ready.deadline.then.is_job() {
+        budget = budget.saturating_sub(state.margin);
+    }
+    let rules = Rules {
+        worker,
+        deadline: Some(ready.arrived + budget),
+        hold: hold(&ready, &state),
+        safe: ready.safe,
+        retry,
+        job: ready.deadline.then.is_job(),
+    };
+    let mut attempts = Attempts::default();
+    let finish = {
+        let body = ready.body.take();
+        let mut race = Race::new(&route, &ready.call, body, &mut attempts, rules);
+        race.begin();
+        loop {
+            let finish = race.run(&mut ready.record).await;
+            match (&finish, ready.deadline.then) {
+                (Finish::Deadline, Then::GoOn(action)) => {
+                    route.meter.exceeded(action);
+                    ready.record.went_over();
+                    race.go_on();
+                }
+                _ => break finish,
+            }
+        }
+    };
+    ready.record.tried(attempts.tried().last());
+    match finish {
+        Finish::Answer(attempt) => Ok(respond(ready, attempt, attempts.made())),
+        Finish::Broken(why) => Err(Refusal {
+            dialect: route.dialect,
+            code: Code::ProviderUnreachable,
+            message: format!("no target of route `{}` answered: {why}", route.name),
+            record: Some(ready.record),
+        }),
+        Finish::Later => {
+            ready.deadline.reason = Reason::ProviderDown;
+            demote::demote(&gateway.door, ready, attempts).await
+        }
+        Finish::Deadline => {
+            route.meter.exceeded(ready.deadline.then.as_str());
+            if ready.deadline.then.is_job() {
+                return demote::demote(&gateway.door, ready, attempts).await;
+            }
+            Err(demote::too_slow(ready))
+        }
+    }
+}
+
+/// How much of an answer is read before it wins.
+fn hold(ready: &Ready, state: &State) -> Hold {
+    let route = &ready.route;
+    let enforced = !matches!(ready.deadline.then, Then::GoOn(_));
+    let hedged = ready.safe && route.hedge.after != HedgeAfter::Off;
+    if !enforced && !hedged {
+        return Hold::Head;
+    }
+    let limit = state.limits.hold.bytes();
+    match route.dialect {
+        _ if enforced && ready.intent.respond_async => Hold::Whole(limit),
+        Dialect::Plain => Hold::Head,
+        _ if enforced => Hold::Json(limit),
+        _ => Hold::Content,
+    }
+}

@@ -1,0 +1,129 @@
+//! The API of scopes: `GET /scopes/{scope}` lists what runs in one, `DELETE` cancels all of it
+//! (section 6 of the contract).
+//!
+//! Promises: a caller sees and cancels only its own calls; hot calls and jobs alike.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::{Path, State as Shared};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::call::State;
+use super::scope::{Closed, Scope, Scopes, is_name};
+use crate::cold::door::Door;
+use crate::cold::job::{Job, Owner};
+use crate::cold::store::StoreError;
+
+struct Desk {
+    scopes: Arc<Scopes>,
+    door: Door,
+    state: Arc<ArcSwap<State>>,
+}
+
+/// The pages.
+pub fn router(scopes: Arc<Scopes>, door: Door, state: Arc<ArcSwap<State>>) -> Router {
+    let desk = Desk {
+        scopes,
+        door,
+        state,
+    };
+    Router::new()
+        .route("/scopes/{scope}", get(show).delete(cancel))
+        .with_state(Arc::new(desk))
+}
+
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
+    let body = json!({"type": "about:blank", "title": status.canonical_reason(),
+        "status": status.as_u16(), "code": code, "detail": detail});
+    let kind = [(CONTENT_TYPE, "application/problem+json")];
+    let mut response = (status, kind, body.to_string()).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let later = HeaderValue::from_static("5");
+        response.headers_mut().insert(RETRY_AFTER, later);
+    }
+    response
+}
+
+fn named(name: &str) -> Result<(), Response> {
+    let why = "a scope's name is 1 to 128 visible ASCII characters without a slash";
+    let refused = || problem(StatusCode::BAD_REQUEST, "bad_request", why);
+    is_name(name).then_some(()).ok_or_else(refused)
+}
+
+fn unavailable(why: &StoreError) -> Response {
+    problem(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        &why.to_string(),
+    )
+}
+
+async fn show(
+    Shared(desk): Shared<Arc<Desk>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    named(&name)?;
+    let owner = Owner::of(&headers);
+    let jobs = desk.door.jobs_of(owner, &name).await;
+    let jobs = jobs.map_err(|why| unavailable(&why))?;
+    let scope = desk.scopes.get(owner, &name);
+    if scope.is_none() && jobs.is_empty() {
+        let why = "there is no such scope, or it is not yours";
+        return Err(problem(StatusCode::NOT_FOUND, "no_scope", why));
+    }
+    Ok(axum::Json(told(&name, scope.as_deref(), &jobs)).into_response())
+}
+
+fn told(name: &str, scope: Option<&Scope>, jobs: &[Job]) -> Value {
+    let now = Instant::now();
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let calls: Vec<Value> = scope
+        .map(Scope::members)
+        .unwrap_or_default()
+        .iter()
+        .map(|member| {
+            json!({
+                "request_id": member.request.to_str().unwrap_or_default(),
+                "route": &*member.route,
+                "elapsed_ms": millis(now.saturating_duration_since(member.arrived)),
+            })
+        })
+        .collect();
+    let cancelled = scope.is_some_and(Scope::is_cancelled);
+    json!({
+        "id": name,
+        "object": "scope",
+        "status": if cancelled { "cancelled" } else { "open" },
+        "remaining_ms": scope.and_then(|scope| scope.left(now)).map(millis),
+        "calls": calls,
+        "jobs": jobs.iter().map(Job::to_json).collect::<Vec<_>>(),
+    })
+}
+
+async fn cancel(
+    Shared(desk): Shared<Arc<Desk>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    named(&name)?;
+    let owner = Owner::of(&headers);
+    let most = desk.state.load().limits.scopes;
+    let calls = desk.scopes.cancel(owner, &name, most);
+    let calls = calls.map_err(|_: Closed| {
+        let why = format!("there are {most} scopes already; try again when some rest");
+        problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", &why)
+    })?;
+    let jobs = desk.door.cancel_all(owner, &name).await;
+    let jobs = jobs.map_err(|why| unavailable(&why))?;
+    let told = json!({"id": name, "object": "scope", "status": "cancelled",
+        "cancelled": {"calls": calls, "jobs": jobs}});
+    Ok(axum::Json(told).into_response())
+}

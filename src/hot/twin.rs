@@ -1,0 +1,71 @@
+//! Whether a call may be one with another: by its `Idempotency-Key`, or as an SDK's own retry.
+
+use http::Method;
+
+use super::call::{Ready, Refusal};
+use super::error::Code;
+use super::share::Terms;
+use crate::cold::job::Owner;
+use crate::cold::recall::CallKey;
+use crate::config::Limits;
+
+/// How a call is known again.
+pub(super) struct Twin {
+    /// Its name and its fingerprint.
+    pub key: CallKey,
+    /// It joins another; else it is only joined.
+    pub joins: bool,
+    /// `key` or `retry`.
+    pub by: &'static str,
+    /// How its answer is kept.
+    pub terms: Terms,
+}
+
+/// What tells a call's twins, if anything does. Only calls that do something: a GET may be sent
+/// again as it is.
+pub(super) fn twin(ready: &mut Box<Ready>, limits: &Limits) -> Result<Option<Twin>, Refusal> {
+    let (key, retry) = (ready.intent.key.take(), ready.intent.retry);
+    let join = ready.route.retries.join.get();
+    let idle = ready.call.method == Method::GET || ready.call.method == Method::HEAD;
+    if idle || (key.is_none() && (retry.is_none() || join.is_zero())) {
+        return Ok(None);
+    }
+    if ready.body.is_some() {
+        if key.is_none() {
+            return Ok(None);
+        }
+        return Err(Refusal {
+            dialect: ready.route.dialect,
+            code: Code::BodyTooLarge,
+            message: format!(
+                "a call with an Idempotency-Key is kept whole to know it again, and this one is \
+                 longer than limits.body ({}); send it without the key, or raise the limit",
+                limits.body
+            ),
+            record: None,
+        });
+    }
+    let owner = Owner::of(&ready.call.headers);
+    let call = &ready.call;
+    let print = CallKey::print(call.method.as_str(), call.path.as_str(), &call.body);
+    let terms = Terms {
+        join,
+        all: limits.replay.bytes(),
+        one: limits.hold.bytes(),
+    };
+    ready.key = key.map(|key| CallKey::named(owner, &key, print));
+    Ok(Some(match ready.key {
+        Some(key) => Twin {
+            key,
+            joins: true,
+            by: "key",
+            terms,
+        },
+        None => Twin {
+            key: CallKey::unnamed(owner, print),
+            joins: retry.is_some_and(|retry| retry > 0),
+            by: "retry",
+            terms,
+        },
+    }))
+}
