@@ -256,4 +256,33 @@ mod tests {
             assert_eq!(intent.patience, None, "{nonsense}");
         }
     }
+
+    #[test]
+    fn a_key_is_the_same_with_and_without_quotes_and_a_bad_one_is_refused() {
+        let key = |text: &str| read(&[("idempotency-key", text)]).map(|intent| intent.key);
+        assert_eq!(key("\"a-1\"").unwrap().as_deref(), Some("a-1"));
+        assert_eq!(key("a-1"), key(" \"a-1\" "));
+        for wrong in ["", "\"\"", &"x".repeat(256)] {
+            assert!(key(wrong).unwrap_err().contains("send 1 to 255"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_scope_has_a_name_and_a_budget_needs_one() {
+        let both = [("x-shunt-scope", "run:7"), ("x-shunt-scope-budget", "10s")];
+        let intent = read(&both).unwrap();
+        assert_eq!(intent.scope.as_deref(), Some("run:7"));
+        assert_eq!(intent.scope_budget, Some(Duration::from_secs(10)));
+        assert!(read(&both[1..]).unwrap_err().contains("send both"));
+        assert!(read(&[("x-shunt-scope", "a/b")]).is_err());
+        assert!(read(&[("x-shunt-scope", "a"), ("x-shunt-scope-budget", "soon")]).is_err());
+    }
+
+    #[test]
+    fn an_sdk_says_how_often_it_has_sent_this_call() {
+        let count = |text: &str| read(&[("x-stainless-retry-count", text)]).unwrap().retry;
+        assert_eq!(count("0"), Some(0));
+        assert_eq!(count("2"), Some(2));
+        assert_eq!(count("many"), None);
+    }
 }

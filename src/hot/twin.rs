@@ -48,9 +48,11 @@ pub(super) fn twin(ready: &mut Box<Ready>, limits: &Limits) -> Result<Option<Twi
     let owner = Owner::of(&ready.call.headers);
     let call = &ready.call;
     let print = CallKey::print(call.method.as_str(), call.path.as_str(), &call.body);
+    // What SDKs might send again leaves room for what callers named.
+    let share = if key.is_some() { 1 } else { 2 };
     let terms = Terms {
         join,
-        all: limits.replay.bytes(),
+        all: limits.replay.bytes() / share,
         one: limits.hold.bytes(),
     };
     ready.key = key.map(|key| CallKey::named(owner, &key, print));

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::StatusCode;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -47,7 +48,9 @@ fn is_lasting(status: StatusCode) -> bool {
 /// The calls that may be joined.
 #[derive(Default)]
 pub struct Shares {
-    all: papaya::HashMap<[u8; 32], Arc<Share>>,
+    /// A place is emptied when it is taken out: the map gives memory back in batches, and an answer
+    /// of megabytes must not wait for one.
+    all: papaya::HashMap<[u8; 32], ArcSwapOption<Share>>,
     used: Arc<AtomicUsize>,
 }
 
@@ -96,7 +99,7 @@ impl Shares {
         let all = self.all.pin();
         loop {
             let found = all.get(&key.name).filter(|_| joins);
-            if let Some(share) = found {
+            if let Some(share) = found.and_then(ArcSwapOption::load_full) {
                 if let Some(holder) = share.join(Instant::now()) {
                     return if share.key.print == key.print {
                         Place::Joins(holder)
@@ -104,7 +107,7 @@ impl Shares {
                         Place::Other
                     };
                 }
-                self.forget(share);
+                self.forget(&share);
             }
             let room = Room {
                 used: self.used.clone(),
@@ -121,28 +124,46 @@ impl Shares {
                 left: Notify::new(),
                 join: terms.join,
             });
-            let holder = Holder(share.clone());
+            let place = ArcSwapOption::from(Some(share.clone()));
             if !joins {
-                all.insert(key.name, share);
-                return Place::First(holder);
+                if let Some(older) = all.insert(key.name, place) {
+                    older.store(None);
+                }
+                return Place::First(Holder(share));
             }
-            if all.try_insert(key.name, share).is_ok() {
-                return Place::First(holder);
+            match all.try_insert(key.name, place) {
+                Ok(_) => return Place::First(Holder(share)),
+                // Emptied, and not taken out yet: it is taken out here.
+                Err(taken) if taken.current.load().is_none() => {
+                    let _ = all.remove_if(&key.name, |_, place| place.load().is_none());
+                }
+                Err(_) => {}
             }
         }
     }
 
     /// Nobody joins it any more.
     fn forget(&self, share: &Arc<Share>) {
-        let same = |_: &[u8; 32], other: &Arc<Share>| Arc::ptr_eq(other, share);
-        let _ = self.all.pin().remove_if(&share.key.name, same);
+        let same = |_: &[u8; 32], place: &ArcSwapOption<Share>| {
+            let held = place.load();
+            held.as_ref().is_some_and(|other| Arc::ptr_eq(other, share))
+        };
+        if let Ok(Some((_, place))) = self.all.pin().remove_if(&share.key.name, same) {
+            place.store(None);
+        }
     }
 
     /// Forgets what is no longer joined; meant for once a second.
     pub fn sweep(&self, now: Instant) {
-        self.all.pin().retain(|_, share| match share.ended() {
-            Some(at) => now < at + share.join,
-            None => true,
+        self.all.pin().retain(|_, place| {
+            let over = place.load().as_ref().is_none_or(|share| {
+                let ended = share.recording.end();
+                ended.is_some_and(|(_, at)| now >= at + share.join)
+            });
+            if over {
+                place.store(None);
+            }
+            !over
         });
     }
 }
@@ -168,10 +189,6 @@ impl Share {
         Some(Holder(self.clone()))
     }
 
-    fn ended(&self) -> Option<Instant> {
-        self.recording.end().map(|(_, at)| at)
-    }
-
     /// Whether its last holder is the one who asks.
     fn is_last(&self) -> bool {
         self.holders.load(Ordering::Acquire) <= 1
@@ -192,5 +209,127 @@ impl Drop for Holder {
         let order = (Ordering::AcqRel, Ordering::Acquire);
         let _ = self.0.holders.fetch_update(order.0, order.1, fewer);
         self.0.left.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recording::Head;
+    use super::*;
+    use crate::cold::job::Owner;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn key(body: &str) -> CallKey {
+        let print = CallKey::print("POST", "/", body.as_bytes());
+        CallKey::named(Owner::ANYONE, "k", print)
+    }
+
+    fn terms(all: usize) -> Terms {
+        Terms {
+            join: 10 * SECOND,
+            all,
+            one: 100,
+        }
+    }
+
+    fn enter(shares: &Shares, body: &str, joins: bool) -> Place {
+        shares.enter(key(body), joins, terms(1 << 20))
+    }
+
+    fn first(shares: &Shares, joins: bool) -> Holder {
+        match enter(shares, "{}", joins) {
+            Place::First(holder) => holder,
+            _ => panic!("it is not the first"),
+        }
+    }
+
+    fn answer(holder: &Holder, status: u16) {
+        holder.0.recording.begin(Head {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: http::HeaderMap::new(),
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn twins_join_a_call_that_runs_or_ended_lately_and_others_do_not() {
+        let shares = Shares::default();
+        let lead = first(&shares, true);
+        assert!(matches!(enter(&shares, "{}", true), Place::Joins(_)));
+        assert!(matches!(enter(&shares, "[]", true), Place::Other));
+        answer(&lead, 200);
+        lead.0.recording.end_as(End::Whole);
+        drop(lead);
+        tokio::time::advance(9 * SECOND).await;
+        shares.sweep(Instant::now());
+        assert!(matches!(enter(&shares, "{}", true), Place::Joins(_)));
+        tokio::time::advance(SECOND).await;
+        assert!(matches!(enter(&shares, "{}", true), Place::First(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_of_its_own_joins_nothing_and_is_joined_by_those_that_follow() {
+        let shares = Shares::default();
+        let old = first(&shares, false);
+        let new = first(&shares, false);
+        let Place::Joins(joined) = enter(&shares, "{}", true) else {
+            panic!("it joins");
+        };
+        assert!(Arc::ptr_eq(&joined.0, &new.0));
+        assert!(!Arc::ptr_eq(&joined.0, &old.0));
+        // The older one's end does not take the newer one's place away.
+        shares.forget(&old.0);
+        assert!(matches!(enter(&shares, "{}", true), Place::Joins(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_attempt_may_improve_on_is_not_joined() {
+        for status in [429, 500, 503, 504] {
+            let shares = Shares::default();
+            let lead = first(&shares, true);
+            answer(&lead, status);
+            assert!(matches!(enter(&shares, "{}", true), Place::First(_)));
+        }
+        let shares = Shares::default();
+        let lead = first(&shares, true);
+        answer(&lead, 404);
+        assert!(matches!(enter(&shares, "{}", true), Place::Joins(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_given_up_is_joined_by_nobody_and_one_that_is_wanted_is_not_given_up() {
+        let shares = Shares::default();
+        let lead = first(&shares, true);
+        let Place::Joins(other) = enter(&shares, "{}", true) else {
+            panic!("it joins");
+        };
+        assert!(!lead.0.give_up());
+        drop(other);
+        assert!(lead.0.is_last() && lead.0.give_up());
+        let next = first(&shares, true);
+        // A place that was given up is left once more without a harm.
+        drop(lead);
+        assert!(next.0.is_last());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_room_a_call_is_alone_and_what_is_forgotten_makes_room() {
+        let shares = Shares::default();
+        let Place::First(lead) = shares.enter(key("{}"), true, terms(1_500)) else {
+            panic!("it is the first");
+        };
+        let other = CallKey::named(Owner::ANYONE, "other", [0; 32]);
+        assert!(matches!(
+            shares.enter(other, true, terms(1_500)),
+            Place::Alone
+        ));
+        lead.0.recording.end_as(End::Broken);
+        shares.forget(&lead.0);
+        drop(lead);
+        assert_eq!(shares.used.load(Ordering::Relaxed), 0);
+        assert!(matches!(
+            shares.enter(other, true, terms(1_500)),
+            Place::First(_)
+        ));
     }
 }
