@@ -8,6 +8,7 @@ pub mod api;
 pub mod callback;
 pub mod door;
 pub mod job;
+mod quota;
 pub mod runner;
 mod seal;
 pub mod store;

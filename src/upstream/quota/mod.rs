@@ -151,12 +151,17 @@ impl Quota {
     /// alone, if it says.
     pub fn refused(&self, sent: Instant, rest: Option<Duration>, now: Instant) {
         let now = self.nanoseconds(now);
-        let rest = rest.unwrap_or(COOLING).min(self.longest_hold);
+        let rest = self.rest(rest);
         // Where what it tells would have held jobs anyway, there is no rate to be learned.
         let told = self.requests.is_told() || self.tokens.is_told();
         let explained = told && self.told_room(now).is_err();
         let sent = self.nanoseconds(sent);
         self.pace.refused(sent, rest, !explained, now);
+    }
+
+    /// How long a 429 holds jobs, by what its answer said.
+    pub fn rest(&self, told: Option<Duration>) -> Duration {
+        told.unwrap_or(COOLING).min(self.longest_hold)
     }
 
     /// How many jobs may start now: at least one, or why none.
