@@ -53,6 +53,13 @@ pub(super) fn note_held(targets: &Targets, now: Instant, meter: &Meter) {
     }
 }
 
+/// The due jobs of a route wait for no quota any more.
+pub(super) fn note_free(targets: &Targets) {
+    for provider in providers(targets) {
+        provider.quota.holds_none();
+    }
+}
+
 /// A target for a job, which takes its part of the quota there.
 pub(super) fn take<'a>(targets: &'a Targets, body: &[u8], now: Instant) -> &'a Arc<Target> {
     let takes = |target: &Target| target.provider.quota.room(now).is_ok();

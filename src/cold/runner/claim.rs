@@ -64,13 +64,21 @@ impl Runner {
         let due = UnixMillis::now();
         let claimed = self.parts.store.claim(&route.name, room, due).await;
         let claimed = claimed.unwrap_or_default();
+        let none = claimed.is_empty();
         if claimed.len() == room {
             route.more.store(true, Ordering::Relaxed);
         }
         for claimed in claimed {
             self.start(claimed, route);
         }
-        (room < free && route.more.load(Ordering::Relaxed)).then_some(SHORTEST)
+        if room < free && route.more.load(Ordering::Relaxed) {
+            return Some(SHORTEST);
+        }
+        // A route without jobs says nothing of another's that wait for the same provider.
+        if !none {
+            quota::note_free(&route.targets);
+        }
+        None
     }
 
     /// Starts a claimed job: its part of the quota is taken when this returns.

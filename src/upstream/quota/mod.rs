@@ -225,7 +225,6 @@ impl Quota {
             size
         };
         self.typical.store(average.to_bits(), Relaxed);
-        self.holds.store(0, Relaxed);
     }
 
     /// Notes that due jobs wait for this provider; `true` when they did not before, or for
@@ -234,6 +233,11 @@ impl Quota {
         let place = Why::ALL.iter().position(|one| *one == why).unwrap_or(0);
         let place = u8::try_from(place + 1).unwrap_or(u8::MAX);
         self.holds.swap(place, Relaxed) != place
+    }
+
+    /// Notes that no due job waits for this provider any more.
+    pub fn holds_none(&self) {
+        self.holds.store(0, Relaxed);
     }
 
     /// What is left of each kind that the provider tells.
@@ -352,7 +356,7 @@ mod tests {
         assert!(quota.holds(Why::Requests));
         assert!(!quota.holds(Why::Requests));
         assert!(quota.holds(Why::Refused));
-        quota.takes(1, 0, Instant::now());
+        quota.holds_none();
         assert!(quota.holds(Why::Refused));
     }
 }
