@@ -90,10 +90,21 @@ impl Client {
         tag: &str,
         body: Bytes,
     ) -> Result<Response<hyper::body::Incoming>> {
+        self.with(path, "x-request-tag", tag, body).await
+    }
+
+    /// The same with any header.
+    pub async fn with(
+        &mut self,
+        path: &str,
+        name: &'static str,
+        value: &str,
+        body: Bytes,
+    ) -> Result<Response<hyper::body::Incoming>> {
         let request = Request::post(path)
             .header("host", self.address.to_string())
             .header("content-type", "application/json")
-            .header("x-request-tag", tag)
+            .header(name, value)
             .body(Full::new(body))?;
         self.sender.ready().await?;
         Ok(self.sender.send_request(request).await?)

@@ -8,6 +8,7 @@ pub mod api;
 pub mod callback;
 pub mod door;
 pub mod job;
+mod quota;
 pub mod recall;
 pub mod runner;
 mod scope;

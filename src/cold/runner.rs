@@ -2,18 +2,22 @@
 //!
 //! Promises: a handed-over attempt goes on and is not sent again; a job is tried at most
 //! `max_attempts` times with full jitter between (Brooker, Exponential Backoff And Jitter, 2015)
-//! and ends by its deadline; stopping it leaves unfinished jobs in the store for the next start.
+//! and ends by its deadline; a 429 is no attempt but a wait; stopping it leaves unfinished jobs in
+//! the store for the next start.
+
+mod claim;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::door::{Errand, Handover, Reply};
@@ -21,12 +25,12 @@ use super::job::{
     Job, JobError, JobId, Status, StoredAnswer, StoredRequest, UnixMillis, header_map, lines,
 };
 use super::recall::{Became, CallKey, Kept};
-use super::store::{ClaimedJob, Outcome, SharedStore, StoreError};
+use super::store::{Outcome, SharedStore, StoreError};
 use super::waiters::Waiters;
 use crate::config::RouteCold;
-use crate::meter::{Meter, Metric, Tracked, Use};
+use crate::meter::{Meter, Metric, Tracked};
 use crate::tasks::Tasks;
-use crate::upstream::attempt::{Attempt, Hold, Start, Verdict};
+use crate::upstream::attempt::{Attempt, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
 use crate::upstream::balance::Targets;
 use crate::upstream::peek::Peek;
@@ -39,6 +43,8 @@ pub struct ColdRoute {
     settings: RouteCold,
     connect: Duration,
     slots: Arc<Semaphore>,
+    /// More jobs may be due than were taken from the store.
+    more: AtomicBool,
     duration: Arc<Tracked>,
     queue: Arc<Tracked>,
     name: String,
@@ -55,6 +61,7 @@ impl ColdRoute {
     ) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(settings.concurrency)),
+            more: AtomicBool::new(false),
             duration: meter.track(Metric::JobDuration, name, None),
             queue: meter.track(Metric::JobQueue, name, None),
             name: name.to_owned(),
@@ -93,6 +100,8 @@ pub struct Runner {
     parts: Parts,
     waiters: Waiters,
     wake: Notify,
+    /// Which route is looked at first.
+    turn: AtomicUsize,
 }
 
 /// How often the store is looked at for jobs that are due.
@@ -104,6 +113,8 @@ const STEP: usize = 500;
 enum Ended {
     With(Outcome),
     Again(JobError, Option<StoredAnswer>),
+    /// Refused for the provider's rate; it may come back after so long.
+    Later(Duration),
 }
 
 impl Runner {
@@ -113,6 +124,7 @@ impl Runner {
             parts,
             waiters: Waiters::default(),
             wake: Notify::new(),
+            turn: AtomicUsize::new(0),
         })
     }
 
@@ -215,13 +227,20 @@ impl Runner {
             let _ = self.end(&job.id, super::scope::ended()).await;
             return;
         }
-        if attempts.running() == 0 {
-            self.wake.notify_one();
+        let Some(route) = self.route(&job.route) else {
             return;
-        }
-        if let Some(route) = self.route(&job.route) {
+        };
+        if attempts.running() == 0 {
+            self.wake_for(&route);
+        } else {
             self.run(job, attempts, &route).await;
         }
+    }
+
+    /// Jobs of this route are due.
+    fn wake_for(&self, route: &ColdRoute) {
+        route.more.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
     }
 
     fn route(&self, name: &str) -> Option<Arc<ColdRoute>> {
@@ -232,13 +251,19 @@ impl Runner {
     pub async fn look_after(self: Arc<Self>, cancel: CancellationToken) {
         let mut look = interval(LOOK);
         let mut steps = 0u64;
+        let mut held = None;
         loop {
-            tokio::select! {
+            let all = tokio::select! {
                 () = cancel.cancelled() => return,
-                () = self.wake.notified() => {}
-                _ = look.tick() => steps += 1,
+                () = self.wake.notified() => false,
+                () = sleep(held.unwrap_or(LOOK)), if held.is_some() => false,
+                _ = look.tick() => true,
+            };
+            held = self.claim(all).await;
+            if !all {
+                continue;
             }
-            self.claim().await;
+            steps += 1;
             if steps.is_multiple_of(4) {
                 self.expire().await;
             }
@@ -251,62 +276,11 @@ impl Runner {
         }
     }
 
-    async fn claim(self: &Arc<Self>) {
-        let routes = self.parts.routes.load_full();
-        for route in routes.values() {
-            let free = route.slots.available_permits().min(STEP);
-            if free == 0 {
-                continue;
-            }
-            let claimed = self
-                .parts
-                .store
-                .claim(&route.name, free, UnixMillis::now())
-                .await;
-            for claimed in claimed.unwrap_or_default() {
-                let permit = route.slots.clone().try_acquire_owned().ok();
-                let task = self.clone().start(claimed, route.clone(), permit);
-                self.parts.tasks.spawn(task);
-            }
-        }
-    }
-
     async fn expire(&self) {
         let overdue = self.parts.store.overdue(STEP, UnixMillis::now()).await;
         for id in overdue.unwrap_or_default() {
             self.finish(&id, expired()).await;
         }
-    }
-
-    async fn start(
-        self: Arc<Self>,
-        claimed: ClaimedJob,
-        route: Arc<ColdRoute>,
-        _permit: Option<OwnedSemaphorePermit>,
-    ) {
-        let ClaimedJob { job, request } = claimed;
-        route.queue.record(job.created_at.until(UnixMillis::now()));
-        let Some(call) = call(request) else {
-            let error = error("bad_request", "the stored request cannot be read");
-            self.finish(&job.id, failed(error, None)).await;
-            return;
-        };
-        let target = route.targets.first(Instant::now()).clone();
-        let mut request = target.request(&call, None);
-        *request.uri_mut() = call.path.clone().into();
-        let mut attempt = Attempt::start(Start {
-            request,
-            target,
-            now: Instant::now(),
-            worker: self.parts.pool,
-            connect: route.connect,
-            streamed: call.streamed,
-            basis: None,
-        });
-        attempt.used_for(Use::Cold);
-        let mut attempts = Attempts::default();
-        attempts.push(attempt, false);
-        self.run(job, attempts, &route).await;
     }
 
     /// Drives a job's attempts to its end, or back into the queue.
@@ -324,6 +298,7 @@ impl Runner {
         let result = match &ended {
             Ended::With(outcome) => outcome.status.as_str(),
             Ended::Again(..) => "retried",
+            Ended::Later(_) => "rate_limited",
         };
         let labels = [("route", route.name.as_str()), ("result", result)];
         self.parts
@@ -338,6 +313,12 @@ impl Runner {
             Ended::Again(..) => {
                 let at = UnixMillis::now().plus(backoff(&route.settings, job.attempts));
                 let _ = self.parts.store.release(&job.id, at).await;
+            }
+            // No attempt: the provider took nothing of it. It ends by its deadline.
+            Ended::Later(rest) => {
+                let at = UnixMillis::now().plus(rest);
+                let _ = self.parts.store.postpone(&job.id, at).await;
+                route.more.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -422,10 +403,17 @@ async fn drive(mut attempts: Attempts, limit: usize) -> Ended {
         let (entry, verdict) = poll_fn(|context| attempts.poll(context, Hold::Head)).await;
         let ended = match verdict {
             Verdict::Answer => keep(entry.attempt, limit).await,
+            Verdict::Refused(429, rest) => {
+                let rest = entry.attempt.target().provider.quota.rest(rest);
+                // Read to its end, so that its connection can be used again.
+                let _ = keep(entry.attempt, limit).await;
+                Ended::Later(rest)
+            }
             Verdict::Refused(status, _) => {
                 let answer = match keep(entry.attempt, limit).await {
                     Ended::With(outcome) => outcome.answer,
                     Ended::Again(_, answer) => answer,
+                    Ended::Later(_) => None,
                 };
                 let message = format!("the provider answered {status}");
                 Ended::Again(error("provider_error", &message), answer)

@@ -97,6 +97,12 @@ fn providers(name: &str, provider: &super::Provider, found: &mut Found) {
     if provider.idle_connections == 0 {
         found.add(format!("{key}.idle_connections"), "must be at least 1");
     }
+    if !(0.0..=1.0).contains(&provider.quota.reserve_for_hot) {
+        found.add(
+            format!("{key}.quota.reserve_for_hot"),
+            "must be from 0 to 1; 0.3 means that jobs leave 30% of the quota to hot calls",
+        );
+    }
 }
 
 fn secret(key: &str, source: &SecretSource, found: &mut Found) {

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::quota::Quota;
 use super::values::{HedgeAfter, Period, SecretSource, Size, Switch};
 
 /// The whole file.
@@ -183,6 +184,9 @@ pub struct Provider {
     /// PEM file of further roots to trust, besides the system's.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// What jobs leave of its rate limits.
+    #[serde(default)]
+    pub quota: Quota,
 }
 
 fn one() -> usize {

@@ -144,6 +144,18 @@ const HELP: &[(&str, &str)] = &[
         "Tokens told or estimated by providers, by what they were used for.",
     ),
     (
+        "shunt_quota_remaining_ratio",
+        "What is left of a provider's rate limit, as a share of it; only where it tells.",
+    ),
+    (
+        "shunt_quota_job_rate",
+        "Jobs a second that a provider's 429s taught; NaN while there is no limit.",
+    ),
+    (
+        "shunt_jobs_held_total",
+        "Times that due jobs began to wait for a provider's quota, by the reason.",
+    ),
+    (
         "shunt_config_reloads_total",
         "Reloads of the configuration.",
     ),

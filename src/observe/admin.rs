@@ -55,6 +55,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let alive: usize = admin.tasks.iter().map(Tasks::alive).sum();
     admin.meter.gauge("shunt_tasks", &[]).set(alive as f64);
     jobs(&admin).await;
+    for provider in admin.gateway.state.load().table.providers() {
+        super::quota::show(provider, &admin.meter);
+    }
     let text = histograms::render(&admin.meter);
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],

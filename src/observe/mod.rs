@@ -5,6 +5,7 @@
 
 mod admin;
 mod histograms;
+mod quota;
 mod report;
 
 pub use admin::{Admin, router};

@@ -38,6 +38,7 @@ pub fn route(route: &Route) -> Value {
             json!({
                 "name": target.label,
                 "inflight": target.meter.running(),
+                "quota": super::quota::figures(&target.provider),
                 "first_token": phase(&target.meter.first_token),
                 "duration": phase(&target.meter.duration),
                 "token_gap": phase(&target.meter.gap),

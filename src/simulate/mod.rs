@@ -7,6 +7,7 @@
 mod answers;
 mod body;
 mod distribution;
+mod quota;
 mod server;
 mod stats;
 
@@ -18,6 +19,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 pub use distribution::Distribution;
+pub use quota::QuotaSettings;
 pub use server::Simulation;
 pub use stats::{Counts, Snapshot};
 
@@ -37,6 +39,8 @@ pub struct Settings {
     pub tokens: u32,
     /// Shares of calls that go wrong.
     pub faults: Faults,
+    /// A rate limit.
+    pub quota: QuotaSettings,
 }
 
 impl Default for Settings {
@@ -48,6 +52,7 @@ impl Default for Settings {
             token_gap: Distribution::Fixed(0.005),
             tokens: 16,
             faults: Faults::default(),
+            quota: QuotaSettings::default(),
         }
     }
 }
@@ -91,6 +96,12 @@ pub struct Arguments {
     /// Tokens of an answer.
     #[arg(long)]
     tokens: Option<u32>,
+    /// Requests a second, and as many at once; beyond them 429 with `Retry-After`.
+    #[arg(long)]
+    quota_requests: Option<u32>,
+    /// Tell the quota by 429s only, not in the headers of every answer.
+    #[arg(long)]
+    quota_silent: bool,
 }
 
 fn settings(arguments: &Arguments) -> Result<Settings> {
@@ -107,6 +118,8 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
     settings.first_token = arguments.first_token.unwrap_or(settings.first_token);
     settings.token_gap = arguments.token_gap.unwrap_or(settings.token_gap);
     settings.tokens = arguments.tokens.unwrap_or(settings.tokens);
+    settings.quota.requests = arguments.quota_requests.unwrap_or(settings.quota.requests);
+    settings.quota.headers &= !arguments.quota_silent;
     Ok(settings)
 }
 

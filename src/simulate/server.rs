@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Settings;
 use super::answers::{self, Api};
 use super::body::{End, Script, Step};
+use super::quota::Quota;
 use super::stats::{Guard, Snapshot, Stats};
 use crate::tasks::Tasks;
 
@@ -36,6 +37,7 @@ struct Shared {
     settings: Settings,
     stats: Stats,
     calls: AtomicU64,
+    quota: Quota,
 }
 
 /// What one call does.
@@ -56,6 +58,7 @@ impl Simulation {
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
+            quota: Quota::new(settings.quota),
             settings,
             stats: Stats::default(),
             calls: AtomicU64::new(0),
@@ -128,6 +131,19 @@ fn plain(status: StatusCode, body: &Value) -> Response<Script> {
     response
 }
 
+/// An error in an API's shape, sent at once.
+fn refuse(
+    api: Option<Api>,
+    mut guard: Guard,
+    status: u16,
+    kind: &str,
+    message: &str,
+) -> Response<Script> {
+    guard.complete();
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    plain(status, &answers::error(api, kind, message))
+}
+
 fn forced(body: &Value, headers: &HeaderMap, name: &str) -> Option<String> {
     let key = format!("sim_{name}");
     let header = format!("x-sim-{}", name.replace('_', "-"));
@@ -172,8 +188,18 @@ impl Shared {
         let Ok(read) = read else {
             return plain(StatusCode::BAD_REQUEST, &json!({}));
         };
-        self.call(path, &parts.headers, &read.to_bytes(), guard)
-            .await
+        let body = read.to_bytes();
+        let Some(grant) = self.quota.take() else {
+            return self.call(path, &parts.headers, &body, guard).await;
+        };
+        let api = Api::of(path);
+        let mut response = if grant.is_refused() {
+            refuse(api, guard, 429, "rate_limit_error", "the quota is used up")
+        } else {
+            self.call(path, &parts.headers, &body, guard).await
+        };
+        grant.tell(api, response.headers_mut());
+        response
     }
 
     async fn call(
@@ -184,11 +210,7 @@ impl Shared {
         mut guard: Guard,
     ) -> Response<Script> {
         let api = Api::of(path);
-        let refuse = |mut guard: Guard, status: u16, kind: &str, message: &str| {
-            guard.complete();
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-            plain(status, &answers::error(api, kind, message))
-        };
+        let refuse = |guard, status, kind, message| refuse(api, guard, status, kind, message);
         let Some(known) = api else {
             return refuse(guard, 404, "not_found_error", "there is no such path");
         };

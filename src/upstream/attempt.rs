@@ -247,8 +247,8 @@ impl Attempt {
     fn received(&mut self, response: Response<Incoming>, lease: Lease) {
         let (head, body) = response.into_parts();
         let stream = is_event_stream(&head.headers);
-        self.gauge
-            .head(stream && head.status.is_success(), head.status);
+        let stream = stream && head.status.is_success();
+        self.gauge.head(stream, head.status, &head.headers);
         let ended = body.is_end_stream();
         self.head = Some(head);
         self.state = State::Body(body, Some(lease));

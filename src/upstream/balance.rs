@@ -47,6 +47,15 @@ impl Targets {
             .expect("a route has at least one target")
     }
 
+    /// A target for a job: as `first`, of those that take one; `None` where none does.
+    pub fn first_of(&self, takes: impl Fn(&Target) -> bool, now: Instant) -> Option<&Arc<Target>> {
+        let takes = |target: &&Arc<Target>| takes(target);
+        let weighted = |target: &&Arc<Target>| target.weight() > 0 && takes(target);
+        pick(self.all.iter().filter(weighted), now)
+            .or_else(|| pick(self.all.iter().filter(takes), now))
+            .or_else(|| by_weight(&self.all.iter().filter(&takes)))
+    }
+
     /// A target for a further attempt: one that was not tried where one is open, else any.
     pub fn another(&self, tried: &[Arc<Target>], now: Instant) -> &Arc<Target> {
         self.untried(tried, now).unwrap_or_else(|| self.first(now))

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::dialect::{self, Usage};
 use super::queue::Queue;
+use super::quota::{COOLING, Mark};
 use super::refusal::retryable;
 use super::sse::{self, Lines};
 use super::target::Target;
@@ -24,9 +25,6 @@ const TAIL: usize = 4 << 10;
 
 /// Bytes that make about one token, where a provider tells no count.
 const BYTES_A_TOKEN: u64 = 4;
-
-/// A target that refuses for its rate and does not say for how long is left alone this long.
-const COOLING: Duration = Duration::from_secs(1);
 
 /// What a failed attempt counts as at least in the balance of load.
 const FAILED: Duration = Duration::from_secs(1);
@@ -45,12 +43,16 @@ pub(super) struct Gauge {
     last_content: Option<Instant>,
     tokens_seen: u64,
     request_bytes: u64,
+    /// What jobs had taken of the provider's quota when it was sent.
+    mark: Mark,
     usage: Usage,
     lines: Lines,
     tail: Queue<Bytes>,
     used: Use,
     settled: bool,
     failed: bool,
+    /// A job was refused for the provider's rate: no news of the target.
+    held: bool,
     /// The answer was read to its end.
     whole: bool,
 }
@@ -64,6 +66,9 @@ impl Gauge {
         request_bytes: u64,
     ) -> Self {
         target.meter.began();
+        let quota = &target.provider.quota;
+        let mark = quota.mark();
+        quota.sent(request_bytes / BYTES_A_TOKEN, started);
         Self {
             target,
             started,
@@ -75,12 +80,14 @@ impl Gauge {
             last_content: None,
             tokens_seen: 0,
             request_bytes,
+            mark,
             usage: Usage::default(),
             lines: Lines::default(),
             tail: Queue::default(),
             used: Use::Served,
             settled: false,
             failed: false,
+            held: false,
             whole: false,
         }
     }
@@ -114,7 +121,9 @@ impl Gauge {
     }
 
     /// The head of an answer is there.
-    pub fn head(&mut self, events: bool, status: StatusCode) {
+    pub fn head(&mut self, events: bool, status: StatusCode, headers: &HeaderMap) {
+        let quota = &self.target.provider.quota;
+        quota.answered(headers, self.started, self.mark);
         self.head = true;
         // What the caller did wrong is no fault of the target.
         if !retryable(status.as_u16()) {
@@ -135,7 +144,15 @@ impl Gauge {
         let now = Instant::now();
         match (status, rest) {
             (StatusCode::TOO_MANY_REQUESTS, rest) => {
-                self.target.health.rest(rest.unwrap_or(COOLING), now);
+                let quota = &self.target.provider.quota;
+                quota.refused(self.started, rest, now);
+                // A job's refusal holds the jobs; hot calls find out by themselves.
+                self.held = self.used == Use::Cold;
+                if self.held {
+                    self.target.health.given_up();
+                } else {
+                    self.target.health.rest(rest.unwrap_or(COOLING), now);
+                }
             }
             (StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT, _) => {
                 self.target.health.given_up();
@@ -254,7 +271,7 @@ impl Gauge {
         }
         self.target.meter.ended();
         let age = self.age();
-        if self.first_content.is_none() {
+        if self.first_content.is_none() && !self.held {
             // A target that failed fast is not a fast target.
             let least = if self.failed { age.max(FAILED) } else { age };
             self.target.load.at_least(least, self.started + age);

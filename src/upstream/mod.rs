@@ -18,6 +18,7 @@ pub mod peek;
 pub mod pool;
 pub mod provider;
 pub mod queue;
+pub mod quota;
 pub mod refusal;
 mod scan;
 pub mod sse;

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::connect::Dialer;
 use super::pool::{Bounds, Pool};
+use super::quota::Quota;
 use super::tls::Roots;
 use crate::config::{self, Dialect, Protocol};
 use crate::latency::RatioBucket;
@@ -46,6 +47,8 @@ pub struct Provider {
     pools: Box<[Arc<Pool>]>,
     /// What further attempts after a failure are paid from, whatever their route.
     pub retries: RatioBucket,
+    /// What is left of its rate limits.
+    pub quota: Quota,
 }
 
 /// Retries per call: Finagle's 20% halved; a few are there from the start.
@@ -90,6 +93,7 @@ impl Provider {
             key: key(settings).map_err(told)?,
             pools: (0..ground.pools).map(|_| pool()).collect(),
             retries: RatioBucket::new(RETRIES, SAVED).with_initial(SAVED),
+            quota: Quota::new(&settings.quota),
             scheme,
             authority,
             host,

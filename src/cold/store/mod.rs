@@ -116,6 +116,10 @@ pub trait Store: Send + Sync + 'static {
     /// Puts a running job back, due at `at`. Nothing happens to a job that is not running.
     fn release(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()>;
 
+    /// Puts a running job back, due at `at`, as if it had not been tried: the last attempt does
+    /// not count. Nothing happens to a job that is not running.
+    fn postpone(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()>;
+
     /// Writes a final state, and with it the callback's first delivery, due now. Resolves to the
     /// job as it then stands, or `None` where it was final already or unknown: the first stands.
     fn finish(&self, id: &JobId, outcome: Outcome, now: UnixMillis)

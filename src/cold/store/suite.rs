@@ -104,6 +104,29 @@ async fn a_job_is_claimed_once_and_the_oldest_first() {
 }
 
 #[tokio::test]
+async fn a_postponed_job_is_due_again_as_if_it_had_not_been_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let queued = job("chat", Status::Queued);
+    store.insert(queued.clone(), request()).await.unwrap();
+    for _ in 0..3 {
+        let claimed = store.claim("chat", 1, NOW).await.unwrap();
+        assert_eq!(claimed[0].job.attempts, 1);
+        store.postpone(&queued.id, NOW).await.unwrap();
+        let kept = store.get(&queued.id).await.unwrap().unwrap();
+        assert_eq!((kept.status, kept.attempts), (Status::Queued, 0));
+    }
+    let later = NOW.plus(Duration::from_secs(1));
+    store.claim("chat", 1, NOW).await.unwrap();
+    store.postpone(&queued.id, later).await.unwrap();
+    assert!(store.claim("chat", 1, NOW).await.unwrap().is_empty());
+    store.finish(&queued.id, answered(), NOW).await.unwrap();
+    store.postpone(&queued.id, NOW).await.unwrap();
+    let kept = store.get(&queued.id).await.unwrap().unwrap();
+    assert_eq!(kept.status, Status::Succeeded);
+}
+
+#[tokio::test]
 async fn a_final_state_never_changes_and_is_told_with_its_callback() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

@@ -164,6 +164,11 @@ impl Store for SqliteStore {
         self.write(move |desk| writes::release(desk, &id, at))
     }
 
+    fn postpone(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()> {
+        let id = id.clone();
+        self.write(move |desk| writes::postpone(desk, &id, at))
+    }
+
     fn finish(
         &self,
         id: &JobId,

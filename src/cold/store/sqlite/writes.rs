@@ -159,6 +159,12 @@ pub(super) fn release(desk: &Desk, id: &JobId, at: UnixMillis) -> Done<()> {
     execute(desk, sql, params![id.as_str(), at.0]).map(|_| ())
 }
 
+pub(super) fn postpone(desk: &Desk, id: &JobId, at: UnixMillis) -> Done<()> {
+    let sql = "update jobs set status = 'queued', due = ?2, attempts = max(attempts - 1, 0) \
+               where id = ?1 and status = 'running'";
+    execute(desk, sql, params![id.as_str(), at.0]).map(|_| ())
+}
+
 pub(super) fn finish(
     desk: &Desk,
     id: &JobId,

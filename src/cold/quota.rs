@@ -1,0 +1,116 @@
+//! Hot before cold: how many jobs of a route its providers take now, and which of them.
+//!
+//! Promises: a job starts only at a provider whose quota has room for it; what is held back stays
+//! in the store. Asks nobody, waits for nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::meter::Meter;
+use crate::upstream::balance::Targets;
+use crate::upstream::provider::Provider;
+use crate::upstream::target::Target;
+
+/// Bytes that make about one token.
+const BYTES_A_TOKEN: u64 = 4;
+
+/// The providers of a route, each once.
+fn providers(targets: &Targets) -> impl Iterator<Item = &Arc<Provider>> {
+    let all = targets.all();
+    all.iter().enumerate().filter_map(|(at, target)| {
+        let before = &all[..at];
+        let known = before
+            .iter()
+            .any(|one| Arc::ptr_eq(&one.provider, &target.provider));
+        (!known).then_some(&target.provider)
+    })
+}
+
+/// How many jobs a route's providers take now; else how long until one may.
+pub(super) fn room(targets: &Targets, now: Instant) -> Result<usize, Duration> {
+    let (mut room, mut wait) = (0usize, Duration::MAX);
+    for provider in providers(targets) {
+        match provider.quota.room(now) {
+            Ok(more) => room = room.saturating_add(more),
+            Err(held) => wait = wait.min(held.wait),
+        }
+    }
+    if room > 0 { Ok(room) } else { Err(wait) }
+}
+
+/// Counts that due jobs wait for a route's providers, once as long as the reason stays.
+pub(super) fn note_held(targets: &Targets, now: Instant, meter: &Meter) {
+    for provider in providers(targets) {
+        if let Err(held) = provider.quota.room(now)
+            && provider.quota.holds(held.why)
+        {
+            let labels = [("provider", &*provider.name), ("reason", held.why.as_str())];
+            meter.counter("shunt_jobs_held_total", &labels).increment(1);
+        }
+    }
+}
+
+/// The due jobs of a route wait for no quota any more.
+pub(super) fn note_free(targets: &Targets) {
+    for provider in providers(targets) {
+        provider.quota.holds_none();
+    }
+}
+
+/// A target for a job, which takes its part of the quota there.
+pub(super) fn take<'a>(targets: &'a Targets, body: &[u8], now: Instant) -> &'a Arc<Target> {
+    let takes = |target: &Target| target.provider.quota.room(now).is_ok();
+    let target = targets.first_of(takes, now);
+    // The last place went to another job of this claim, or another route's: one more is sent.
+    let target = target.unwrap_or_else(|| targets.first(now));
+    let quota = &target.provider.quota;
+    // A body is only read again where tokens are limited.
+    let answer = if quota.counts_tokens() {
+        answer_tokens(body)
+    } else {
+        0
+    };
+    quota.takes(body.len() as u64 / BYTES_A_TOKEN, answer, now);
+    target
+}
+
+/// The names under which the APIs bound an answer's tokens.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Bounds {
+    #[serde(rename = "max_tokens")]
+    tokens: Option<u64>,
+    #[serde(rename = "max_completion_tokens")]
+    completion: Option<u64>,
+    #[serde(rename = "max_output_tokens")]
+    output: Option<u64>,
+}
+
+/// Tokens that an answer may take, where the request says.
+fn answer_tokens(body: &[u8]) -> u64 {
+    let bounds: Bounds = serde_json::from_slice(body).unwrap_or_default();
+    let told = bounds.completion.or(bounds.output).or(bounds.tokens);
+    told.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_of_an_answer_is_found_under_every_name() {
+        for (body, tokens) in [
+            (r#"{"messages":[],"max_tokens":5}"#, 5),
+            (r#"{"max_tokens":null,"max_completion_tokens":7}"#, 7),
+            (r#"{"input":"x","max_output_tokens":9}"#, 9),
+            (r#"{"max_tokens":"many"}"#, 0),
+            ("[]", 0),
+            ("", 0),
+        ] {
+            assert_eq!(answer_tokens(body.as_bytes()), tokens, "{body}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Takes due jobs from the store and starts them, as far as slots and quotas allow.
+//!
+//! Promises: what is held back stays queued in the store; when a job ends and more are due the
+//! next is taken at once; an empty store is asked only at each `LOOK`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{ColdRoute, LOOK, Runner, STEP, call, error, failed};
+use crate::cold::job::UnixMillis;
+use crate::cold::quota;
+use crate::cold::store::ClaimedJob;
+use crate::meter::Use;
+use crate::upstream::attempt::{Attempt, Start};
+use crate::upstream::attempts::Attempts;
+use crate::upstream::target::Call;
+
+/// The shortest wait for room in a quota.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+impl Runner {
+    /// Starts due jobs: of all routes, or of those that are known to have some. Gives how long
+    /// to wait for room in a quota, if jobs are held back.
+    pub(super) async fn claim(self: &Arc<Self>, all: bool) -> Option<Duration> {
+        let routes = self.parts.routes.load_full();
+        // Each time another route goes first, so that none takes the whole of a shared quota.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % routes.len().max(1);
+        let mut held: Option<Duration> = None;
+        for route in routes.values().cycle().skip(turn).take(routes.len()) {
+            if (all || route.more.load(Ordering::Relaxed))
+                && let Some(wait) = self.claim_of(route).await
+            {
+                let wait = wait.clamp(SHORTEST, LOOK);
+                held = Some(held.map_or(wait, |held| held.min(wait)));
+            }
+        }
+        held
+    }
+
+    /// Starts due jobs of one route.
+    async fn claim_of(self: &Arc<Self>, route: &Arc<ColdRoute>) -> Option<Duration> {
+        let free = route.slots.available_permits().min(STEP);
+        if free == 0 {
+            // Whichever job ends first wakes the runner.
+            route.more.store(true, Ordering::Relaxed);
+            return None;
+        }
+        let now = Instant::now();
+        let room = match quota::room(&route.targets, now) {
+            Ok(room) => room.min(free),
+            Err(wait) => {
+                let more = route.more.load(Ordering::Relaxed);
+                if more {
+                    quota::note_held(&route.targets, now, &self.parts.meter);
+                }
+                return more.then_some(wait);
+            }
+        };
+        // Cleared before the store is asked: a job that comes meanwhile sets it again.
+        route.more.store(false, Ordering::Relaxed);
+        let due = UnixMillis::now();
+        let claimed = self.parts.store.claim(&route.name, room, due).await;
+        let claimed = claimed.unwrap_or_default();
+        let none = claimed.is_empty();
+        if claimed.len() == room {
+            route.more.store(true, Ordering::Relaxed);
+        }
+        for claimed in claimed {
+            self.start(claimed, route);
+        }
+        if room < free && route.more.load(Ordering::Relaxed) {
+            return Some(SHORTEST);
+        }
+        // A route without jobs says nothing of another's that wait for the same provider.
+        if !none {
+            quota::note_free(&route.targets);
+        }
+        None
+    }
+
+    /// Starts a claimed job: its part of the quota is taken when this returns.
+    fn start(self: &Arc<Self>, claimed: ClaimedJob, route: &Arc<ColdRoute>) {
+        let permit = route.slots.clone().try_acquire_owned().ok();
+        let ClaimedJob { job, request } = claimed;
+        route.queue.record(job.created_at.until(UnixMillis::now()));
+        let attempts = call(request).map(|call| self.first_attempt(&call, route));
+        let (runner, route) = (self.clone(), route.clone());
+        self.parts.tasks.spawn(async move {
+            if let Some(attempts) = attempts {
+                runner.run(job, attempts, &route).await;
+            } else {
+                let error = error("bad_request", "the stored request cannot be read");
+                runner.finish(&job.id, failed(error, None)).await;
+            }
+            drop(permit);
+            if route.more.load(Ordering::Relaxed) {
+                runner.wake.notify_one();
+            }
+        });
+    }
+
+    fn first_attempt(&self, call: &Call, route: &ColdRoute) -> Attempts {
+        let now = Instant::now();
+        let target = quota::take(&route.targets, &call.body, now).clone();
+        let mut request = target.request(call, None);
+        *request.uri_mut() = call.path.clone().into();
+        let mut attempt = Attempt::start(Start {
+            request,
+            target,
+            now,
+            worker: self.parts.pool,
+            connect: route.connect,
+            streamed: call.streamed,
+            basis: None,
+        });
+        attempt.used_for(Use::Cold);
+        let mut attempts = Attempts::default();
+        attempts.push(attempt, false);
+        attempts
+    }
+}
