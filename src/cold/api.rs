@@ -197,7 +197,6 @@ async fn cancel(
 struct Filter {
     status: Option<String>,
     route: Option<String>,
-    scope: Option<String>,
     limit: Option<usize>,
     after: Option<String>,
 }
@@ -219,8 +218,6 @@ async fn list(
         owner: Some(Owner::of(&headers)),
         status,
         route: filter.route,
-        scope: filter.scope,
-        unfinished: false,
         limit: filter.limit.unwrap_or(20).min(100),
         after: filter.after.as_deref().and_then(JobId::parse),
     };

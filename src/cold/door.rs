@@ -99,8 +99,8 @@ impl Door {
     }
 
     /// Keeps an answer under its key; durable when it resolves.
-    pub async fn keep(&self, kept: Kept) -> Result<(), StoreError> {
-        self.send(|reply| Errand::Keep(Box::new(kept), reply)).await
+    pub fn keep(&self, kept: Kept) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        self.send(|reply| Errand::Keep(Box::new(kept), reply))
     }
 
     /// A scope's unfinished jobs.

@@ -175,12 +175,11 @@ impl Owner {
     /// Callers that carry no credentials.
     pub const ANYONE: Self = Self([0; 32]);
 
-    /// Whose call this is: a hash of its `Authorization` or `x-api-key`.
+    /// Whose call this is: a hash of its `Authorization` or `x-api-key`, or of what Azure's and
+    /// Google's clients send in their place.
     pub fn of(headers: &http::HeaderMap) -> Self {
-        let key = headers
-            .get(http::header::AUTHORIZATION)
-            .or_else(|| headers.get("x-api-key"));
-        match key {
+        let names = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+        match names.iter().find_map(|name| headers.get(*name)) {
             Some(key) => Self(Sha256::digest(key.as_bytes()).into()),
             None => Self::ANYONE,
         }

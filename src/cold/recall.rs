@@ -17,14 +17,14 @@ use super::store::StoreError;
 pub struct CallKey {
     /// SHA-256 of its caller and its key.
     pub name: [u8; 32],
-    /// SHA-256 of its method, path and body.
+    /// SHA-256 of its method, route, path and body.
     pub print: [u8; 32],
 }
 
 impl CallKey {
     /// The fingerprint of what a call asks.
-    pub fn print(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
-        hash(&[method.as_bytes(), path.as_bytes(), body])
+    pub fn print(method: &str, route: &str, path: &str, body: &[u8]) -> [u8; 32] {
+        hash(&[method.as_bytes(), route.as_bytes(), path.as_bytes(), body])
     }
 
     /// A call of this caller under a key.
@@ -88,6 +88,7 @@ impl Runner {
     pub async fn recall(&self, key: CallKey, wait: Duration) -> Result<Recalled, StoreError> {
         let id = match self.store().kept(key.name).await? {
             None => return Ok(Recalled::Nothing),
+            Some(kept) if self.is_past(kept.at) => return Ok(Recalled::Nothing),
             Some(kept) if kept.key.print != key.print => return Ok(Recalled::Other),
             Some(kept) => match kept.what {
                 Became::Answer(answer) => return Ok(Recalled::Answer(answer)),
@@ -111,8 +112,8 @@ mod tests {
 
     #[test]
     fn a_key_is_its_callers_own_and_parts_do_not_run_together() {
-        let print = CallKey::print("POST", "/a", b"{}");
-        assert_ne!(print, CallKey::print("POST", "/a{", b"}"));
+        let print = CallKey::print("POST", "r", "/a", b"{}");
+        assert_ne!(print, CallKey::print("POST", "r", "/a{", b"}"));
         let (one, other) = (Owner([1; 32]), Owner([2; 32]));
         let named = |owner| CallKey::named(owner, "k", print);
         assert_ne!(named(one).name, named(other).name);

@@ -110,6 +110,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Jobs that expire or are swept in one step.
 const STEP: usize = 500;
 
+/// Steps of one sweep: half a million rows a minute.
+const SWEEPS: usize = 1_000;
+
 enum Ended {
     With(Outcome),
     Again(JobError, Option<StoredAnswer>),
@@ -233,7 +236,8 @@ impl Runner {
         if attempts.running() == 0 {
             self.wake_for(&route);
         } else {
-            self.run(job, attempts, &route).await;
+            let stop = self.waiters.runs(&job.id);
+            self.run(job, attempts, &route, stop).await;
         }
     }
 
@@ -268,10 +272,29 @@ impl Runner {
                 self.expire().await;
             }
             if steps.is_multiple_of(240) {
-                let before = UnixMillis::now().0;
-                let kept = i64::try_from(self.parts.retention.as_millis()).unwrap_or(i64::MAX);
-                let before = UnixMillis(before.saturating_sub(kept));
-                let _ = self.parts.store.sweep(STEP, before).await;
+                self.sweep().await;
+            }
+        }
+    }
+
+    /// What is older has passed its retention.
+    fn past(&self) -> UnixMillis {
+        let kept = i64::try_from(self.parts.retention.as_millis()).unwrap_or(i64::MAX);
+        UnixMillis(UnixMillis::now().0.saturating_sub(kept))
+    }
+
+    /// Whether what was kept then is past its retention.
+    pub fn is_past(&self, at: UnixMillis) -> bool {
+        at < self.past()
+    }
+
+    /// Deletes what is past its retention, in steps between which others write.
+    async fn sweep(&self) {
+        let past = self.past();
+        for _ in 0..SWEEPS {
+            let swept = self.parts.store.sweep(STEP, past).await;
+            if swept.unwrap_or(0) < STEP as u64 {
+                return;
             }
         }
     }
@@ -284,8 +307,8 @@ impl Runner {
     }
 
     /// Drives a job's attempts to its end, or back into the queue.
-    async fn run(&self, job: Job, attempts: Attempts, route: &ColdRoute) {
-        let stop = self.waiters.runs(&job.id);
+    /// `stop` was there before anybody could hear of the job's start.
+    async fn run(&self, job: Job, attempts: Attempts, route: &ColdRoute, stop: CancellationToken) {
         let left = UnixMillis::now().until(job.expires_at);
         let ended = tokio::select! {
             biased;

@@ -3,7 +3,7 @@
 
 use super::job::{Job, JobError, Owner, Status};
 use super::runner::Runner;
-use super::store::{ListQuery, Outcome, StoreError};
+use super::store::{Outcome, StoreError};
 
 /// Jobs of a scope that are looked at in one step.
 const STEP: usize = 500;
@@ -11,14 +11,7 @@ const STEP: usize = 500;
 impl Runner {
     /// The scope's jobs that are not finished, newest first, at most 500.
     pub async fn jobs_of(&self, owner: Owner, scope: &str) -> Result<Vec<Job>, StoreError> {
-        let query = ListQuery {
-            owner: Some(owner),
-            scope: Some(scope.to_owned()),
-            unfinished: true,
-            limit: STEP,
-            ..ListQuery::default()
-        };
-        self.store().list(query).await
+        self.store().jobs_in(owner, scope, STEP).await
     }
 
     /// Cancels the scope's jobs, with their provider calls. Gives how many.

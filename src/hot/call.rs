@@ -25,7 +25,7 @@ use super::route::{Route, Table};
 use super::run::run;
 use super::safe::is_safe;
 use super::scope::{Membership, Scopes};
-use super::share::{self, Place, Shares, follow, lead};
+use super::share::{self, Joined, Place, Shares, follow, lead};
 use super::tunnel::{self, Tunnels};
 use super::twin::{Twin, twin};
 use crate::cold::door::Door;
@@ -169,7 +169,18 @@ impl Worker {
         let (route, kept, peek, intent) = routed;
         let record = Record::new(route.clone(), arrived, peek.stream);
         let scopes = &self.gateway.scopes;
-        let scope = pipeline::enter(scopes, &state.limits, &parts.headers, &intent, &record, id)?;
+        let entered = pipeline::enter(scopes, &state.limits, &parts.headers, &intent, &record, id);
+        let scope = match entered {
+            Ok(scope) => scope,
+            Err((code, message)) => {
+                return Err(Refusal {
+                    dialect: route.dialect,
+                    code,
+                    message,
+                    record: Some(record),
+                });
+            }
+        };
         let mut ready = self.prepare(&state, parts, route, record, kept, peek, intent, arrived)?;
         ready.record.waited_for_caller(read);
         if let Some(scope) = scope {
@@ -178,34 +189,39 @@ impl Worker {
         if ready.switched.is_some() && ready.route.dialect != Dialect::Anthropic {
             return tunnel::open(self.index, &self.gateway, &self.tunnels, &state, ready).await;
         }
-        let Some(twin) = twin(&mut ready, &state.limits)? else {
+        let (mut ready, twin) = twin(ready, &state.limits)?;
+        let Some(twin) = twin else {
             return run(self.index, self.gateway.clone(), state, ready).await;
         };
-        self.shared(state, ready, twin).await
+        loop {
+            match self.shared(&state, ready, twin).await {
+                Joined::Answered(answered) => return answered,
+                Joined::Anew(again) => ready = again,
+            }
+        }
     }
 
     /// Answers a call that is another's twin, or may have one.
-    async fn shared(
-        &self,
-        state: Arc<State>,
-        ready: Box<Ready>,
-        twin: Twin,
-    ) -> Result<Response<AnswerBody>, Refusal> {
-        let gateway = self.gateway.clone();
-        match gateway.shares.enter(twin.key, twin.joins, twin.terms) {
-            Place::Joins(holder) => {
-                ready.route.meter.joined(twin.by);
-                pipeline::within(ready.scope.clone(), follow(holder, ready, twin.by)).await
-            }
-            Place::Other => Err(ready.refuse(Code::IdempotencyMismatch, share::OTHER.into())),
-            Place::Alone if ready.key.is_none() => run(self.index, gateway, state, ready).await,
-            Place::Alone => Err(ready.refuse(Code::Overloaded, share::NO_ROOM.into())),
-            Place::First(holder) => {
-                let (keep, key) = (ready.route.retries.keep.get(), ready.key);
-                let racing = Box::pin(run(self.index, gateway.clone(), state, ready));
-                Ok(lead(holder, gateway, keep, key, racing).await)
-            }
-        }
+    async fn shared(&self, state: &Arc<State>, mut ready: Box<Ready>, twin: Twin) -> Joined {
+        let (gateway, state) = (self.gateway.clone(), state.clone());
+        Joined::Answered(
+            match gateway.shares.enter(twin.key, twin.joins, twin.terms) {
+                Place::Joins(holder) => {
+                    ready.route.meter.joined(twin.by);
+                    return pipeline::joined(ready.scope.clone(), follow(holder, ready, twin.by))
+                        .await;
+                }
+                Place::Other => Err(ready.refuse(Code::IdempotencyMismatch, share::OTHER.into())),
+                Place::Alone if ready.key.is_none() => run(self.index, gateway, state, ready).await,
+                Place::Alone => Err(ready.refuse(Code::Overloaded, share::NO_ROOM.into())),
+                Place::First(holder) => {
+                    ready.record.may_lose_its_caller(holder.orphaned());
+                    let (keep, key) = (ready.route.retries.keep.get(), ready.key);
+                    let racing = Box::pin(run(self.index, gateway.clone(), state, ready));
+                    Ok(lead(holder, gateway, keep, key, racing).await)
+                }
+            },
+        )
     }
 
     /// Finds the route; reads the body where that needs it or a later step will.

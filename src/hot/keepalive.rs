@@ -84,6 +84,7 @@ enum State {
     Passing(AnswerBody),
     /// The winner is something else: read, to be told as one event.
     Reading(Response<AnswerBody>, BytesMut),
+    /// What came was told as an event.
     Ended,
 }
 
@@ -122,6 +123,15 @@ impl Waiting {
                 }
                 State::Ended => return Poll::Ready(None),
             }
+        }
+    }
+
+    /// Whether what came was no stream: an error, mostly.
+    pub fn is_failure(&self) -> bool {
+        match &self.state {
+            State::Passing(body) => body.is_failure(),
+            State::Racing(_) => false,
+            State::Reading(..) | State::Ended => true,
         }
     }
 

@@ -16,19 +16,11 @@ use super::intent::Intent;
 use super::record::Record;
 use super::relay::{AnswerBody, BrokenOff};
 use super::scope::{Closed, Member, Membership, Scopes};
+use super::share::Joined;
 use crate::cold::job::Owner;
-use crate::config::{Dialect, Limits};
+use crate::config::Limits;
 
 const CANCELLED: &str = "the call's scope was cancelled; begin another scope";
-
-fn refusal(dialect: Dialect, code: Code, message: String) -> Refusal {
-    Refusal {
-        dialect,
-        code,
-        message,
-        record: None,
-    }
-}
 
 /// Enters a call into the scope that it names.
 pub(super) fn enter(
@@ -38,7 +30,7 @@ pub(super) fn enter(
     intent: &Intent,
     record: &Record,
     id: &HeaderValue,
-) -> Result<Option<Arc<Membership>>, Refusal> {
+) -> Result<Option<Arc<Membership>>, (Code, String)> {
     let Some(name) = &intent.scope else {
         return Ok(None);
     };
@@ -52,13 +44,13 @@ pub(super) fn enter(
     let owner = Owner::of(headers);
     let entered = scopes.enter(owner, name, intent.scope_budget, limits.scopes, member);
     let closed = |closed| match closed {
-        Closed::Cancelled => refusal(route.dialect, Code::ScopeCancelled, CANCELLED.into()),
+        Closed::Cancelled => (Code::ScopeCancelled, CANCELLED.to_owned()),
         Closed::Full => {
             let message = format!(
                 "there are {} scopes already; wait for some to rest, or raise limits.scopes",
                 limits.scopes
             );
-            refusal(route.dialect, Code::Overloaded, message)
+            (Code::Overloaded, message)
         }
     };
     entered.map(|one| Some(Arc::new(one))).map_err(closed)
@@ -82,23 +74,55 @@ pub(super) async fn within(
     let Some(scope) = scope else {
         return call.await;
     };
-    let token = scope.token();
-    let dialect = scope.dialect();
-    let answered = tokio::select! {
-        biased;
-        () = token.cancelled() => {
-            return Err(refusal(dialect, Code::ScopeCancelled, CANCELLED.into()));
-        }
-        answered = call => answered,
+    match unless_cancelled(&scope, call).await {
+        Some(answered) => answered.map(|response| in_scope(scope, response)),
+        None => Err(cancelled(&scope)),
+    }
+}
+
+/// The same for a call that joined another.
+pub(super) async fn joined(
+    scope: Option<Arc<Membership>>,
+    call: impl Future<Output = Joined>,
+) -> Joined {
+    let Some(scope) = scope else {
+        return call.await;
     };
-    answered.map(|response| {
-        response.map(|body| {
-            AnswerBody::Scoped(Box::new(Scoped {
-                body: Some(body),
-                cancelled: Box::pin(token.cancelled_owned()),
-                _scope: scope,
-            }))
-        })
+    match unless_cancelled(&scope, call).await {
+        Some(Joined::Answered(answered)) => {
+            Joined::Answered(answered.map(|response| in_scope(scope, response)))
+        }
+        Some(anew @ Joined::Anew(_)) => anew,
+        None => Joined::Answered(Err(cancelled(&scope))),
+    }
+}
+
+/// Drives something until it ends, or its scope is cancelled: `None`.
+pub(super) async fn unless_cancelled<F: Future>(scope: &Membership, call: F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        () = scope.token().cancelled_owned() => None,
+        answered = call => Some(answered),
+    }
+}
+
+/// The call's record went with what ran: it counts as cancelled.
+fn cancelled(scope: &Membership) -> Refusal {
+    Refusal {
+        dialect: scope.dialect(),
+        code: Code::ScopeCancelled,
+        message: CANCELLED.into(),
+        record: None,
+    }
+}
+
+fn in_scope(scope: Arc<Membership>, response: Response<AnswerBody>) -> Response<AnswerBody> {
+    response.map(|body| {
+        AnswerBody::Scoped(Box::new(Scoped {
+            body: Some(body),
+            cancelled: Box::pin(scope.token().cancelled_owned()),
+            _scope: scope,
+        }))
     })
 }
 
@@ -125,6 +149,11 @@ impl Scoped {
             return Poll::Ready(Some(Err(BrokenOff::ScopeCancelled)));
         }
         Pin::new(body).poll_frame(context)
+    }
+
+    /// Whether it told of a failure after its head.
+    pub fn is_failure(&self) -> bool {
+        self.body.as_ref().is_none_or(AnswerBody::is_failure)
     }
 
     /// Whether nothing is left.

@@ -4,6 +4,7 @@
 //! the gateway's own time is what neither the provider nor the caller took.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ pub struct Record {
     first_token: Option<Duration>,
     waited_for_caller: Duration,
     waited_for_provider: Duration,
+    /// Set when the caller left and the call goes on for others.
+    orphaned: Option<Arc<AtomicBool>>,
 }
 
 impl Record {
@@ -43,6 +46,7 @@ impl Record {
             first_token: None,
             waited_for_caller: Duration::ZERO,
             waited_for_provider: Duration::ZERO,
+            orphaned: None,
         }
     }
 
@@ -69,6 +73,11 @@ impl Record {
     /// Time from the first attempt's start to the answer that is passed on.
     pub fn waited_for_provider(&mut self, time: Duration) {
         self.waited_for_provider = time;
+    }
+
+    /// The call may go on when its caller has left: then that is set.
+    pub fn may_lose_its_caller(&mut self, orphaned: Arc<AtomicBool>) {
+        self.orphaned = Some(orphaned);
     }
 
     /// A target that was asked, in case no other answers.
@@ -124,9 +133,11 @@ impl Drop for Record {
         if self.streamed {
             meter.first_token.record(self.first_token.unwrap_or(age));
         }
+        let orphaned = self.orphaned.as_ref();
+        let left = orphaned.is_some_and(|orphaned| orphaned.load(Ordering::Relaxed));
         let (status, outcome) = match self.outcome {
-            Some(outcome) => (self.status, outcome),
-            None => (CALLER_LEFT, Outcome::Cancelled),
+            Some(outcome) if !left => (self.status, outcome),
+            _ => (CALLER_LEFT, Outcome::Cancelled),
         };
         match &self.target {
             Some(target) => target.meter.count(status, outcome),

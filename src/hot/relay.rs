@@ -209,6 +209,18 @@ impl Relay {
     }
 }
 
+impl AnswerBody {
+    /// Whether it told of a failure after its head had said otherwise.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Relay(relay) => relay.attempt.told_error(),
+            Self::Waiting(waiting) => waiting.is_failure(),
+            Self::Scoped(scoped) => scoped.is_failure(),
+            Self::Own(_) | Self::Led(_) | Self::Followed(_) | Self::Api(_) => false,
+        }
+    }
+}
+
 impl Body for AnswerBody {
     type Data = Bytes;
     type Error = BrokenOff;

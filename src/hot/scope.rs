@@ -3,7 +3,7 @@
 //! Promises: calls of one caller under one name share a deadline, counted from the first of them,
 //! and are cancelled together, hot ones here and jobs through the door; for a minute after that
 //! later calls are refused. Bounded: as many scopes as `limits.scopes`; one that rests for a minute
-//! is forgotten, with a deadline not before that. Takes no lock.
+//! is forgotten, one with a deadline ahead after ten. Takes no lock.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -20,6 +20,9 @@ use crate::config::Dialect;
 
 /// A cancelled scope refuses calls for so long; one at rest is kept so long.
 const REST: Duration = Duration::from_mins(1);
+
+/// A scope at rest is kept for its deadline's sake so long.
+const LONGEST_REST: Duration = Duration::from_mins(10);
 
 /// Longest name.
 const LONGEST: usize = 128;
@@ -192,8 +195,9 @@ impl Scope {
     /// Forgets it if it rests and its deadline has passed.
     fn forget(&self, now: Instant) -> bool {
         let touched = self.origin + Duration::from_micros(self.touched.load(Ordering::Relaxed));
-        let rests =
-            now >= touched + REST && self.deadline.get().is_none_or(|deadline| now >= *deadline);
+        let bound = self.deadline.get().filter(|_| !self.token.is_cancelled());
+        let rests = now >= touched + REST
+            && (bound.is_none_or(|deadline| now >= *deadline) || now >= touched + LONGEST_REST);
         let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
         rests
             && self

@@ -117,12 +117,13 @@ async fn cancel(
     let owner = Owner::of(&headers);
     let most = desk.state.load().limits.scopes;
     let calls = desk.scopes.cancel(owner, &name, most);
+    // Its jobs end even where later calls cannot be refused.
+    let jobs = desk.door.cancel_all(owner, &name).await;
+    let jobs = jobs.map_err(|why| unavailable(&why))?;
     let calls = calls.map_err(|_: Closed| {
         let why = format!("there are {most} scopes already; try again when some rest");
         problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", &why)
     })?;
-    let jobs = desk.door.cancel_all(owner, &name).await;
-    let jobs = jobs.map_err(|why| unavailable(&why))?;
     let told = json!({"id": name, "object": "scope", "status": "cancelled",
         "cancelled": {"calls": calls, "jobs": jobs}});
     Ok(axum::Json(told).into_response())

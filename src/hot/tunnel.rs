@@ -17,7 +17,9 @@ use super::call::{Gateway, Ready, Refusal, State};
 use super::demote;
 use super::error::Code;
 use super::headers::strip_hop_by_hop;
+use super::pipeline;
 use super::relay::AnswerBody;
+use super::scope::Membership;
 use crate::meter::Outcome;
 use crate::tasks::Tasks;
 use crate::upstream::body::OutBody;
@@ -58,8 +60,13 @@ impl Tunnels {
 }
 
 /// Joins both sides once both have switched.
-fn join<B>(tasks: &Tasks, caller: OnUpgrade, provider: Response<B>, place: Place)
-where
+fn join<B>(
+    tasks: &Tasks,
+    caller: OnUpgrade,
+    provider: Response<B>,
+    place: Place,
+    scope: Option<Arc<Membership>>,
+) where
     B: Send + 'static,
 {
     let provider = hyper::upgrade::on(provider);
@@ -69,7 +76,11 @@ where
             return;
         };
         let (mut caller, mut provider) = (TokioIo::new(caller), TokioIo::new(provider));
-        let _ = tokio::io::copy_bidirectional(&mut caller, &mut provider).await;
+        let joined = tokio::io::copy_bidirectional(&mut caller, &mut provider);
+        match scope {
+            None => drop(joined.await),
+            Some(scope) => drop(pipeline::unless_cancelled(&scope, joined).await),
+        }
     });
 }
 
@@ -125,7 +136,7 @@ pub(super) async fn open(
     ready.record.finish(Outcome::Served);
     if provider.status() == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(caller) = ready.upgrade {
-            join(&gateway.tasks, caller, provider, place);
+            join(&gateway.tasks, caller, provider, place, ready.scope);
         }
     } else {
         strip_hop_by_hop(response.headers_mut());

@@ -10,6 +10,7 @@ use crate::cold::recall::CallKey;
 use crate::config::Limits;
 
 /// How a call is known again.
+#[derive(Clone, Copy)]
 pub(super) struct Twin {
     /// Its name and its fingerprint.
     pub key: CallKey,
@@ -23,31 +24,36 @@ pub(super) struct Twin {
 
 /// What tells a call's twins, if anything does. Only calls that do something: a GET may be sent
 /// again as it is.
-pub(super) fn twin(ready: &mut Box<Ready>, limits: &Limits) -> Result<Option<Twin>, Refusal> {
+pub(super) fn twin(
+    mut ready: Box<Ready>,
+    limits: &Limits,
+) -> Result<(Box<Ready>, Option<Twin>), Refusal> {
     let (key, retry) = (ready.intent.key.take(), ready.intent.retry);
     let join = ready.route.retries.join.get();
     let idle = ready.call.method == Method::GET || ready.call.method == Method::HEAD;
     if idle || (key.is_none() && (retry.is_none() || join.is_zero())) {
-        return Ok(None);
+        return Ok((ready, None));
     }
     if ready.body.is_some() {
         if key.is_none() {
-            return Ok(None);
+            return Ok((ready, None));
         }
-        return Err(Refusal {
-            dialect: ready.route.dialect,
-            code: Code::BodyTooLarge,
-            message: format!(
-                "a call with an Idempotency-Key is kept whole to know it again, and this one is \
+        let message = format!(
+            "a call with an Idempotency-Key is kept whole to know it again, and this one is \
                  longer than limits.body ({}); send it without the key, or raise the limit",
-                limits.body
-            ),
-            record: None,
-        });
+            limits.body
+        );
+        return Err(ready.refuse(Code::BodyTooLarge, message));
     }
     let owner = Owner::of(&ready.call.headers);
     let call = &ready.call;
-    let print = CallKey::print(call.method.as_str(), call.path.as_str(), &call.body);
+    // By the route too: the same path at another provider is another call.
+    let print = CallKey::print(
+        call.method.as_str(),
+        &ready.route.name,
+        call.path.as_str(),
+        &call.body,
+    );
     // What SDKs might send again leaves room for what callers named.
     let share = if key.is_some() { 1 } else { 2 };
     let terms = Terms {
@@ -56,7 +62,7 @@ pub(super) fn twin(ready: &mut Box<Ready>, limits: &Limits) -> Result<Option<Twi
         one: limits.hold.bytes(),
     };
     ready.key = key.map(|key| CallKey::named(owner, &key, print));
-    Ok(Some(match ready.key {
+    let twin = match ready.key {
         Some(key) => Twin {
             key,
             joins: true,
@@ -69,5 +75,6 @@ pub(super) fn twin(ready: &mut Box<Ready>, limits: &Limits) -> Result<Option<Twi
             by: "retry",
             terms,
         },
-    }))
+    };
+    Ok((ready, Some(twin)))
 }

@@ -162,6 +162,11 @@ impl Attempt {
         self.gauge.tokens_seen()
     }
 
+    /// Whether its stream told of an error.
+    pub fn told_error(&self) -> bool {
+        self.gauge.told_error()
+    }
+
     /// What its tokens count as from now on.
     pub fn used_for(&mut self, used: Use) {
         self.gauge.used_for(used);

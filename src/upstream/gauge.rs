@@ -42,6 +42,8 @@ pub(super) struct Gauge {
     first_content: Option<Instant>,
     last_content: Option<Instant>,
     tokens_seen: u64,
+    /// An event told of an error.
+    told_error: bool,
     request_bytes: u64,
     /// What jobs had taken of the provider's quota when it was sent.
     mark: Mark,
@@ -79,6 +81,7 @@ impl Gauge {
             first_content: None,
             last_content: None,
             tokens_seen: 0,
+            told_error: false,
             request_bytes,
             mark,
             usage: Usage::default(),
@@ -106,6 +109,10 @@ impl Gauge {
 
     pub fn tokens_seen(&self) -> u64 {
         self.tokens_seen
+    }
+
+    pub fn told_error(&self) -> bool {
+        self.told_error
     }
 
     pub fn first_content(&self) -> Option<Instant> {
@@ -192,15 +199,17 @@ impl Gauge {
 
     fn saw_events(&mut self, data: &[u8]) {
         let dialect = self.target.provider.dialect;
-        let (mut count, mut told) = (0, Usage::default());
+        let (mut count, mut told, mut wrong) = (0, Usage::default(), false);
         self.lines.feed(data, |line| {
             if let Some(payload) = sse::data(line) {
                 let event = dialect::event(dialect, payload);
                 count += u64::from(event.content || event.error);
+                wrong |= event.error;
                 told.update(event.usage);
             }
         });
         self.usage.update(told);
+        self.told_error |= wrong;
         if count > 0 {
             self.content(Instant::now(), count);
         }

@@ -127,6 +127,66 @@ def test_a_key_whose_call_became_a_job_gets_the_job_and_then_its_answer(gateway)
     assert gateway.stats(tag)["received"] == 1
 
 
+def counted(gateway, *labels):
+    _, _, text = gateway.fetch(gateway.admin + "/metrics")
+    lines = text.decode().splitlines()
+    found = [one for one in lines if one.startswith("shunt_requests_total{")]
+    return sum(
+        int(one.split()[-1]) for one in found if all(label in one for label in labels)
+    )
+
+
+def test_whoever_joins_counts_as_served_also_where_the_length_is_known(gateway):
+    name = key()
+    cancelled = counted(gateway, 'route="rest"', 'outcome="cancelled"')
+    served = counted(gateway, 'route="rest"', 'outcome="served"')
+    body = chat("other", metadata={"sim_latency_ms": "500"})
+    send = lambda: gateway.call("/v1/chat/completions", body, idempotency_key=name)
+    for status, headers, _ in together(*[send] * 4):
+        assert status == 200
+        assert "content-length" in headers
+    gateway.until(lambda: counted(gateway, 'route="rest"', 'outcome="served"') == served + 4)
+    assert counted(gateway, 'route="rest"', 'outcome="cancelled"') == cancelled
+
+
+def test_an_empty_answer_is_an_answer_too(gateway):
+    name, tag = key(), key()
+    for _ in range(3):
+        status, headers, body = gateway.call(
+            "/raw/echo", b"", idempotency_key=name, x_request_tag=tag
+        )
+        assert (status, body) == (200, b"")
+        time.sleep(0.1)
+    assert gateway.stats(tag)["received"] == 1
+
+
+def test_a_twin_that_asked_for_no_job_gets_an_answer_and_no_job(gateway):
+    name, tag = key(), key()
+    body = chat("other", metadata={"sim_latency_ms": "1500"})
+    send = lambda **more: gateway.call(
+        "/v1/chat/completions", body, idempotency_key=name, x_request_tag=tag, **more
+    )
+    first, second = together(
+        lambda: send(prefer="respond-async, wait=1"), lambda: time.sleep(0.3) or send()
+    )
+    assert first[0] == 202
+    assert second[0] == 200
+    assert json.loads(second[2])["object"] == "chat.completion"
+    assert gateway.stats(tag)["received"] == 1
+
+
+def test_a_failure_that_a_stream_told_late_is_not_kept(gateway):
+    name, tag = key(), key()
+    body = chat("alive-1", stream=True, metadata={"sim_latency_ms": "500", "sim_status": "500"})
+    status, headers, first = gateway.call(
+        "/v1/chat/completions", body, idempotency_key=name, x_request_tag=tag
+    )
+    assert (status, b"error" in first) == (200, True)
+    asked = gateway.stats(tag)["received"]
+    gateway.call("/v1/chat/completions", body, idempotency_key=name, x_request_tag=tag)
+    assert gateway.stats(tag)["received"] > asked
+
+
 def test_finished_steps_are_back_at_once_after_a_crash(gateway, tmp_path):
     config = tmp_path / "shunt.toml"
     config.write_text(f"""
@@ -160,6 +220,10 @@ store = "sqlite:{tmp_path}/jobs.db"
     process.wait()
     process, found = start(["serve", "--config", str(config)], "public", "admin")
     again = Gateway(found["public"], found["admin"], gateway.simulator, None)
+    # Another call under a key of before is refused, and takes nothing away.
+    for name in steps:
+        status, _, _ = again.call("/v1/chat/completions", chat(n=1), idempotency_key=name)
+        assert status == 422
     assert [run(name) for name in steps] == first
     assert gateway.stats(tag)["received"] == 5
     stop(process)

@@ -88,9 +88,10 @@ impl Runner {
         route.queue.record(job.created_at.until(UnixMillis::now()));
         let attempts = call(request).map(|call| self.first_attempt(&call, route));
         let (runner, route) = (self.clone(), route.clone());
+        let stop = self.waiters.runs(&job.id);
         self.parts.tasks.spawn(async move {
             if let Some(attempts) = attempts {
-                runner.run(job, attempts, &route).await;
+                runner.run(job, attempts, &route, stop).await;
             } else {
                 let error = error("bad_request", "the stored request cannot be read");
                 runner.finish(&job.id, failed(error, None)).await;

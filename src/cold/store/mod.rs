@@ -92,10 +92,6 @@ pub struct ListQuery {
     pub status: Option<Status>,
     /// Only of this route.
     pub route: Option<String>,
-    /// Only of this scope.
-    pub scope: Option<String>,
-    /// Only those that are not finished.
-    pub unfinished: bool,
     /// At most so many; a store caps it at 1,000.
     pub limit: usize,
     /// Only those older than this one.
@@ -134,6 +130,9 @@ pub trait Store: Send + Sync + 'static {
     /// Jobs.
     fn list(&self, query: ListQuery) -> StoreFuture<'_, Vec<Job>>;
 
+    /// A caller's unfinished jobs in a scope, newest first.
+    fn jobs_in(&self, owner: Owner, scope: &str, limit: usize) -> StoreFuture<'_, Vec<Job>>;
+
     /// How many jobs stand where: route, status, count.
     fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>>;
 
@@ -157,8 +156,8 @@ pub trait Store: Send + Sync + 'static {
     /// Unfinished jobs past their `expires_at`: at most `limit` names.
     fn overdue(&self, limit: usize, now: UnixMillis) -> StoreFuture<'_, Vec<JobId>>;
 
-    /// Keeps what became of a call under its key; durable when it resolves. What was kept under
-    /// the key before is replaced.
+    /// Keeps what became of a call under its key; durable when it resolves. What was kept of the
+    /// same call before is replaced; what the key stands for of another call stays.
     fn keep(&self, kept: Kept) -> StoreFuture<'_, ()>;
 
     /// What is kept under the name of a key.

@@ -3,13 +3,14 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HeaderValue;
-use http::{HeaderMap, HeaderName, Response};
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
 use http_body::Frame;
 use tokio::sync::futures::OwnedNotified;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::Holder;
 use super::recording::{End, Head, Piece};
@@ -17,7 +18,6 @@ use crate::hot::answer::{SERVER_TIMING, is_ours, mark};
 use crate::hot::budget::Then;
 use crate::hot::call::{Ready, Refusal};
 use crate::hot::demote::too_slow;
-use crate::hot::error::Code;
 use crate::hot::record::Record;
 use crate::hot::relay::{AnswerBody, BrokenOff};
 use crate::meter::Outcome;
@@ -31,38 +31,41 @@ pub(in crate::hot) fn mark_joined(response: &mut Response<AnswerBody>, by: &'sta
         .insert(JOINED, HeaderValue::from_static(by));
 }
 
+/// What a call got that joined another.
+pub(in crate::hot) enum Joined {
+    /// An answer.
+    Answered(Result<Response<AnswerBody>, Refusal>),
+    /// Nothing: it finds its place anew.
+    Anew(Box<Ready>),
+}
+
 /// The answer of the call that this one joined.
-pub(crate) async fn follow(
+pub(in crate::hot) async fn follow(
     holder: Holder,
     mut ready: Box<Ready>,
     by: &'static str,
-) -> Result<Response<AnswerBody>, Refusal> {
+) -> Joined {
     let began = Instant::now();
     let mut deadline = Some(ready.arrived + ready.deadline.budget);
     let head = loop {
         match head(&holder, deadline).await {
             Ok(head) => break head,
+            Err(Late::Never) => return Joined::Anew(ready),
             Err(Late::Deadline) => {
-                let action = ready.deadline.then;
-                ready.route.meter.exceeded(action.as_str());
-                if !matches!(action, Then::GoOn(_)) {
-                    return Err(too_slow(ready));
-                }
+                ready.record.waited_for_provider(began.elapsed());
+                let Then::GoOn(action) = ready.deadline.then else {
+                    // What runs is another caller's, and cannot become this one's job.
+                    ready.route.meter.exceeded(Then::Fail.as_str());
+                    return Joined::Answered(Err(too_slow(ready)));
+                };
+                ready.route.meter.exceeded(action);
                 ready.record.went_over();
                 deadline = None;
-            }
-            Err(Late::Never) => {
-                return Err(Refusal {
-                    dialect: ready.route.dialect,
-                    code: Code::ProviderUnreachable,
-                    message: "the call that this one joined was given up; send it again".into(),
-                    record: Some(ready.record),
-                });
             }
         }
     };
     ready.record.waited_for_provider(began.elapsed());
-    Ok(respond(holder, head, *ready, by))
+    Joined::Answered(Ok(respond(holder, head, *ready, by)))
 }
 
 enum Late {
@@ -96,20 +99,31 @@ async fn head(holder: &Holder, deadline: Option<Instant>) -> Result<Head, Late> 
 fn respond(holder: Holder, head: Head, ready: Ready, by: &'static str) -> Response<AnswerBody> {
     let mut record = ready.record;
     let (own, provider) = record.answers(None, head.status.as_u16());
-    let body = Followed {
-        holder,
-        at: 0,
-        grown: None,
-        record: Some(record),
-        ended: false,
-    };
+    let idle = record.route().budget.idle.get();
     let mut response = Response::new(AnswerBody::Own(None));
     *response.status_mut() = head.status;
+    let length = head.headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    let outcome = match head.status {
+        StatusCode::ACCEPTED | StatusCode::SEE_OTHER => Outcome::Demoted,
+        status if status.is_server_error() => Outcome::Failed,
+        _ => Outcome::Served,
+    };
     *response.headers_mut() = not_its_time(head.headers);
-    if let Some(record) = &body.record {
-        mark(response.headers_mut(), record, own, provider);
-    }
+    mark(response.headers_mut(), &record, own, provider);
     mark_joined(&mut response, by);
+    let mut body = Followed {
+        holder,
+        at: 0,
+        left: length,
+        grown: None,
+        idle,
+        timer: Box::pin(sleep(idle)),
+        record: Some(record),
+        outcome,
+        ended: false,
+    };
+    body.pass(0);
     response.map(|_| AnswerBody::Followed(Box::new(body)))
 }
 
@@ -128,8 +142,14 @@ fn not_its_time(mut headers: HeaderMap) -> HeaderMap {
 pub struct Followed {
     holder: Holder,
     at: usize,
+    /// Bytes that are left, where the head told: a server asks for no more.
+    left: Option<u64>,
     grown: Option<Pin<Box<OwnedNotified>>>,
+    /// The longest silence, as the first caller may have gone without a word.
+    idle: Duration,
+    timer: Pin<Box<Sleep>>,
     record: Option<Record>,
+    outcome: Outcome,
     ended: bool,
 }
 
@@ -139,7 +159,8 @@ impl Followed {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let recording = &self.holder.0.recording;
+        let share = self.holder.0.clone();
+        let recording = &share.recording;
         loop {
             // Looked at before the pieces: what was there at the end is passed on first.
             let end = recording.end();
@@ -148,8 +169,12 @@ impl Followed {
                 if let Some(record) = &mut self.record {
                     record.passes_content();
                 }
+                self.timer.as_mut().reset(Instant::now() + self.idle);
                 return Poll::Ready(Some(Ok(match piece {
-                    Piece::Data(data) => Frame::data(data.clone()),
+                    Piece::Data(data) => {
+                        self.pass(data.len() as u64);
+                        Frame::data(data.clone())
+                    }
                     Piece::Trailers(trailers) => Frame::trailers((**trailers).clone()),
                 })));
             }
@@ -164,26 +189,40 @@ impl Followed {
                     self.grown = Some(grown);
                 }
                 Some(grown) => {
-                    ready!(grown.as_mut().poll(context));
+                    if grown.as_mut().poll(context).is_pending() {
+                        ready!(self.timer.as_mut().poll(context));
+                        self.settle(Outcome::Failed);
+                        return Poll::Ready(Some(Err(BrokenOff::Idle(self.idle))));
+                    }
                     self.grown = None;
                 }
             }
         }
     }
 
-    fn ends(&mut self, end: End) -> Option<Result<Frame<Bytes>, BrokenOff>> {
-        let whole = end == End::Whole;
-        if let Some(record) = self.record.take() {
-            record.finish(if whole {
-                Outcome::Served
-            } else {
-                Outcome::Failed
-            });
+    /// So many bytes pass; the last of those that the head told end it.
+    fn pass(&mut self, bytes: u64) {
+        self.left = self.left.map(|left| left.saturating_sub(bytes));
+        if self.left == Some(0) {
+            self.settle(self.outcome);
         }
-        let told = !std::mem::replace(&mut self.ended, true);
-        (told && !whole).then(|| {
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        self.ended = true;
+        if let Some(record) = self.record.take() {
+            record.finish(outcome);
+        }
+    }
+
+    fn ends(&mut self, end: End) -> Option<Result<Frame<Bytes>, BrokenOff>> {
+        let (told, whole) = (self.ended, end == End::Whole);
+        self.settle(if whole { self.outcome } else { Outcome::Failed });
+        (!told && !whole).then(|| {
             Err(BrokenOff::Own(match end {
-                End::TooLong => "the answer is too long to be shared; see limits.hold".into(),
+                End::TooLong => "there is no room to share the answer; see limits.hold and \
+                                 limits.replay"
+                    .into(),
                 _ => "the call that this one joined broke off".into(),
             }))
         })

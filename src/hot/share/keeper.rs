@@ -5,20 +5,23 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
 
 use http_body::Body as _;
 use tokio::time::timeout;
 
-use super::lead::{Errands, Running};
+use super::lead::{Begun, Errands, Running, is_over};
 use super::recording::End;
-use crate::hot::answer::refuse;
 use crate::hot::relay::AnswerBody;
 
 /// Hands a call over to a keeper, or cancels it where nobody wants it.
 pub(super) fn hand_over(errands: Errands, running: Running) {
     let share = &errands.holder.0;
     let over = share.recording.end().is_some();
-    let unwanted = errands.keep.is_zero() && share.is_last() && share.give_up();
+    // A server may ask no more for what has passed whole: it only remains to keep it.
+    let passed = matches!(&running, Running::Body(body) if is_over(body));
+    let unwanted = !passed && errands.keep.is_zero() && share.is_last() && share.give_up();
+    share.orphaned.store(!passed, Relaxed);
     // Outside a runtime the process is on its way out.
     let runs = tokio::runtime::Handle::try_current().is_ok();
     if over || unwanted || !runs {
@@ -55,17 +58,19 @@ async fn keep(mut errands: Errands, running: Running) {
 async fn drive(errands: &mut Errands, running: Running) -> End {
     let mut body: AnswerBody = match running {
         Running::Body(body) => body,
-        Running::Race(racing) => {
-            let response = racing.await.unwrap_or_else(refuse);
-            errands.begin(&response);
-            response.into_body()
-        }
+        Running::Race(racing) => match errands.begin(racing.await) {
+            Begun::Shared(response) => response.into_body(),
+            Begun::Own(_) => return End::NotTheirs,
+        },
     };
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         match frame {
             Ok(frame) => errands.saw(&frame),
             Err(_) => return End::Broken,
         }
+    }
+    if body.is_failure() {
+        return End::Broken;
     }
     if let Some(keeping) = errands.keep() {
         keeping.await;

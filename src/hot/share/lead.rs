@@ -22,7 +22,7 @@ use super::{Holder, Settled, Shares, is_lasting};
 use crate::cold::job::{StoredAnswer, UnixMillis, lines};
 use crate::cold::recall::{Became, CallKey, Kept};
 use crate::hot::answer::{is_ours, refuse};
-use crate::hot::call::Gateway;
+use crate::hot::call::{Gateway, Refusal};
 use crate::hot::keepalive::Racing;
 use crate::hot::relay::{AnswerBody, BrokenOff};
 
@@ -34,6 +34,14 @@ pub(super) struct Errands {
     pub keep: Duration,
     /// What it is kept under for good.
     pub key: Option<CallKey>,
+}
+
+/// An answer's head, and whether twins get it too.
+pub(super) enum Begun {
+    /// They do.
+    Shared(Response<AnswerBody>),
+    /// It is the first caller's own.
+    Own(Response<AnswerBody>),
 }
 
 /// What runs.
@@ -69,9 +77,11 @@ impl Future for Leading {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let (_, racing) = self.0.as_mut().expect("polled until it is ready");
         let done = ready!(racing.as_mut().poll(context));
-        let (mut errands, _) = self.0.take().expect("it is there until it is ready");
-        let response = done.unwrap_or_else(refuse);
-        errands.begin(&response);
+        let (errands, _) = self.0.take().expect("it is there until it is ready");
+        let response = match errands.begin(done) {
+            Begun::Shared(response) => response,
+            Begun::Own(response) => return Poll::Ready(response),
+        };
         Poll::Ready(response.map(|body| {
             AnswerBody::Led(Box::new(Led {
                 state: State::Passing(body),
@@ -95,15 +105,22 @@ impl Errands {
         &self.gateway.shares
     }
 
-    /// The head came.
-    pub fn begin(&mut self, response: &Response<AnswerBody>) {
-        let (status, headers) = (response.status(), response.headers().clone());
+    /// The head came. What the gateway itself says to a call under a key, a refusal or a job, is
+    /// by its caller's own terms, and the store knows the job: twins ask for themselves.
+    pub fn begin(&self, done: Result<Response<AnswerBody>, Refusal>) -> Begun {
+        let refused = done.is_err();
+        let response = done.unwrap_or_else(refuse);
         let settled = response.extensions().get::<Settled>().is_some();
-        if settled || !is_lasting(status) {
-            self.key = None;
+        if self.key.is_some() && (refused || settled) {
+            self.ended(End::NotTheirs);
+            return Begun::Own(response);
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
+        if refused || !is_lasting(status) {
             self.shares().forget(&self.holder.0);
         }
         self.holder.0.recording.begin(Head { status, headers });
+        Begun::Shared(response)
     }
 
     pub fn saw(&self, frame: &Frame<Bytes>) {
@@ -117,11 +134,11 @@ impl Errands {
         }
     }
 
-    /// Everything came: keeps it under its key, if it has one.
+    /// Everything came: keeps it under its key, if it has one, and then forgets it here.
     pub fn keep(&mut self) -> Option<BoxFuture<'static, ()>> {
         let key = self.key.take()?;
         let recording = &self.holder.0.recording;
-        let head = recording.head()?;
+        let head = recording.head().filter(|head| is_lasting(head.status))?;
         if recording.end().is_some() {
             return None;
         }
@@ -137,10 +154,14 @@ impl Errands {
             at: UnixMillis::now(),
             what: Became::Answer(answer),
         };
-        let door = self.gateway.door.clone();
+        let (gateway, share) = (self.gateway.clone(), self.holder.0.clone());
+        let keeping = gateway.door.keep(kept);
         Some(Box::pin(async move {
-            if let Err(error) = door.keep(kept).await {
-                tracing::warn!(%error, "an answer was not kept under its Idempotency-Key");
+            match keeping.await {
+                Ok(()) => gateway.shares.forget(&share),
+                Err(error) => {
+                    tracing::warn!(%error, "an answer was not kept under its Idempotency-Key");
+                }
             }
         }))
     }
@@ -148,6 +169,11 @@ impl Errands {
 
 /// A frame, the end, or why it broke off.
 type Next = Option<Result<Frame<Bytes>, BrokenOff>>;
+
+/// Whether nothing is left of a body, as a server sees it that may ask no more.
+pub(super) fn is_over(body: &AnswerBody) -> bool {
+    body.is_end_stream() || body.size_hint().exact() == Some(0)
+}
 
 /// The body of an answer that others may join.
 pub struct Led {
@@ -170,8 +196,9 @@ impl Led {
             match &mut self.state {
                 State::Passing(body) => {
                     let next = ready!(Pin::new(&mut *body).poll_frame(context));
-                    let more = next.is_some() && !body.is_end_stream();
-                    if let ControlFlow::Break(passed) = self.takes(next, more) {
+                    let more = next.is_some() && !is_over(body);
+                    let failed = !more && body.is_failure();
+                    if let ControlFlow::Break(passed) = self.takes(next, more, failed) {
                         return Poll::Ready(passed);
                     }
                 }
@@ -185,7 +212,7 @@ impl Led {
     }
 
     /// Takes what came; breaks with what is to be passed on at once.
-    fn takes(&mut self, next: Next, more: bool) -> ControlFlow<Next> {
+    fn takes(&mut self, next: Next, more: bool, failed: bool) -> ControlFlow<Next> {
         let Some(errands) = &mut self.errands else {
             return ControlFlow::Break(next);
         };
@@ -196,12 +223,16 @@ impl Led {
             }
             Some(Ok(frame)) => {
                 errands.saw(&frame);
-                if more {
+                if more && !frame.is_trailers() {
                     return ControlFlow::Break(Some(Ok(frame)));
                 }
                 self.last = Some(frame);
             }
             None => {}
+        }
+        if failed {
+            self.end(End::Broken);
+            return ControlFlow::Continue(());
         }
         match errands.keep() {
             Some(keeping) => self.state = State::Keeping(keeping),

@@ -12,7 +12,7 @@ mod lead;
 mod recording;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use self::follow::Followed;
-pub(super) use self::follow::{follow, mark_joined};
+pub(super) use self::follow::{Joined, follow, mark_joined};
 pub use self::lead::Led;
 pub(super) use self::lead::lead;
 use self::recording::{End, Recording, Room};
@@ -62,6 +62,8 @@ pub(super) struct Share {
     holders: AtomicUsize,
     /// Told when one of them leaves.
     left: Notify,
+    /// Its first caller left.
+    orphaned: Arc<AtomicBool>,
     /// It can be joined for so long after its end.
     join: Duration,
 }
@@ -122,6 +124,7 @@ impl Shares {
                 recording,
                 holders: AtomicUsize::new(1),
                 left: Notify::new(),
+                orphaned: Arc::default(),
                 join: terms.join,
             });
             let place = ArcSwapOption::from(Some(share.clone()));
@@ -203,6 +206,13 @@ impl Share {
     }
 }
 
+impl Holder {
+    /// Set once the first caller has left.
+    pub(super) fn orphaned(&self) -> Arc<AtomicBool> {
+        self.0.orphaned.clone()
+    }
+}
+
 impl Drop for Holder {
     fn drop(&mut self) {
         let fewer = |holders: usize| holders.checked_sub(1);
@@ -221,7 +231,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn key(body: &str) -> CallKey {
-        let print = CallKey::print("POST", "/", body.as_bytes());
+        let print = CallKey::print("POST", "r", "/", body.as_bytes());
         CallKey::named(Owner::ANYONE, "k", print)
     }
 

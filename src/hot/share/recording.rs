@@ -32,9 +32,11 @@ pub enum End {
     Whole,
     /// It broke off.
     Broken,
-    /// It was given up before its head.
+    /// It was given up.
     GivenUp,
-    /// It grew longer than may be kept.
+    /// It is an answer to its first caller's own terms: others ask for themselves.
+    NotTheirs,
+    /// There is no more room for it.
     TooLong,
 }
 

@@ -18,7 +18,7 @@ use self::worker::{Desk, Worker, unavailable};
 use super::{
     ClaimedJob, Delivery, DeliveryOutcome, ListQuery, Outcome, Store, StoreError, StoreFuture,
 };
-use crate::cold::job::{Job, JobId, Status, StoredAnswer, StoredRequest, UnixMillis};
+use crate::cold::job::{Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::Kept;
 use crate::cold::seal::Sealer;
 
@@ -34,9 +34,10 @@ pub struct SqliteStore {
 
 /// The queries of the queue, and the partial index that each must be answered by.
 #[cfg(test)]
-pub(super) const QUEUE_QUERIES: [(&str, &str); 2] = [
+pub(super) const QUEUE_QUERIES: [(&str, &str); 3] = [
     (writes::DUE, "jobs_due"),
     (writes::DUE_DELIVERIES, "deliveries_due"),
+    (writes::SCOPE, "jobs_scope"),
 ];
 
 /// What brings a file from one version of its schema to the next.
@@ -193,8 +194,7 @@ impl Store for SqliteStore {
         self.read(move |connection| {
             let sql = format!(
                 "select {} {} where (?1 is null or j.owner = ?1) and (?2 is null or j.status = ?2) \
-                 and (?3 is null or j.route = ?3) and (?6 is null or j.scope = ?6) \
-                 and (not ?7 or j.finished_at is null) \
+                 and (?3 is null or j.route = ?3) \
                  and (?4 is null or j.seq < (select seq from jobs where id = ?4)) \
                  order by j.seq desc limit ?5",
                 rows::JOB,
@@ -207,12 +207,15 @@ impl Store for SqliteStore {
                 query.route,
                 query.after.as_ref().map(JobId::as_str),
                 limit,
-                query.scope,
-                query.unfinished,
             ];
             let mut statement = connection.prepare_cached(&sql)?;
             statement.query_map(values, rows::job)?.collect()
         })
+    }
+
+    fn jobs_in(&self, owner: Owner, scope: &str, limit: usize) -> StoreFuture<'_, Vec<Job>> {
+        let scope = scope.to_owned();
+        self.read(move |connection| writes::jobs_in(connection, owner, &scope, limit))
     }
 
     fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>> {

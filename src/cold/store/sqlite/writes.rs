@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows;
 use super::worker::{Desk, unavailable};
-use crate::cold::job::{Job, JobId, StoredAnswer, StoredRequest, UnixMillis};
+use crate::cold::job::{Job, JobId, Owner, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, Kept};
 use crate::cold::seal::Sealer;
 use crate::cold::store::{ClaimedJob, Delivery, DeliveryOutcome, Outcome, StoreError};
@@ -15,6 +15,10 @@ type Done<T> = Result<T, StoreError>;
 /// The due jobs of a route; the partial index `jobs_due` answers it.
 pub(super) const DUE: &str = "select id from jobs where status = 'queued' and route = ?1 \
     and due <= ?2 order by due, seq limit ?3";
+
+/// A scope's unfinished jobs; the partial index `jobs_scope` answers it.
+pub(super) const SCOPE: &str = "select id from jobs where owner = ?1 and scope = ?2 \
+    and scope is not null and finished_at is null order by seq desc limit ?3";
 
 /// The due deliveries; the partial index `deliveries_due` answers it.
 pub(super) const DUE_DELIVERIES: &str = "select webhook_id, job_id from deliveries \
@@ -228,6 +232,24 @@ pub(super) fn answer(
     statement.query_row([id.as_str()], rows::answer).optional()
 }
 
+pub(super) fn jobs_in(
+    connection: &Connection,
+    owner: Owner,
+    scope: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Job>> {
+    let mut statement = connection.prepare_cached(SCOPE)?;
+    let values = params![owner.0, scope, many(limit)];
+    let found = statement.query_map(values, |row| row.get::<_, String>(0))?;
+    let mut jobs = Vec::new();
+    for id in found {
+        if let Some(id) = JobId::parse(&id?) {
+            jobs.extend(get(connection, &id)?);
+        }
+    }
+    Ok(jobs)
+}
+
 pub(super) fn claim_deliveries(
     desk: &Desk,
     limit: usize,
@@ -295,8 +317,11 @@ pub(super) fn keep(desk: &Desk, kept: &Kept) -> Done<()> {
         Became::Job(id) => (Some(id.as_str()), None),
         Became::Answer(answer) => (None, Some(answer)),
     };
-    let sql = "insert or replace into kept (name, print, at, job_id, status, headers, body) \
-               values (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let sql = "insert into kept (name, print, at, job_id, status, headers, body) \
+               values (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+               on conflict (name) do update set at = excluded.at, job_id = excluded.job_id, \
+               status = excluded.status, headers = excluded.headers, body = excluded.body \
+               where print = excluded.print";
     let values = params![
         kept.key.name,
         kept.key.print,
