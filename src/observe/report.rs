@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::config::HedgeAfter;
 use crate::hot::Route;
@@ -30,6 +31,7 @@ fn phase(tracked: &crate::meter::Tracked) -> Value {
 
 /// A route's figures; durations in seconds.
 pub fn route(route: &Route) -> Value {
+    let now = Instant::now();
     let targets: Vec<Value> = route
         .targets
         .all()
@@ -38,6 +40,8 @@ pub fn route(route: &Route) -> Value {
             json!({
                 "name": target.label,
                 "inflight": target.meter.running(),
+                "healthy": target.is_open(now),
+                "ejections": target.health.ejections(),
                 "first_token": phase(&target.meter.first_token),
                 "duration": phase(&target.meter.duration),
                 "token_gap": phase(&target.meter.gap),

@@ -15,6 +15,7 @@ pub mod health;
 pub mod load;
 pub mod media;
 pub mod peek;
+pub mod peers;
 pub mod pool;
 pub mod provider;
 pub mod queue;

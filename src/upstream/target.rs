@@ -81,9 +81,14 @@ impl Target {
         })
     }
 
+    /// Whether calls are sent to it.
+    pub fn is_open(&self, now: Instant) -> bool {
+        self.health.admission(now) == Admission::Open
+    }
+
     /// Tells the metrics whether calls are sent to it.
     pub fn show_health(&self, now: Instant) {
-        let open = self.health.admission(now) == Admission::Open;
+        let open = self.is_open(now);
         self.meter.healthy.set(if open { 1.0 } else { 0.0 });
     }
 
