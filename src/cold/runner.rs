@@ -195,7 +195,9 @@ impl Runner {
     async fn claim(self: &Arc<Self>) {
         let routes = self.parts.routes.load_full();
         for route in routes.values() {
+            // A job that no target has a place for stays where it is, and no attempt is counted.
             let free = route.slots.available_permits().min(STEP);
+            let free = free.min(route.targets.spare());
             if free == 0 {
                 continue;
             }
@@ -232,13 +234,22 @@ impl Runner {
             self.finish(&job.id, failed(error, None)).await;
             return;
         };
-        let target = route.targets.first(Instant::now()).clone();
+        let now = Instant::now();
+        let Some((target, permit)) = route.targets.enter_job(now) else {
+            let _ = self
+                .parts
+                .store
+                .release(&job.id, UnixMillis::now().plus(LOOK))
+                .await;
+            return;
+        };
         let mut request = target.request(&call, None);
         *request.uri_mut() = call.path.clone().into();
         let mut attempt = Attempt::start(Start {
             request,
             target,
-            now: Instant::now(),
+            permit,
+            now,
             worker: self.parts.pool,
             connect: route.connect,
             streamed: call.streamed,

@@ -4,12 +4,14 @@
 //! line. Known to every other room and knows none of them. Never opens a socket.
 
 mod check;
+mod concurrency;
 mod glob;
 mod load;
 mod schema;
 mod typed;
 mod values;
 
+pub use concurrency::{Concurrency, ConcurrencyMode};
 pub use glob::{Glob, PathPattern};
 pub use load::{Problem, Problems, load, parse};
 pub use schema::*;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::concurrency::Concurrency;
 use super::values::{HedgeAfter, Period, SecretSource, Size, Switch};
 
 /// The whole file.
@@ -177,6 +178,9 @@ pub struct Provider {
     /// PEM file of further roots to trust, besides the system's.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// Calls in flight to each of its targets.
+    #[serde(default)]
+    pub concurrency: Concurrency,
 }
 
 fn one() -> usize {

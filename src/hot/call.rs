@@ -25,6 +25,7 @@ use super::record::Record;
 use super::relay::AnswerBody;
 use super::route::{Route, Table};
 use super::safe::is_safe;
+use super::shed;
 use super::tunnel::{self, Tunnels};
 use crate::cold::door::Door;
 use crate::cold::job::Reason;
@@ -379,6 +380,7 @@ async fn race(
     let rules = Rules {
         worker,
         deadline: Some(ready.arrived + budget),
+        enforced: !matches!(ready.deadline.then, Then::GoOn(_)),
         hold: hold(&ready, &state),
         safe: ready.safe,
         retry,
@@ -397,7 +399,7 @@ async fn race(
                     ready.record.went_over();
                     race.go_on();
                 }
-                _ => break finish,
+                _ => break race.conclude(finish),
             }
         }
     };
@@ -414,6 +416,7 @@ async fn race(
             ready.deadline.reason = Reason::ProviderDown;
             demote::demote(&gateway.door, ready, attempts).await
         }
+        Finish::Overloaded(wait) => shed::shed(&gateway.door, ready, attempts, wait).await,
         Finish::Deadline => {
             route.meter.exceeded(ready.deadline.then.as_str());
             if ready.deadline.then.is_job() {

@@ -42,6 +42,11 @@ pub fn route(route: &Route) -> Value {
                 "inflight": target.meter.running(),
                 "healthy": target.is_open(now),
                 "ejections": target.health.ejections(),
+                "concurrency": target.permits.as_ref().map(|permits| json!({
+                    "limit": permits.limit(),
+                    "taken": permits.taken(),
+                    "waiting": permits.waiting(),
+                })),
                 "first_token": phase(&target.meter.first_token),
                 "duration": phase(&target.meter.duration),
                 "token_gap": phase(&target.meter.gap),

@@ -42,7 +42,7 @@ impl Targets {
     pub fn tend(&self, now: Instant) {
         self.peers.compare(&self.all, now);
         for target in &self.all {
-            target.show_health(now);
+            target.show(now);
         }
     }
 

@@ -12,6 +12,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::dialect::{self, Usage};
+use super::permits::Permit;
 use super::queue::Queue;
 use super::refusal::retryable;
 use super::sse::{self, Lines};
@@ -34,6 +35,8 @@ const FAILED: Duration = Duration::from_secs(1);
 /// The measurements of one attempt.
 pub(super) struct Gauge {
     target: Arc<Target>,
+    /// Its place at the target, until its end.
+    permit: Permit,
     started: Instant,
     /// The caller asked for a stream, or the answer is one.
     streamed: bool,
@@ -58,6 +61,7 @@ pub(super) struct Gauge {
 impl Gauge {
     pub fn new(
         target: Arc<Target>,
+        permit: Permit,
         started: Instant,
         streamed: bool,
         basis: Option<Arc<Sampled>>,
@@ -66,6 +70,7 @@ impl Gauge {
         target.meter.began();
         Self {
             target,
+            permit,
             started,
             streamed,
             events: false,
@@ -196,6 +201,7 @@ impl Gauge {
             let took = now - self.started;
             if !self.failed {
                 self.target.load.saw(took, now);
+                self.permit.saw(took, now);
             }
             if self.streamed && !self.failed {
                 self.target.meter.first_token.record(took);
@@ -253,11 +259,15 @@ impl Gauge {
             return;
         }
         self.target.meter.ended();
+        let permit = std::mem::take(&mut self.permit);
         let age = self.age();
         if self.first_content.is_none() {
             // A target that failed fast is not a fast target.
             let least = if self.failed { age.max(FAILED) } else { age };
             self.target.load.at_least(least, self.started + age);
+            if !self.failed {
+                permit.at_least(age, self.started + age);
+            }
             if !self.head && !self.failed {
                 self.target.health.given_up();
             }
