@@ -277,7 +277,7 @@ mod tests {
         let mut server = Server::new(20, 50);
         server.varies = Some(StdRng::seed_from_u64(1));
         server.offer(800, 20);
-        // The published algorithm is at its upper bound after an hour.
+        // With an average that follows the queue it is at its upper bound in ten minutes.
         for _ in 0..60 {
             let served = server.offer(800, 60);
             let limit = server.limit.get();
