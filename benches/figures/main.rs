@@ -1,6 +1,6 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `balance`,
 //! `bytes`,
-//! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `percentiles`, `quota`. Everything runs on loopback, in
+//! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `overload`, `percentiles`, `quota`. Everything runs on loopback, in
 //! this process.
 
 mod auto;
@@ -13,6 +13,7 @@ mod degrade;
 mod hedge;
 mod leaves;
 mod outage;
+mod overload;
 mod percentiles;
 mod quota;
 mod rig;
@@ -28,7 +29,7 @@ fn main() -> anyhow::Result<()> {
         .collect();
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage, percentiles or quota"
+            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage, overload, percentiles or quota"
         );
     }
     for name in named {
@@ -40,6 +41,7 @@ fn main() -> anyhow::Result<()> {
             "degrade" => degrade::run()?,
             "leaves" => leaves::run()?,
             "outage" => outage::run()?,
+            "overload" => overload::run()?,
             "hedge" => hedge::run()?,
             "percentiles" => percentiles::run()?,
             "quota" => quota::run()?,

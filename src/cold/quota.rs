@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::meter::Meter;
 use crate::upstream::balance::Targets;
+use crate::upstream::permits::Permit;
 use crate::upstream::provider::Provider;
 use crate::upstream::target::Target;
 
@@ -60,12 +61,16 @@ pub(super) fn note_free(targets: &Targets) {
     }
 }
 
-/// A target for a job, which takes its part of the quota there.
-pub(super) fn take<'a>(targets: &'a Targets, body: &[u8], now: Instant) -> &'a Arc<Target> {
-    let takes = |target: &Target| target.provider.quota.room(now).is_ok();
-    let target = targets.first_of(takes, now);
-    // The last place went to another job of this claim, or another route's: one more is sent.
-    let target = target.unwrap_or_else(|| targets.first(now));
+/// A place at a target for a job, which takes its part of the quota there; `None`: all are taken.
+/// Callers that wait for a place go first.
+pub(super) fn take(targets: &Targets, body: &[u8], now: Instant) -> Option<(Arc<Target>, Permit)> {
+    let takes = |target: &Target| target.provider.quota.room(now).is_ok() && target.spare() > 0;
+    let (target, permit) = match targets.first_of(takes, now) {
+        Some(target) => (target.clone(), target.permit(now)?),
+        // The last of a quota went to another job of this claim, or another route's: one more is
+        // sent.
+        None => targets.enter_job(now)?,
+    };
     let quota = &target.provider.quota;
     // A body is only read again where tokens are limited.
     let answer = if quota.counts_tokens() {
@@ -74,7 +79,7 @@ pub(super) fn take<'a>(targets: &'a Targets, body: &[u8], now: Instant) -> &'a A
         0
     };
     quota.takes(body.len() as u64 / BYTES_A_TOKEN, answer, now);
-    target
+    Some((target, permit))
 }
 
 /// The names under which the APIs bound an answer's tokens.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::load::Problem;
-use super::{Config, PathPattern, Route, SecretSource, Secrets};
+use super::{Concurrency, ConcurrencyMode, Config, PathPattern, Route, SecretSource, Secrets};
 
 /// Paths of the public listener that no provider can have as its name.
 const RESERVED: [&str; 5] = ["jobs", "scopes", "v1", "v1beta", ".well-known"];
@@ -11,6 +11,9 @@ const RESERVED: [&str; 5] = ["jobs", "scopes", "v1", "v1beta", ".well-known"];
 /// Most attempts of one call at once, and most retries.
 const MOST_ATTEMPTS: u32 = 4;
 const MOST_RETRIES: u32 = 10;
+
+/// Most calls that wait for a place at one target.
+const MOST_WAITING: usize = 10_000;
 
 struct Found(Vec<Problem>);
 
@@ -102,6 +105,26 @@ fn providers(name: &str, provider: &super::Provider, found: &mut Found) {
             format!("{key}.quota.reserve_for_hot"),
             "must be from 0 to 1; 0.3 means that jobs leave 30% of the quota to hot calls",
         );
+    }
+    concurrency(&format!("{key}.concurrency"), &provider.concurrency, found);
+}
+
+fn concurrency(key: &str, concurrency: &Concurrency, found: &mut Found) {
+    let Concurrency {
+        limit, min, max, ..
+    } = *concurrency;
+    if limit == 0 || min == 0 {
+        found.add(
+            key,
+            "limit and min must be at least 1; to limit nothing write mode = \"off\"",
+        );
+    }
+    if concurrency.mode == ConcurrencyMode::Adaptive && !(min..=max).contains(&limit) {
+        found.add(key, "limit must be from min to max: it begins there");
+    }
+    if concurrency.queue > MOST_WAITING {
+        let says = format!("must be at most {MOST_WAITING}: each call that waits holds its body");
+        found.add(format!("{key}.queue"), says);
     }
 }
 

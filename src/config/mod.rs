@@ -4,6 +4,7 @@
 //! line. Known to every other room and knows none of them. Never opens a socket.
 
 mod check;
+mod concurrency;
 mod glob;
 mod load;
 mod quota;
@@ -11,6 +12,7 @@ mod schema;
 mod typed;
 mod values;
 
+pub use concurrency::{Concurrency, ConcurrencyMode};
 pub use glob::{Glob, PathPattern};
 pub use load::{Problem, Problems, load, parse};
 pub use quota::Quota;

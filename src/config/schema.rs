@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::concurrency::Concurrency;
 use super::quota::Quota;
 use super::values::{HedgeAfter, Period, SecretSource, Size, Switch};
 
@@ -187,6 +188,9 @@ pub struct Provider {
     /// What jobs leave of its rate limits.
     #[serde(default)]
     pub quota: Quota,
+    /// Calls in flight to each of its targets.
+    #[serde(default)]
+    pub concurrency: Concurrency,
 }
 
 fn one() -> usize {

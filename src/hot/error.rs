@@ -20,6 +20,8 @@ pub enum Code {
     BodyTooLarge,
     /// No room.
     Overloaded,
+    /// No room at the provider, for about so many seconds.
+    Shed(u8),
     /// No connection, or it broke.
     ProviderUnreachable,
     /// Its key stands for another call.
@@ -36,7 +38,7 @@ impl Code {
             Self::NoRoute => "no_route",
             Self::BadRequest => "bad_request",
             Self::BodyTooLarge => "body_too_large",
-            Self::Overloaded => "overloaded",
+            Self::Overloaded | Self::Shed(_) => "overloaded",
             Self::ProviderUnreachable => "provider_unreachable",
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::ScopeCancelled => "scope_cancelled",
@@ -50,7 +52,7 @@ impl Code {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Shed(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::ProviderUnreachable => StatusCode::BAD_GATEWAY,
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::ScopeCancelled => StatusCode::CONFLICT,
@@ -63,7 +65,7 @@ impl Code {
         match (dialect, self) {
             (Dialect::Anthropic, Self::NoRoute) => "not_found_error",
             (Dialect::Anthropic, Self::BodyTooLarge) => "request_too_large",
-            (Dialect::Anthropic, Self::Overloaded) => "overloaded_error",
+            (Dialect::Anthropic, Self::Overloaded | Self::Shed(_)) => "overloaded_error",
             (Dialect::Anthropic, Self::BudgetExceeded) => "timeout_error",
             (_, _) if caller => "invalid_request_error",
             (Dialect::Anthropic, _) => "api_error",
@@ -71,6 +73,9 @@ impl Code {
         }
     }
 }
+
+/// Seconds after which there may be room again, where nothing tells better.
+const ROOM: u8 = 5;
 
 /// The answer.
 pub fn response(dialect: Dialect, code: Code, message: &str) -> Response<Bytes> {
@@ -95,8 +100,13 @@ pub fn response(dialect: Dialect, code: Code, message: &str) -> Response<Bytes> 
     *response.status_mut() = code.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if code == Code::Overloaded {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    let wait = match code {
+        Code::Overloaded => Some(ROOM),
+        Code::Shed(seconds) => Some(seconds),
+        _ => None,
+    };
+    if let Some(seconds) = wait {
+        headers.insert(RETRY_AFTER, u16::from(seconds).into());
     }
     if matches!(code, Code::BudgetExceeded | Code::ScopeCancelled) {
         // A call that was too slow is not to be tripled by the SDK's own retries, and one that was

@@ -2,7 +2,8 @@
 //!
 //! Promises: no call keeps its caller past its budget; a winner is passed on byte for byte; when
 //! the caller leaves, every attempt of its call is cancelled. Takes no lock that another thread
-//! can hold and touches no disk; knows one door of the cold path, the hand-off.
+//! can hold, but to queue at a target that is full, and touches no disk; knows one door of the cold
+//! path, the hand-off.
 
 mod answer;
 mod budget;
@@ -26,6 +27,7 @@ mod safe;
 mod scope;
 mod scopes;
 mod share;
+mod shed;
 mod tunnel;
 mod twin;
 

@@ -2,11 +2,14 @@
 //!
 //! A second attempt starts after the route's delay (Dean and Barroso, CACM 2013) if the bucket
 //! allows it; the first with content wins and the others are cancelled at once. After a failure
-//! another attempt starts, within the deadline and the retry budget. Promises: dropping the race
+//! another attempt starts, within the deadline and the retry budget. Where targets have limits and
+//! all are full, the race waits for a place; a hedge never does. Promises: dropping the race
 //! cancels every attempt; at the deadline the running attempts are given back, still running.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -16,6 +19,8 @@ use super::route::Route;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Start, Verdict};
 use crate::upstream::attempts::{Attempts, Entry};
 use crate::upstream::body::OutBody;
+use crate::upstream::permits::{Permit, Waiting};
+use crate::upstream::place::Place;
 use crate::upstream::target::{Call, Target};
 
 /// How a race ended.
@@ -28,6 +33,8 @@ pub enum Finish {
     Later,
     /// No attempt got an answer.
     Broken(Broken),
+    /// No target has a place in time; until when one may have, about.
+    Overloaded(Duration),
 }
 
 /// What a race may do.
@@ -37,6 +44,8 @@ pub struct Rules {
     pub worker: usize,
     /// When the call must be answered; `None`: it may take its time.
     pub deadline: Option<Instant>,
+    /// The deadline ends it, and is not only observed.
+    pub enforced: bool,
     /// How much is read before an answer wins.
     pub hold: Hold,
     /// The call may be sent twice.
@@ -59,10 +68,15 @@ pub struct Race<'a> {
     hedge_at: Option<Instant>,
     retry_at: Option<Instant>,
     retries: u32,
+    /// It waits for a place at this target.
+    waiting: Option<(Arc<Target>, Waiting)>,
+    /// There is no place for it in time, but perhaps after so long.
+    shed: Option<Duration>,
 }
 
 enum Event {
     Judged(Entry, Verdict),
+    Placed(Arc<Target>, Permit),
     Timer,
 }
 
@@ -91,6 +105,8 @@ impl<'a> Race<'a> {
             hedge_at: None,
             retry_at: None,
             retries: route.retries.max,
+            waiting: None,
+            shed: None,
         }
     }
 
@@ -100,8 +116,39 @@ impl<'a> Race<'a> {
         let target = route.targets.first(self.began).clone();
         route.hedges.earn();
         target.provider.retries.earn();
-        self.launch(target, false, self.began);
-        self.hedge_at = self.next_hedge(self.began);
+        self.enter(target, self.began);
+    }
+
+    /// Starts an attempt where there is a place, the picked target first; else waits for one, or
+    /// gives up where that would take too long.
+    fn enter(&mut self, picked: Arc<Target>, now: Instant) {
+        match self.route.targets.enter(picked, now) {
+            Place::Free(target, permit) => self.placed(target, permit, now),
+            Place::Full(target, permits) => {
+                let ends = self.rules.deadline.filter(|_| self.rules.enforced);
+                let left = ends.map(|deadline| deadline - now);
+                match permits.wait(left, now) {
+                    Ok(waiting) => self.waiting = Some((target, waiting)),
+                    Err(wait) => self.shed = Some(wait),
+                }
+            }
+        }
+    }
+
+    fn placed(&mut self, target: Arc<Target>, permit: Permit, now: Instant) {
+        let first = self.attempts.made() == 0;
+        self.launch(target, permit, false, now);
+        if first {
+            self.hedge_at = self.next_hedge(now);
+        }
+    }
+
+    /// What its end means: a deadline that came while it waited for a place is an overload.
+    pub fn conclude(self, finish: Finish) -> Finish {
+        match (finish, self.waiting) {
+            (Finish::Deadline, Some((_, waiting))) => Finish::Overloaded(waiting.expected()),
+            (finish, _) => finish,
+        }
     }
 
     /// The deadline passed and is only observed: the race goes on without one.
@@ -112,9 +159,16 @@ impl<'a> Race<'a> {
     /// Runs it until it ends or its deadline passes.
     pub async fn run(&mut self, record: &mut Record) -> Finish {
         let finish = loop {
+            if let Some(wait) = self.shed {
+                break Finish::Overloaded(wait);
+            }
             let event = self.next().await;
             let finish = match event {
                 Event::Judged(entry, verdict) => self.judge(entry, verdict),
+                Event::Placed(target, permit) => {
+                    self.placed(target, permit, Instant::now());
+                    None
+                }
                 Event::Timer => self.timer(),
             };
             if let Some(finish) = finish {
@@ -125,26 +179,34 @@ impl<'a> Race<'a> {
         finish
     }
 
-    /// Waits for a verdict or the nearest timer; a verdict that is there goes first.
+    /// Waits for a verdict, a place or the nearest timer; a verdict that is there goes first.
     async fn next(&mut self) -> Event {
         let due = [self.rules.deadline, self.hedge_at, self.retry_at];
         let due = due.into_iter().flatten().min();
         let (attempts, hold) = (&mut *self.attempts, self.rules.hold);
-        let judged = poll_fn(|context| attempts.poll(context, hold));
-        match due {
-            None => {
-                let (entry, verdict) = judged.await;
-                Event::Judged(entry, verdict)
+        let waiting = &mut self.waiting;
+        let judged = poll_fn(|context| {
+            if let Some((target, place)) = waiting
+                && let Poll::Ready(permit) = Pin::new(place).poll(context)
+            {
+                let placed = Event::Placed(target.clone(), permit);
+                *waiting = None;
+                return Poll::Ready(placed);
             }
+            let judged = attempts.poll(context, hold);
+            judged.map(|(entry, verdict)| Event::Judged(entry, verdict))
+        });
+        match due {
+            None => judged.await,
             Some(due) => tokio::select! {
                 biased;
-                (entry, verdict) = judged => Event::Judged(entry, verdict),
+                event = judged => event,
                 () = sleep_until(due) => Event::Timer,
             },
         }
     }
 
-    fn launch(&mut self, target: Arc<Target>, hedge: bool, now: Instant) {
+    fn launch(&mut self, target: Arc<Target>, permit: Permit, hedge: bool, now: Instant) {
         let first = self.attempts.made() == 0;
         let line = self.route.line(self.call.streamed);
         let basis = if hedge {
@@ -157,6 +219,7 @@ impl<'a> Race<'a> {
         let attempt = Attempt::start(Start {
             request,
             target,
+            permit,
             now,
             worker: self.rules.worker,
             connect: self.route.budget.connect.get(),
@@ -189,20 +252,31 @@ impl<'a> Race<'a> {
         }
         if self.hedge_at.is_some_and(|at| now >= at) {
             self.hedge_at = None;
-            if self.route.hedges.try_spend() {
-                let target = self.another(now);
-                self.launch(target, true, now);
-                self.hedge_at = self.next_hedge(now);
-            } else {
-                self.route.meter.hedges_denied.increment(1);
-            }
+            self.hedge(now);
         }
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
             let target = self.another(now);
-            self.launch(target, false, now);
+            self.enter(target, now);
         }
         None
+    }
+
+    /// Starts a second attempt if the bucket and the target have room for it now.
+    fn hedge(&mut self, now: Instant) {
+        if !self.route.hedges.try_spend() {
+            self.route.meter.hedges_denied.increment(1);
+            return;
+        }
+        let target = self.another(now);
+        if let Some(permit) = target.permit(now) {
+            self.launch(target, permit, true, now);
+            self.hedge_at = self.next_hedge(now);
+        } else {
+            target.health.given_up();
+            self.route.hedges.refund();
+            self.route.meter.hedges_denied.increment(1);
+        }
     }
 
     fn judge(&mut self, entry: Entry, verdict: Verdict) -> Option<Finish> {
@@ -256,7 +330,7 @@ impl<'a> Race<'a> {
                 return false;
             }
             self.retries -= 1;
-            self.launch(target.clone(), false, now);
+            self.enter(target.clone(), now);
             return true;
         }
         // The same target again: full jitter, so that callers do not return together.

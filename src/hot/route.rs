@@ -124,11 +124,9 @@ impl Route {
         }
     }
 
-    /// Learns its hedging from the windows, and shows its targets' health; meant for once a second.
+    /// Learns its hedging from the windows, and tends its targets; meant for once a second.
     pub fn learn(&self) {
-        for target in self.targets.all() {
-            target.show_health(Instant::now());
-        }
+        self.targets.tend(Instant::now());
         for line in [&self.streams, &self.answers] {
             line.learn(&self.hedge);
         }

@@ -15,6 +15,7 @@ use super::pipeline;
 use super::race::{Finish, Race, Rules};
 use super::recalled::recalled;
 use super::relay::AnswerBody;
+use super::shed;
 use crate::cold::job::Reason;
 use crate::config::{Dialect, HedgeAfter};
 use crate::upstream::attempt::Hold;
@@ -86,6 +87,7 @@ async fn race(
     let rules = Rules {
         worker,
         deadline: Some(ready.arrived + budget),
+        enforced: !matches!(ready.deadline.then, Then::GoOn(_)),
         hold: hold(&ready, &state),
         safe: ready.safe,
         retry,
@@ -104,7 +106,7 @@ async fn race(
                     ready.record.went_over();
                     race.go_on();
                 }
-                _ => break finish,
+                _ => break race.conclude(finish),
             }
         }
     };
@@ -121,6 +123,7 @@ async fn race(
             ready.deadline.reason = Reason::ProviderDown;
             demote::demote(&gateway.door, ready, attempts).await
         }
+        Finish::Overloaded(wait) => shed::shed(&gateway.door, ready, attempts, wait).await,
         Finish::Deadline => {
             route.meter.exceeded(ready.deadline.then.as_str());
             if ready.deadline.then.is_job() {

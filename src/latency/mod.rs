@@ -6,6 +6,7 @@
 mod bucket;
 mod hedge;
 mod layout;
+mod limit;
 mod reissue;
 mod series;
 mod snapshot;
@@ -15,6 +16,7 @@ mod windows;
 pub use bucket::RatioBucket;
 pub use hedge::{AtomicReissue, Reissue, hedge_delay};
 pub use layout::MAX;
+pub use limit::Limit;
 pub use reissue::{Policy, best as best_policy};
 pub use series::{Series, set_shard};
 pub use snapshot::{Snapshot, Summary};

@@ -127,6 +127,18 @@ const HELP: &[(&str, &str)] = &[
         "1 while calls are sent to the target.",
     ),
     (
+        "shunt_concurrency_limit",
+        "Calls that a target may get at once.",
+    ),
+    (
+        "shunt_queue_length",
+        "Calls that wait for a place at a target.",
+    ),
+    (
+        "shunt_shed_total",
+        "Calls that found no place at any target in time, by what was done.",
+    ),
+    (
         "shunt_retries_total",
         "Attempts after a failure, by the failure.",
     ),

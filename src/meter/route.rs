@@ -131,6 +131,8 @@ pub struct TargetMeter {
     running: AtomicUsize,
     requests: Requests,
     tokens: [[Counter; 3]; 2],
+    /// Registered where there is a limit.
+    places: OnceLock<[Gauge; 2]>,
 }
 
 impl TargetMeter {
@@ -157,7 +159,22 @@ impl TargetMeter {
             running: AtomicUsize::new(0),
             requests: Requests::new(meter, route, target),
             tokens: [by_use("prompt"), by_use("completion")],
+            places: OnceLock::new(),
         }
+    }
+
+    /// It gets so many calls at once, and so many more wait; meant for once a second.
+    pub fn places(&self, limit: u32, waiting: usize) {
+        let [limits, queue] = self.places.get_or_init(|| {
+            let labels = [
+                ("route", &*self.requests.route),
+                ("target", &*self.requests.target),
+            ];
+            ["shunt_concurrency_limit", "shunt_queue_length"]
+                .map(|name| self.requests.meter.gauge(name, &labels))
+        });
+        limits.set(f64::from(limit));
+        queue.set(waiting as f64);
     }
 
     /// An attempt began.
@@ -241,6 +258,10 @@ pub struct RouteMeter {
     pub hedges_denied: Counter,
     /// Second attempts that failed by themselves.
     pub hedges_failed: Counter,
+    /// Calls that found no place at any target and became jobs.
+    pub shed_demoted: Counter,
+    /// Calls that found no place at any target and were refused.
+    pub shed_refused: Counter,
     /// The delay in use.
     pub hedge_delay: Gauge,
     /// Calls that no target was asked for.
@@ -266,6 +287,8 @@ impl RouteMeter {
                 &[("route", route), ("result", result)],
             )
         };
+        let shed =
+            |result| meter.counter("shunt_shed_total", &[("route", route), ("result", result)]);
         Self {
             total: meter.track(Metric::RequestDuration, route, None),
             first_token: meter.track(Metric::RouteFirstToken, route, None),
@@ -276,6 +299,8 @@ impl RouteMeter {
             hedges_lost: hedges("lost"),
             hedges_denied: hedges("denied"),
             hedges_failed: hedges("failed"),
+            shed_demoted: shed("demoted"),
+            shed_refused: shed("refused"),
             hedge_delay: meter.gauge("shunt_hedge_delay_seconds", &[("route", route)]),
             requests: Requests::new(meter, route, "none"),
             meter: meter.clone(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::config::HedgeAfter;
 use crate::hot::Route;
@@ -30,6 +31,7 @@ fn phase(tracked: &crate::meter::Tracked) -> Value {
 
 /// A route's figures; durations in seconds.
 pub fn route(route: &Route) -> Value {
+    let now = Instant::now();
     let targets: Vec<Value> = route
         .targets
         .all()
@@ -39,6 +41,13 @@ pub fn route(route: &Route) -> Value {
                 "name": target.label,
                 "inflight": target.meter.running(),
                 "quota": super::quota::figures(&target.provider),
+                "healthy": target.is_open(now),
+                "ejections": target.health.ejections(),
+                "concurrency": target.permits.as_ref().map(|permits| json!({
+                    "limit": permits.limit(),
+                    "taken": permits.taken(),
+                    "waiting": permits.waiting(),
+                })),
                 "first_token": phase(&target.meter.first_token),
                 "duration": phase(&target.meter.duration),
                 "token_gap": phase(&target.meter.gap),

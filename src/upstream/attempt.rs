@@ -21,6 +21,7 @@ use super::body::OutBody;
 use super::connect::ConnectError;
 use super::gauge::Gauge;
 use super::media::{is_event_stream, is_json};
+use super::permits::Permit;
 use super::pool::{Lease, Pool, SendError};
 use super::queue::Queue;
 use super::refusal::{retry_after, retryable};
@@ -93,6 +94,8 @@ enum State {
 pub struct Start {
     /// Where to.
     pub target: Arc<Target>,
+    /// Leave to call it.
+    pub permit: Permit,
     /// Whose connections.
     pub worker: usize,
     /// When: now.
@@ -121,6 +124,7 @@ impl Attempt {
     pub fn start(start: Start) -> Box<Self> {
         let gauge = Gauge::new(
             start.target.clone(),
+            start.permit,
             start.now,
             start.streamed,
             start.basis,

@@ -14,11 +14,13 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::health::Admission;
+use super::peers::Peers;
 use super::target::Target;
 
 /// The targets of a route.
 pub struct Targets {
     all: Vec<Arc<Target>>,
+    peers: Peers,
 }
 
 /// Targets and what a call there costs.
@@ -27,12 +29,21 @@ type Open<'a> = SmallVec<[(&'a Arc<Target>, f64); 8]>;
 impl Targets {
     /// At least one target.
     pub fn new(all: Vec<Arc<Target>>) -> Self {
-        Self { all }
+        let peers = Peers::default();
+        Self { all, peers }
     }
 
     /// Every target.
     pub fn all(&self) -> &[Arc<Target>] {
         &self.all
+    }
+
+    /// Compares the targets with each other and shows how they stand; meant for once a second.
+    pub fn tend(&self, now: Instant) {
+        self.peers.compare(&self.all, now);
+        for target in &self.all {
+            target.show(now);
+        }
     }
 
     /// A target for a first attempt.

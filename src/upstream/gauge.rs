@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::dialect::{self, Usage};
+use super::permits::Permit;
 use super::queue::Queue;
 use super::quota::{COOLING, Mark};
 use super::refusal::retryable;
@@ -32,6 +33,8 @@ const FAILED: Duration = Duration::from_secs(1);
 /// The measurements of one attempt.
 pub(super) struct Gauge {
     target: Arc<Target>,
+    /// Its place at the target, until its end.
+    permit: Permit,
     started: Instant,
     /// The caller asked for a stream, or the answer is one.
     streamed: bool,
@@ -62,6 +65,7 @@ pub(super) struct Gauge {
 impl Gauge {
     pub fn new(
         target: Arc<Target>,
+        permit: Permit,
         started: Instant,
         streamed: bool,
         basis: Option<Arc<Sampled>>,
@@ -73,6 +77,7 @@ impl Gauge {
         quota.sent(request_bytes / BYTES_A_TOKEN, started);
         Self {
             target,
+            permit,
             started,
             streamed,
             events: false,
@@ -222,6 +227,7 @@ impl Gauge {
             let took = now - self.started;
             if !self.failed {
                 self.target.load.saw(took, now);
+                self.permit.saw(took, now);
             }
             if self.streamed && !self.failed {
                 self.target.meter.first_token.record(took);
@@ -279,11 +285,15 @@ impl Gauge {
             return;
         }
         self.target.meter.ended();
+        let permit = std::mem::take(&mut self.permit);
         let age = self.age();
         if self.first_content.is_none() && !self.held {
             // A target that failed fast is not a fast target.
             let least = if self.failed { age.max(FAILED) } else { age };
             self.target.load.at_least(least, self.started + age);
+            if !self.failed {
+                permit.at_least(age, self.started + age);
+            }
             if !self.head && !self.failed {
                 self.target.health.given_up();
             }

@@ -1,14 +1,17 @@
 //! Whether calls are sent to a target: outlier ejection with half-open probes, and cooling down.
 //!
-//! As Envoy's outlier detection: after failures in a row a target is left alone, each time longer;
-//! then one call probes it. Promises: what a caller did wrong is no fault of the target; a probe
-//! that was given up frees its place; a target that says when to come back is left alone until
-//! then. Does not know its peers: whoever picks sends to somebody in any case.
+//! As Envoy's outlier detection: after failures in a row, or where `peers` finds it much worse than
+//! the others, a target is left alone, each time longer; then one call probes it. Promises: what a
+//! caller did wrong is no fault of the target; a probe that was given up frees its place; a target
+//! that says when to come back is left alone until then. Does not know its peers: whoever picks
+//! sends to somebody in any case.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::peers::Tally;
 
 /// Failures in a row that eject.
 const FAILURES: u32 = 5;
@@ -38,6 +41,12 @@ pub struct Health {
     failures: AtomicU32,
     /// Ejections in a row; zero: not ejected.
     ejections: AtomicU32,
+    /// Intervals in which it was worse than its peers, less those in which it was like them: a
+    /// target that fails every second call passes every second probe, and that does not clear it.
+    outlying: AtomicU32,
+    /// Ejections since the start.
+    ejected_times: AtomicU32,
+    tally: Tally,
     /// Until when it is ejected, and until when it asked to be left alone; microseconds from
     /// `origin`.
     ejected: AtomicU64,
@@ -51,6 +60,9 @@ impl Default for Health {
             origin: Instant::now(),
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
+            outlying: AtomicU32::new(0),
+            ejected_times: AtomicU32::new(0),
+            tally: Tally::default(),
             ejected: AtomicU64::new(0),
             resting: AtomicU64::new(0),
             probing: AtomicBool::new(false),
@@ -83,6 +95,7 @@ impl Health {
 
     /// It answered.
     pub fn succeeded(&self) {
+        self.tally.succeeded();
         // Mostly there is nothing to change: workers share these without writing to them.
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.store(0, Ordering::Relaxed);
@@ -95,20 +108,53 @@ impl Health {
 
     /// It failed by itself.
     pub fn failed(&self, now: Instant) {
+        self.tally.failed();
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let before = self.ejections.load(Ordering::Relaxed);
         // While it is ejected only the probe's failure makes it longer.
         let again = before > 0 && self.probing.load(Ordering::Relaxed);
         if again || (before == 0 && failures >= FAILURES) {
-            let time = FIRST
-                .saturating_mul(2u32.saturating_pow(before))
-                .min(LONGEST);
-            let until = self.micros(now + time);
-            self.ejected.store(until, Ordering::Relaxed);
-            self.ejections
-                .store(before.saturating_add(1), Ordering::Relaxed);
-            self.probing.store(false, Ordering::Relaxed);
+            self.eject(before, now);
         }
+    }
+
+    /// It fails much more often than its peers.
+    pub fn worse_than_peers(&self, now: Instant) {
+        let before = self.ejections.load(Ordering::Relaxed);
+        let outlying = self.outlying.fetch_add(1, Ordering::Relaxed);
+        self.eject(before.max(outlying), now);
+    }
+
+    /// It had enough calls, and answered them as its peers did.
+    pub fn like_its_peers(&self) {
+        let _ = self
+            .outlying
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |times| {
+                times.checked_sub(1)
+            });
+    }
+
+    /// Leaves it alone, for twice as long with each time before.
+    fn eject(&self, before: u32, now: Instant) {
+        let time = FIRST
+            .saturating_mul(2u32.saturating_pow(before))
+            .min(LONGEST);
+        let until = self.micros(now + time);
+        self.ejected.store(until, Ordering::Relaxed);
+        self.ejections
+            .store(before.saturating_add(1), Ordering::Relaxed);
+        self.ejected_times.fetch_add(1, Ordering::Relaxed);
+        self.probing.store(false, Ordering::Relaxed);
+    }
+
+    /// Calls since the last comparison with its peers.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How often it was ejected since the start.
+    pub fn ejections(&self) -> u32 {
+        self.ejected_times.load(Ordering::Relaxed)
     }
 
     /// A call was given up before it told anything.
@@ -178,6 +224,31 @@ mod tests {
             expected = (expected * 2).min(LONGEST);
         }
         assert_eq!(expected, LONGEST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_stays_worse_than_its_peers_is_left_alone_longer_each_time() {
+        let health = Health::default();
+        let mut now = Instant::now();
+        for time in [FIRST, 2 * FIRST, 4 * FIRST] {
+            health.worse_than_peers(now);
+            assert_eq!(
+                health.admission(now + time - Duration::from_micros(1)),
+                Admission::Closed
+            );
+            now += time;
+            assert_eq!(health.admission(now), Admission::HalfOpen);
+            // A lucky probe opens it and does not clear it.
+            assert!(health.probe());
+            health.succeeded();
+            assert_eq!(health.admission(now), Admission::Open);
+        }
+        assert_eq!(health.ejections(), 3);
+        for _ in 0..5 {
+            health.like_its_peers();
+        }
+        health.worse_than_peers(now);
+        assert_eq!(health.admission(now + FIRST), Admission::HalfOpen);
     }
 
     #[tokio::test(start_paused = true)]

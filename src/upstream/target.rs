@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::body::OutBody;
 use super::health::{Admission, Health};
 use super::load::Load;
+use super::permits::{Permit, Permits};
 use super::provider::Provider;
 use crate::config::TargetTable;
 use crate::meter::{Meter, TargetMeter};
@@ -48,6 +49,8 @@ pub struct Target {
     pub health: Health,
     /// How slow it is just now.
     pub load: Load,
+    /// Its places; `None`: it has no limit.
+    pub permits: Option<Arc<Permits>>,
     weight: u32,
     /// The model it is asked for, as a JSON string.
     model: Option<String>,
@@ -69,6 +72,7 @@ impl Target {
             meter: TargetMeter::new(meter, route, &label),
             tag: HeaderValue::from_str(&label)
                 .map_err(|_| format!("`{label}` holds characters that no header can carry"))?,
+            permits: Permits::new(&provider.settings.concurrency),
             provider,
             label,
             health: Health::default(),
@@ -81,10 +85,32 @@ impl Target {
         })
     }
 
-    /// Tells the metrics whether calls are sent to it.
-    pub fn show_health(&self, now: Instant) {
-        let open = self.health.admission(now) == Admission::Open;
+    /// Whether calls are sent to it.
+    pub fn is_open(&self, now: Instant) -> bool {
+        self.health.admission(now) == Admission::Open
+    }
+
+    /// Tells the metrics whether calls are sent to it, how many it may get, and how many wait.
+    pub fn show(&self, now: Instant) {
+        let open = self.is_open(now);
         self.meter.healthy.set(if open { 1.0 } else { 0.0 });
+        if let Some(permits) = &self.permits {
+            self.meter.places(permits.limit(), permits.waiting());
+        }
+    }
+
+    /// Leave to call it; `None`: all its places are taken.
+    pub fn permit(&self, now: Instant) -> Option<Permit> {
+        match &self.permits {
+            None => Some(Permit::default()),
+            Some(permits) => permits.take(now),
+        }
+    }
+
+    /// Places that jobs may take there.
+    pub fn spare(&self) -> usize {
+        let permits = self.permits.as_ref();
+        permits.map_or(usize::MAX, |permits| permits.spare())
     }
 
     /// Its share of calls.

@@ -50,7 +50,8 @@ impl Runner {
         }
         let now = Instant::now();
         let room = match quota::room(&route.targets, now) {
-            Ok(room) => room.min(free),
+            // A job that no target has a place for stays where it is.
+            Ok(room) => room.min(free).min(route.targets.spare()),
             Err(wait) => {
                 let more = route.more.load(Ordering::Relaxed);
                 if more {
@@ -59,6 +60,9 @@ impl Runner {
                 return more.then_some(wait);
             }
         };
+        if room == 0 {
+            return route.more.load(Ordering::Relaxed).then_some(SHORTEST);
+        }
         // Cleared before the store is asked: a job that comes meanwhile sets it again.
         route.more.store(false, Ordering::Relaxed);
         let due = UnixMillis::now();
@@ -86,15 +90,23 @@ impl Runner {
         let permit = route.slots.clone().try_acquire_owned().ok();
         let ClaimedJob { job, request } = claimed;
         route.queue.record(job.created_at.until(UnixMillis::now()));
-        let attempts = call(request).map(|call| self.first_attempt(&call, route));
+        let call = call(request);
+        let attempts = call.map(|call| self.first_attempt(&call, route));
         let (runner, route) = (self.clone(), route.clone());
         let stop = self.waiters.runs(&job.id);
         self.parts.tasks.spawn(async move {
-            if let Some(attempts) = attempts {
-                runner.run(job, attempts, &route, stop).await;
-            } else {
-                let error = error("bad_request", "the stored request cannot be read");
-                runner.finish(&job.id, failed(error, None)).await;
+            match attempts {
+                Some(Some(attempts)) => runner.run(job, attempts, &route, stop).await,
+                // Hot calls took the last place meanwhile: no attempt was made.
+                Some(None) => {
+                    runner.waiters.rests(&job.id);
+                    let at = UnixMillis::now().plus(LOOK);
+                    let _ = runner.parts.store.postpone(&job.id, at).await;
+                }
+                None => {
+                    let error = error("bad_request", "the stored request cannot be read");
+                    runner.finish(&job.id, failed(error, None)).await;
+                }
             }
             drop(permit);
             if route.more.load(Ordering::Relaxed) {
@@ -103,14 +115,16 @@ impl Runner {
         });
     }
 
-    fn first_attempt(&self, call: &Call, route: &ColdRoute) -> Attempts {
+    /// `None`: no target has a place.
+    fn first_attempt(&self, call: &Call, route: &ColdRoute) -> Option<Attempts> {
         let now = Instant::now();
-        let target = quota::take(&route.targets, &call.body, now).clone();
+        let (target, permit) = quota::take(&route.targets, &call.body, now)?;
         let mut request = target.request(call, None);
         *request.uri_mut() = call.path.clone().into();
         let mut attempt = Attempt::start(Start {
             request,
             target,
+            permit,
             now,
             worker: self.parts.pool,
             connect: route.connect,
@@ -120,6 +134,6 @@ impl Runner {
         attempt.used_for(Use::Cold);
         let mut attempts = Attempts::default();
         attempts.push(attempt, false);
-        attempts
+        Some(attempts)
     }
 }

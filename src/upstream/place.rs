@@ -1,0 +1,74 @@
+//! At which target a call gets in, where targets have limits.
+//!
+//! Promises: the picked target where it has a place, else the cheapest open one that has; a target
+//! that was picked to be probed and gets no call is free to be probed.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::balance::Targets;
+use super::permits::{Permit, Permits};
+use super::target::Target;
+
+/// A place, or where to wait for one.
+pub enum Place {
+    /// One, there.
+    Free(Arc<Target>, Permit),
+    /// All are full; this one's wait is the shortest.
+    Full(Arc<Target>, Arc<Permits>),
+}
+
+impl Targets {
+    /// A place at the picked target, or at another that is open.
+    pub fn enter(&self, picked: Arc<Target>, now: Instant) -> Place {
+        let Some(permits) = &picked.permits else {
+            return Place::Free(picked, Permit::default());
+        };
+        if let Some(permit) = permits.take(now) {
+            return Place::Free(picked, permit);
+        }
+        picked.health.given_up();
+        let other = |target: &&Arc<Target>| !Arc::ptr_eq(target, &picked) && target.weight() > 0;
+        let mut open: SmallVec<[&Arc<Target>; 8]> = self
+            .all()
+            .iter()
+            .filter(other)
+            .filter(|target| target.is_open(now))
+            .collect();
+        open.sort_by(|one, other| one.cost(now).total_cmp(&other.cost(now)));
+        let placed = open
+            .iter()
+            .find_map(|target| Some(((*target).clone(), target.permit(now)?)));
+        if let Some((target, permit)) = placed {
+            return Place::Free(target, permit);
+        }
+        let waits = open
+            .into_iter()
+            .filter_map(|target| Some((target, target.permits.as_ref()?)));
+        let (target, permits) = waits
+            .chain([(&picked, permits)])
+            .min_by_key(|(_, permits)| permits.expected_wait())
+            .expect("the picked one is among them");
+        Place::Full(target.clone(), permits.clone())
+    }
+
+    /// Places that jobs may take on this route.
+    pub fn spare(&self) -> usize {
+        self.all()
+            .iter()
+            .fold(0usize, |sum, target| sum.saturating_add(target.spare()))
+    }
+
+    /// A place for a job, which never waits and lets waiting callers go first.
+    pub fn enter_job(&self, now: Instant) -> Option<(Arc<Target>, Permit)> {
+        if self.spare() == 0 {
+            return None;
+        }
+        match self.enter(self.first(now).clone(), now) {
+            Place::Free(target, permit) => Some((target, permit)),
+            Place::Full(..) => None,
+        }
+    }
+}
