@@ -6,11 +6,13 @@
 mod check;
 mod glob;
 mod load;
+mod predict;
 mod schema;
 mod typed;
 mod values;
 
 pub use glob::{Glob, PathPattern};
 pub use load::{Problem, Problems, load, parse};
+pub use predict::Predict;
 pub use schema::*;
 pub use values::{HedgeAfter, Period, Secret, SecretSource, Size, Switch};

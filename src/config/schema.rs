@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::predict::Predict;
 use super::values::{HedgeAfter, Period, SecretSource, Size, Switch};
 
 /// The whole file.
@@ -211,6 +212,9 @@ pub struct Route {
     /// What happens at the deadline.
     #[serde(default)]
     pub over_budget: OverBudget,
+    /// Calls that are jobs on arrival.
+    #[serde(default)]
+    pub predict: Predict,
     /// Attempts after a failure.
     #[serde(default)]
     pub retries: Retries,

@@ -66,6 +66,7 @@ impl Route {
             budget: config::Budget::default(),
             hedge: config::Hedge::default(),
             over_budget: config::OverBudget::default(),
+            predict: config::Predict::default(),
             retries: config::Retries::default(),
             cold: config::RouteCold::default(),
         };

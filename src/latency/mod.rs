@@ -4,8 +4,13 @@
 //! published is immutable. Pure: no I/O, no async, and its clock is passed in.
 
 mod bucket;
+mod class;
+mod classes;
+mod coarse;
 mod hedge;
+mod kind;
 mod layout;
+mod odds;
 mod reissue;
 mod series;
 mod snapshot;
@@ -13,7 +18,9 @@ mod survival;
 mod windows;
 
 pub use bucket::RatioBucket;
+pub use classes::Classes;
 pub use hedge::{AtomicReissue, Reissue, hedge_delay};
+pub use kind::Kind;
 pub use layout::MAX;
 pub use reissue::{Policy, best as best_policy};
 pub use series::{Series, set_shard};
