@@ -18,12 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::door::Handover;
 use super::job::{
-    Job, JobError, JobId, Status, StoredAnswer, StoredRequest, UnixMillis, header_map, lines,
+    Job, JobError, JobId, Reason, Status, StoredAnswer, StoredRequest, UnixMillis, header_map,
+    lines,
 };
 use super::store::{ClaimedJob, Outcome, SharedStore};
 use super::waiters::Waiters;
-use crate::config::RouteCold;
-use crate::meter::{Meter, Metric, Tracked, Use};
+use crate::config::{Dialect, RouteCold};
+use crate::latency::Kind;
+use crate::meter::{Meter, Metric, Predictions, Said, Tracked, Use, Witness};
 use crate::tasks::Tasks;
 use crate::upstream::attempt::{Attempt, Hold, Start, Verdict};
 use crate::upstream::attempts::Attempts;
@@ -40,6 +42,7 @@ pub struct ColdRoute {
     slots: Arc<Semaphore>,
     duration: Arc<Tracked>,
     queue: Arc<Tracked>,
+    predictions: Option<Arc<Predictions>>,
     name: String,
 }
 
@@ -50,6 +53,7 @@ impl ColdRoute {
         targets: Arc<Targets>,
         settings: RouteCold,
         connect: Duration,
+        predictions: Option<Arc<Predictions>>,
         meter: &Arc<Meter>,
     ) -> Self {
         Self {
@@ -60,7 +64,19 @@ impl ColdRoute {
             targets,
             settings,
             connect,
+            predictions,
         }
+    }
+
+    /// Where the time of a job's first attempt counts: a job that was predicted is judged by it.
+    fn witness(&self, job: &Job, kind: Kind) -> Option<Witness> {
+        let predictions = self.predictions.clone().filter(|_| job.attempts <= 1)?;
+        let predicted = job.reason == Reason::Predicted;
+        let said = predicted.then(|| Said {
+            late: true,
+            budget: Duration::from_millis(job.budget_ms),
+        });
+        Some(Witness::new(predictions, kind, said))
     }
 }
 
@@ -227,7 +243,7 @@ impl Runner {
     ) {
         let ClaimedJob { job, request } = claimed;
         route.queue.record(job.created_at.until(UnixMillis::now()));
-        let Some(call) = call(request) else {
+        let Some(call) = call(request, route.targets.dialect()) else {
             let error = error("bad_request", "the stored request cannot be read");
             self.finish(&job.id, failed(error, None)).await;
             return;
@@ -243,6 +259,7 @@ impl Runner {
             connect: route.connect,
             streamed: call.streamed,
             basis: None,
+            witness: route.witness(&job, call.kind),
         });
         attempt.used_for(Use::Cold);
         let mut attempts = Attempts::default();
@@ -344,12 +361,13 @@ fn backoff(settings: &RouteCold, attempts: u32) -> Duration {
         .mul_f64(rand::random::<f64>())
 }
 
-fn call(request: StoredRequest) -> Option<Call> {
+fn call(request: StoredRequest, dialect: Dialect) -> Option<Call> {
     let peek = Peek::read(&request.body).unwrap_or_default();
     Some(Call {
         method: Method::from_bytes(request.method.as_bytes()).ok()?,
         path: request.path_and_query.parse().ok()?,
         headers: header_map(&request.headers),
+        kind: peek.kind(dialect, request.body.len()),
         body: request.body,
         trailers: None,
         model: peek.model_at,

@@ -20,6 +20,7 @@ use super::headers::{strip_hop_by_hop, towards_the_provider};
 use super::intake::{Kept, keep};
 use super::intent::Intent;
 use super::keepalive;
+use super::predict;
 use super::race::{Finish, Race, Rules};
 use super::record::Record;
 use super::relay::AnswerBody;
@@ -29,7 +30,7 @@ use super::tunnel::{self, Tunnels};
 use crate::cold::door::Door;
 use crate::cold::job::Reason;
 use crate::config::{Dialect, HedgeAfter, Limits, Safe};
-use crate::meter::Outcome;
+use crate::meter::{Outcome, Said};
 use crate::tasks::Tasks;
 use crate::upstream::attempt::Hold;
 use crate::upstream::attempts::Attempts;
@@ -86,6 +87,8 @@ pub(super) struct Ready {
     pub call: Call,
     pub body: Option<OutBody>,
     pub safe: bool,
+    /// What was predicted of it, where its caller asked for a 202.
+    pub said: Option<Said>,
     /// The caller's headers, where it asks for another protocol.
     pub switched: Option<HeaderMap>,
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
@@ -157,6 +160,9 @@ impl Worker {
             });
         }
         if at_once && ready.deadline.then == Then::Demote {
+            return demote::demote(&self.gateway.door, ready, Attempts::default()).await;
+        }
+        if predict::at_once(&mut ready, state.margin) {
             return demote::demote(&self.gateway.door, ready, Attempts::default()).await;
         }
         let waits = keepalive::wanted(&ready).map(|every| (every, ready.route.clone()));
@@ -282,6 +288,7 @@ impl Worker {
                 method: parts.method,
                 path,
                 headers,
+                kind: peek.kind(route.dialect, data.len()),
                 body: data,
                 trailers,
                 model: peek.model_at,
@@ -291,6 +298,7 @@ impl Worker {
             switched,
             body: once,
             safe,
+            said: None,
             deadline,
             intent,
             record,
@@ -383,6 +391,7 @@ async fn race(
         safe: ready.safe,
         retry,
         job: ready.deadline.then.is_job(),
+        said: ready.said,
     };
     let mut attempts = Attempts::default();
     let finish = {

@@ -15,6 +15,7 @@ mod intake;
 mod intent;
 mod keepalive;
 mod pace;
+mod predict;
 mod race;
 mod record;
 mod relay;
@@ -24,5 +25,6 @@ mod tunnel;
 
 pub use call::{Gateway, State, Worker};
 pub use hedge::Line;
+pub use predict::{Prediction, Predictor};
 pub use relay::AnswerBody;
 pub use route::{Route, Table};

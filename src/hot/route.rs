@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::hedge::Line;
+use super::predict::Predictor;
 use crate::config::{self, Config, Dialect, Glob, PathPattern};
 use crate::latency::RatioBucket;
 use crate::meter::{Meter, RouteMeter};
@@ -40,6 +41,8 @@ pub struct Route {
     pub retries: config::Retries,
     /// Its jobs.
     pub cold: config::RouteCold,
+    /// Which of its calls are jobs on arrival.
+    pub predictor: Predictor,
     /// What it is measured with.
     pub meter: Arc<RouteMeter>,
     /// What its hedges are paid from.
@@ -103,6 +106,7 @@ impl Route {
             over_budget: route.over_budget.clone(),
             retries: route.retries.clone(),
             cold: route.cold.clone(),
+            predictor: Predictor::new(meter, &route.name, &route.predict),
             hedges: RatioBucket::new(route.hedge.max_extra, SAVED_HEDGES),
             streams: Line::new(&route_meter.streams),
             answers: Line::new(&route_meter.answers),

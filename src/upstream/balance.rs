@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::health::Admission;
 use super::target::Target;
+use crate::config::Dialect;
 
 /// The targets of a route.
 pub struct Targets {
@@ -33,6 +34,11 @@ impl Targets {
     /// Every target.
     pub fn all(&self) -> &[Arc<Target>] {
         &self.all
+    }
+
+    /// The API they speak.
+    pub fn dialect(&self) -> Dialect {
+        self.all[0].provider.dialect
     }
 
     /// A target for a first attempt.
