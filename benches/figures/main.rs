@@ -1,6 +1,7 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `balance`,
 //! `bytes`,
-//! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `percentiles`. Everything runs on loopback, in
+//! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `percentiles`,
+//! `predict`. Everything runs on loopback, in
 //! this process.
 
 mod auto;
@@ -14,6 +15,7 @@ mod hedge;
 mod leaves;
 mod outage;
 mod percentiles;
+mod predict;
 mod rig;
 
 /// The allocator of the real binary.
@@ -27,7 +29,7 @@ fn main() -> anyhow::Result<()> {
         .collect();
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage or percentiles"
+            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage, percentiles or predict"
         );
     }
     for name in named {
@@ -41,6 +43,7 @@ fn main() -> anyhow::Result<()> {
             "outage" => outage::run()?,
             "hedge" => hedge::run()?,
             "percentiles" => percentiles::run()?,
+            "predict" => predict::run()?,
             "cost" => cost::run()?,
             other => anyhow::bail!("there is no figure `{other}`"),
         }
