@@ -10,8 +10,8 @@ const ANY_BAND: u8 = u8::MAX;
 const OTHER_MODEL: u32 = 1;
 const NO_MODEL: u32 = 2;
 
-/// Prompts up to so many bytes are alike.
-const SHORT: usize = 1 << 10;
+/// Requests up to so many bytes are alike: a thousand tokens are read in no time.
+const SHORT: usize = 4 << 10;
 
 /// A model's number: none of those above.
 fn number(model: &str) -> u32 {
@@ -30,7 +30,7 @@ fn log2(number: u64) -> u8 {
 }
 
 /// A kind of calls: streamed or not, a model, a band of `max_tokens` (powers of two) and a band of
-/// request bytes (powers of four, from 1 KiB). Eight bytes; models are told apart by a hash.
+/// request bytes (powers of four, from 4 KiB). Eight bytes; models are told apart by a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kind {
     model: u32,
@@ -129,10 +129,11 @@ mod tests {
 
     #[test]
     fn calls_of_one_band_are_alike_and_of_the_next_are_not() {
-        assert_eq!(kind(129, 1), kind(256, 1_024));
+        assert_eq!(kind(129, 1), kind(256, 4_096));
         assert_ne!(kind(256, 1), kind(257, 1));
-        assert_eq!(kind(1, 1_025), kind(1, 4_096));
         assert_ne!(kind(1, 4_096), kind(1, 4_097));
+        assert_eq!(kind(1, 4_097), kind(1, 16_384));
+        assert_ne!(kind(1, 16_384), kind(1, 16_385));
         assert_ne!(kind(1, 1), Kind::new(true, Some("m"), Some(1), 1));
         assert_ne!(kind(1, 1), Kind::new(false, None, Some(1), 1));
         assert_ne!(kind(1, 1), Kind::new(false, Some("m"), None, 1));
