@@ -162,9 +162,11 @@ impl Worker {
         if at_once && ready.deadline.then == Then::Demote {
             return demote::demote(&self.gateway.door, ready, Attempts::default()).await;
         }
-        if predict::at_once(&mut ready, state.margin) {
-            return demote::demote(&self.gateway.door, ready, Attempts::default()).await;
-        }
+        let told = predict::at_once(&self.gateway.door, ready, state.margin).await;
+        let ready = match told {
+            Ok(response) => return Ok(response),
+            Err(ready) => ready,
+        };
         let waits = keepalive::wanted(&ready).map(|every| (every, ready.route.clone()));
         let racing = race(self.index, self.gateway.clone(), state, ready);
         match waits {

@@ -3,17 +3,23 @@
 //! A call whose chance to meet its budget is under the floor even at the upper end of what is likely
 //! (one-sided 95%) is not kept waiting for it. Only callers that asked for a 202 are told so. One such
 //! call in 50, at random, runs all the same, so that a recovery is seen by callers too and the
-//! predictions can be judged. One look-up, no lock.
+//! predictions can be judged. Where no job can be made, the call runs. One look-up, no lock.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
+
 use super::budget::Then;
 use super::call::Ready;
+use super::demote;
+use super::relay::AnswerBody;
+use crate::cold::door::Door;
 use crate::cold::job::Reason;
 use crate::config;
 use crate::latency::{Kind, RatioBucket};
 use crate::meter::{Meter, Predictions, Said, Witness};
+use crate::upstream::attempts::Attempts;
 
 /// The share of the calls predicted to be late that runs all the same.
 const CHECKED: f64 = 0.02;
@@ -81,12 +87,16 @@ impl Predictor {
     }
 }
 
-/// Whether a call becomes a job before it has run, and if so why. `margin` is taken off its budget
-/// for the hand-off.
-pub(super) fn at_once(ready: &mut Ready, margin: Duration) -> bool {
+/// Makes a call a job before it has run, where that is predicted to be its end; gives it back where it
+/// is to run, also because no job can be made of it. `margin` is taken off its budget for the hand-off.
+pub(super) async fn at_once(
+    door: &Door,
+    mut ready: Box<Ready>,
+    margin: Duration,
+) -> Result<Response<AnswerBody>, Box<Ready>> {
     let predictor = &ready.route.predictor;
     if ready.deadline.then != Then::Demote || predictor.predictions().is_none() {
-        return false;
+        return Err(ready);
     }
     let spent = ready.arrived.elapsed() + margin;
     let budget = ready.deadline.budget.saturating_sub(spent);
@@ -95,10 +105,15 @@ pub(super) fn at_once(ready: &mut Ready, margin: Duration) -> bool {
         late: prediction.late,
         budget,
     });
-    if prediction.at_once {
-        ready.deadline.reason = Reason::Predicted;
+    if !prediction.at_once {
+        return Err(ready);
     }
-    prediction.at_once
+    let reason = std::mem::replace(&mut ready.deadline.reason, Reason::Predicted);
+    let made = demote::hand_over(door, ready, Attempts::default()).await;
+    made.map_err(|(mut ready, _)| {
+        ready.deadline.reason = reason;
+        ready
+    })
 }
 
 #[cfg(test)]

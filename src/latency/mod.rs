@@ -15,6 +15,7 @@ mod reissue;
 mod series;
 mod snapshot;
 mod survival;
+mod table;
 mod windows;
 
 pub use bucket::RatioBucket;
