@@ -239,12 +239,12 @@ fn show(outcome: &Outcome) -> Result<Tally> {
     for (work, row) in WORK.iter().zip(&outcome.tallies) {
         for ((model, _), tally) in MODELS.iter().zip(row) {
             println!(
-                "  {:<8} {model:<9} {:6} calls, {:5.1}% miss, {:5.1}% predicted, precision {:5.1}%",
+                "  {:<8} {model:<9} {:6} calls, {:5.1}% miss, {:5.1}% predicted, {} of them wrong",
                 work.name,
                 tally.calls,
                 100.0 * tally.missed as f64 / tally.calls.max(1) as f64,
                 100.0 * tally.predicted as f64 / tally.calls.max(1) as f64,
-                100.0 * tally.precision(),
+                tally.predicted - tally.right,
             );
             all.calls += tally.calls;
             all.missed += tally.missed;

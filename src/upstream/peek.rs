@@ -170,6 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn a_call_is_like_others_of_its_model_and_length_where_its_route_knows_models() {
+        let kind = |body: &str, dialect| {
+            let peek = Peek::read(body.as_bytes()).unwrap();
+            peek.kind(dialect, body.len())
+        };
+        let (one, other) = (
+            r#"{"model":"a","max_tokens":16}"#,
+            r#"{"model":"b","max_tokens":16}"#,
+        );
+        assert_ne!(kind(one, Dialect::Openai), kind(other, Dialect::Openai));
+        assert_eq!(kind(one, Dialect::Plain), kind(other, Dialect::Plain));
+    }
+
+    #[test]
     fn wrong_types_and_broken_json_are_told_apart() {
         let wrong = Peek::read(br#"{"stream":"yes"}"#).unwrap_err();
         assert!(wrong.contains("wrong type"), "{wrong}");
