@@ -141,6 +141,7 @@ fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, Arc<ColdRou
             route.targets.clone(),
             route.cold.clone(),
             connect,
+            route.predictor.predictions().cloned(),
             meter,
         );
         (route.name.to_string(), Arc::new(cold))

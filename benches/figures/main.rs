@@ -1,6 +1,7 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `balance`,
 //! `bytes`,
-//! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `overload`, `percentiles`, `quota`. Everything runs on loopback, in
+//! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `overload`, `percentiles`,
+//! `predict`, `quota`. Everything runs on loopback, in
 //! this process.
 
 mod auto;
@@ -15,6 +16,7 @@ mod leaves;
 mod outage;
 mod overload;
 mod percentiles;
+mod predict;
 mod quota;
 mod rig;
 
@@ -29,7 +31,7 @@ fn main() -> anyhow::Result<()> {
         .collect();
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage, overload, percentiles or quota"
+            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage, overload, percentiles, predict or quota"
         );
     }
     for name in named {
@@ -44,6 +46,7 @@ fn main() -> anyhow::Result<()> {
             "overload" => overload::run()?,
             "hedge" => hedge::run()?,
             "percentiles" => percentiles::run()?,
+            "predict" => predict::run()?,
             "quota" => quota::run()?,
             "cost" => cost::run()?,
             other => anyhow::bail!("there is no figure `{other}`"),

@@ -22,13 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::door::{Errand, Handover, Reply};
 use super::job::{
-    Job, JobError, JobId, Status, StoredAnswer, StoredRequest, UnixMillis, header_map, lines,
+    Job, JobError, JobId, Reason, Status, StoredAnswer, StoredRequest, UnixMillis, header_map,
+    lines,
 };
 use super::recall::{Became, CallKey, Kept};
 use super::store::{Outcome, SharedStore, StoreError};
 use super::waiters::Waiters;
-use crate::config::RouteCold;
-use crate::meter::{Meter, Metric, Tracked};
+use crate::config::{Dialect, RouteCold};
+use crate::latency::Kind;
+use crate::meter::{Meter, Metric, Predictions, Said, Tracked, Witness};
 use crate::tasks::Tasks;
 use crate::upstream::attempt::{Attempt, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
@@ -47,6 +49,7 @@ pub struct ColdRoute {
     more: AtomicBool,
     duration: Arc<Tracked>,
     queue: Arc<Tracked>,
+    predictions: Option<Arc<Predictions>>,
     name: String,
 }
 
@@ -57,6 +60,7 @@ impl ColdRoute {
         targets: Arc<Targets>,
         settings: RouteCold,
         connect: Duration,
+        predictions: Option<Arc<Predictions>>,
         meter: &Arc<Meter>,
     ) -> Self {
         Self {
@@ -68,7 +72,19 @@ impl ColdRoute {
             targets,
             settings,
             connect,
+            predictions,
         }
+    }
+
+    /// Where the time of a job's first attempt counts: a job that was predicted is judged by it.
+    fn witness(&self, job: &Job, kind: Kind) -> Option<Witness> {
+        let predictions = self.predictions.clone().filter(|_| job.attempts <= 1)?;
+        let predicted = job.reason == Reason::Predicted;
+        let said = predicted.then(|| Said {
+            late: true,
+            budget: Duration::from_millis(job.budget_ms),
+        });
+        Some(Witness::new(predictions, kind, said))
     }
 }
 
@@ -407,12 +423,13 @@ fn backoff(settings: &RouteCold, attempts: u32) -> Duration {
         .mul_f64(rand::random::<f64>())
 }
 
-fn call(request: StoredRequest) -> Option<Call> {
+fn call(request: StoredRequest, dialect: Dialect) -> Option<Call> {
     let peek = Peek::read(&request.body).unwrap_or_default();
     Some(Call {
         method: Method::from_bytes(request.method.as_bytes()).ok()?,
         path: request.path_and_query.parse().ok()?,
         headers: header_map(&request.headers),
+        kind: peek.kind(dialect, request.body.len()),
         body: request.body,
         trailers: None,
         model: peek.model_at,

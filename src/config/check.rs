@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::load::Problem;
-use super::{Concurrency, ConcurrencyMode, Config, PathPattern, Route, SecretSource, Secrets};
+use super::{
+    Concurrency, ConcurrencyMode, Config, PathPattern, Predict, Route, SecretSource, Secrets,
+};
 
 /// Paths of the public listener that no provider can have as its name.
 const RESERVED: [&str; 5] = ["jobs", "scopes", "v1", "v1beta", ".well-known"];
@@ -14,6 +16,9 @@ const MOST_RETRIES: u32 = 10;
 
 /// Most calls that wait for a place at one target.
 const MOST_WAITING: usize = 10_000;
+/// Classes of calls that a route can tell apart: fewer tell nothing, more are megabytes.
+const LEAST_CLASSES: usize = 8;
+const MOST_CLASSES: usize = 4_096;
 
 struct Found(Vec<Problem>);
 
@@ -211,6 +216,7 @@ fn numbers(key: &str, route: &Route, found: &mut Found) {
         let says = format!("must be from 1 to {MOST_ATTEMPTS}");
         found.add(format!("{key}.hedge.max_attempts"), says);
     }
+    predict(key, &route.predict, found);
     if route.retries.max > MOST_RETRIES {
         found.add(
             format!("{key}.retries.max"),
@@ -225,6 +231,20 @@ fn numbers(key: &str, route: &Route, found: &mut Found) {
     }
     if route.cold.deadline.get().is_zero() {
         found.add(format!("{key}.cold.deadline"), "must be longer than 0s");
+    }
+}
+
+fn predict(key: &str, predict: &Predict, found: &mut Found) {
+    if !(0.0..=0.5).contains(&predict.floor) {
+        let says = "must be from 0 to 0.5; 0.05 means a chance of 5%, and 0 is off";
+        found.add(format!("{key}.predict.floor"), says);
+    }
+    if predict.min_samples == 0 {
+        found.add(format!("{key}.predict.min_samples"), "must be at least 1");
+    }
+    if !(LEAST_CLASSES..=MOST_CLASSES).contains(&predict.classes) {
+        let says = format!("must be from {LEAST_CLASSES} to {MOST_CLASSES}");
+        found.add(format!("{key}.predict.classes"), says);
     }
 }
 

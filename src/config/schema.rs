@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::concurrency::Concurrency;
+use super::predict::Predict;
 use super::quota::Quota;
 use super::values::{HedgeAfter, Period, SecretSource, Size, Switch};
 
@@ -225,6 +226,9 @@ pub struct Route {
     /// What happens at the deadline.
     #[serde(default)]
     pub over_budget: OverBudget,
+    /// Calls that are jobs on arrival.
+    #[serde(default)]
+    pub predict: Predict,
     /// Attempts after a failure.
     #[serde(default)]
     pub retries: Retries,

@@ -31,6 +31,7 @@ use super::twin::{Twin, twin};
 use crate::cold::door::Door;
 use crate::cold::recall::CallKey;
 use crate::config::{Dialect, Limits, Safe};
+use crate::meter::Said;
 use crate::tasks::Tasks;
 use crate::upstream::body::OutBody;
 use crate::upstream::media::is_json;
@@ -89,6 +90,8 @@ pub(super) struct Ready {
     pub call: Call,
     pub body: Option<OutBody>,
     pub safe: bool,
+    /// What was predicted of it, where its caller asked for a 202.
+    pub said: Option<Said>,
     /// The caller's headers, where it asks for another protocol.
     pub switched: Option<HeaderMap>,
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
@@ -339,6 +342,7 @@ impl Worker {
                 method: parts.method,
                 path,
                 headers,
+                kind: peek.kind(route.dialect, data.len()),
                 body: data,
                 trailers,
                 model: peek.model_at,
@@ -348,6 +352,7 @@ impl Worker {
             switched,
             body: once,
             safe,
+            said: None,
             deadline,
             intent,
             record,

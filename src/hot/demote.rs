@@ -14,6 +14,7 @@ use crate::cold::door::{Door, Handover};
 use crate::cold::job::{
     Callback, CallbackStatus, Job, JobId, Owner, Status, StoredRequest, UnixMillis, lines,
 };
+use crate::cold::store::StoreError;
 use crate::meter::{Outcome, Use};
 use crate::upstream::attempts::Attempts;
 
@@ -36,8 +37,23 @@ pub(super) fn too_slow(ready: Box<Ready>) -> Refusal {
 pub(super) async fn demote(
     door: &Door,
     ready: Box<Ready>,
-    mut attempts: Attempts,
+    attempts: Attempts,
 ) -> Result<Response<AnswerBody>, Refusal> {
+    let made = hand_over(door, ready, attempts).await;
+    made.map_err(|(ready, why)| Refusal {
+        dialect: ready.route.dialect,
+        code: Code::Overloaded,
+        message: format!("the call is over its budget and cannot become a job: {why}"),
+        record: Some(ready.record),
+    })
+}
+
+/// The same; where no job can be made the call comes back, without its attempts.
+pub(super) async fn hand_over(
+    door: &Door,
+    ready: Box<Ready>,
+    mut attempts: Attempts,
+) -> Result<Response<AnswerBody>, (Box<Ready>, StoreError)> {
     attempts.used_for(Use::Cold);
     let job = job(&ready, &attempts);
     let request = StoredRequest {
@@ -56,12 +72,7 @@ pub(super) async fn demote(
     });
     match kept.await {
         Ok(()) => Ok(accepted(ready, &job, made)),
-        Err(why) => Err(Refusal {
-            dialect: ready.route.dialect,
-            code: Code::Overloaded,
-            message: format!("the call is over its budget and cannot become a job: {why}"),
-            record: Some(ready.record),
-        }),
+        Err(why) => Err((ready, why)),
     }
 }
 

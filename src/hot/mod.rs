@@ -17,6 +17,7 @@ mod intent;
 mod keepalive;
 mod pace;
 mod pipeline;
+mod predict;
 mod race;
 mod recalled;
 mod record;
@@ -33,6 +34,7 @@ mod twin;
 
 pub use call::{Gateway, State, Worker};
 pub use hedge::Line;
+pub use predict::{Prediction, Predictor};
 pub use relay::AnswerBody;
 pub use route::{Route, Table};
 pub use scope::Scopes;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::record::Record;
 use super::route::Route;
+use crate::meter::Said;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Start, Verdict};
 use crate::upstream::attempts::{Attempts, Entry};
 use crate::upstream::body::OutBody;
@@ -54,6 +55,8 @@ pub struct Rules {
     pub retry: bool,
     /// The call may become a job.
     pub job: bool,
+    /// What was predicted of it.
+    pub said: Option<Said>,
 }
 
 /// A race of one call's attempts.
@@ -214,6 +217,8 @@ impl<'a> Race<'a> {
         } else {
             first.then(|| line.first.clone())
         };
+        let predictor = &self.route.predictor;
+        let witness = first.then(|| predictor.witness(self.call.kind, self.rules.said));
         let mut request = target.request(self.call, self.body.take());
         *request.uri_mut() = self.call.path.clone().into();
         let attempt = Attempt::start(Start {
@@ -225,6 +230,7 @@ impl<'a> Race<'a> {
             connect: self.route.budget.connect.get(),
             streamed: self.call.streamed,
             basis,
+            witness: witness.flatten(),
         });
         self.attempts.push(attempt, hedge);
     }

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::hedge::Line;
+use super::predict::Predictor;
 use crate::config::{self, Config, Dialect, Glob, PathPattern};
 use crate::latency::RatioBucket;
 use crate::meter::{Meter, RouteMeter};
@@ -40,6 +41,8 @@ pub struct Route {
     pub retries: config::Retries,
     /// Its jobs.
     pub cold: config::RouteCold,
+    /// Which of its calls are jobs on arrival.
+    pub predictor: Predictor,
     /// What it is measured with.
     pub meter: Arc<RouteMeter>,
     /// What its hedges are paid from.
@@ -66,6 +69,7 @@ impl Route {
             budget: config::Budget::default(),
             hedge: config::Hedge::default(),
             over_budget: config::OverBudget::default(),
+            predict: config::Predict::default(),
             retries: config::Retries::default(),
             cold: config::RouteCold::default(),
         };
@@ -102,6 +106,7 @@ impl Route {
             over_budget: route.over_budget.clone(),
             retries: route.retries.clone(),
             cold: route.cold.clone(),
+            predictor: Predictor::new(meter, &route.name, &route.predict),
             hedges: RatioBucket::new(route.hedge.max_extra, SAVED_HEDGES),
             streams: Line::new(&route_meter.streams),
             answers: Line::new(&route_meter.answers),

@@ -12,6 +12,7 @@ use super::demote;
 use super::error::Code;
 use super::keepalive;
 use super::pipeline;
+use super::predict;
 use super::race::{Finish, Race, Rules};
 use super::recalled::recalled;
 use super::relay::AnswerBody;
@@ -61,6 +62,10 @@ async fn conclude(
     if late || (asked && ready.deadline.then == Then::Demote) {
         return demote::demote(&gateway.door, ready, Attempts::default()).await;
     }
+    let ready = match predict::at_once(&gateway.door, ready, state.margin).await {
+        Ok(told) => return Ok(told),
+        Err(ready) => ready,
+    };
     match keepalive::wanted(&ready) {
         None => race(worker, gateway, state, ready).await,
         Some(every) => {
@@ -92,6 +97,7 @@ async fn race(
         safe: ready.safe,
         retry,
         job: ready.deadline.then.is_job(),
+        said: ready.said,
     };
     let mut attempts = Attempts::default();
     let finish = {

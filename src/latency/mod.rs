@@ -4,17 +4,25 @@
 //! published is immutable. Pure: no I/O, no async, and its clock is passed in.
 
 mod bucket;
+mod class;
+mod classes;
+mod coarse;
 mod hedge;
+mod kind;
 mod layout;
 mod limit;
+mod odds;
 mod reissue;
 mod series;
 mod snapshot;
 mod survival;
+mod table;
 mod windows;
 
 pub use bucket::RatioBucket;
+pub use classes::Classes;
 pub use hedge::{AtomicReissue, Reissue, hedge_delay};
+pub use kind::Kind;
 pub use layout::MAX;
 pub use limit::Limit;
 pub use reissue::{Policy, best as best_policy};

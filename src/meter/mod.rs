@@ -4,6 +4,7 @@
 //! are bounded by the configuration. Decides nothing, renders nothing (`observe` does), and no
 //! caller's text becomes a label.
 
+mod predict;
 mod route;
 mod sampled;
 mod tracked;
@@ -14,6 +15,9 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use crate::config;
+
+pub use predict::{Predictions, Said, Turned, Witness};
 pub use route::{Kind, Lines, Outcome, RouteMeter, TargetMeter, Use};
 pub use sampled::Sampled;
 pub use tracked::{Metric, Tracked};
@@ -26,6 +30,8 @@ pub struct Meter {
     handle: PrometheusHandle,
     /// Touched when a configuration loads, at a tick and at a scrape; never by a call.
     tracked: Mutex<Vec<Arc<Tracked>>>,
+    /// The same.
+    predictions: Mutex<Vec<Arc<Predictions>>>,
     shards: usize,
 }
 
@@ -37,6 +43,7 @@ impl Meter {
             handle: recorder.handle(),
             recorder,
             tracked: Mutex::default(),
+            predictions: Mutex::default(),
             shards,
         };
         for (name, help) in HELP {
@@ -73,6 +80,24 @@ impl Meter {
         new
     }
 
+    /// What a route learns of its calls; the same while its classes are the same, so that a reload
+    /// keeps it.
+    pub fn predictions(&self, route: &str, settings: &config::Predict) -> Arc<Predictions> {
+        let mut all = self
+            .predictions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = all.iter().position(|one| &*one.route == route) {
+            if all[at].is_for(settings) {
+                return all[at].clone();
+            }
+            all.swap_remove(at);
+        }
+        let new = Arc::new(Predictions::new(self, route, settings));
+        all.push(new.clone());
+        new
+    }
+
     /// Every histogram.
     pub fn tracked(&self) -> Vec<Arc<Tracked>> {
         let all = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,6 +108,14 @@ impl Meter {
     pub fn tick(&self, now: Duration) {
         for tracked in self.tracked() {
             tracked.tick(now);
+        }
+        let predictions = self
+            .predictions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for one in predictions {
+            one.classes.tick(now);
         }
     }
 
@@ -137,6 +170,10 @@ const HELP: &[(&str, &str)] = &[
     (
         "shunt_shed_total",
         "Calls that found no place at any target in time, by what was done.",
+    ),
+    (
+        "shunt_predictions_total",
+        "Calls that may become jobs: whether they were predicted to miss their budget, and did.",
     ),
     (
         "shunt_retries_total",

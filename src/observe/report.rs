@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::config::HedgeAfter;
 use crate::hot::Route;
 use crate::latency::{Snapshot, Window, hedge_delay};
+use crate::meter::Turned;
 
 fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
@@ -65,12 +66,28 @@ pub fn route(route: &Route) -> Value {
             "stream": hedging(route, true, &route.meter.first_token),
             "answer": hedging(route, false, &route.meter.total),
         },
+        "predict": predictions(route),
         "phases": {
             "first_token": phase(&route.meter.first_token),
             "total": phase(&route.meter.total),
             "overhead": phase(&route.meter.overhead),
         },
         "targets": targets,
+    })
+}
+
+/// How predictions turned out since the start; `null` where they are switched off.
+fn predictions(route: &Route) -> Value {
+    let Some(all) = route.predictor.predictions() else {
+        return Value::Null;
+    };
+    json!({
+        "right": all.turned(Turned::Right),
+        "wrong": all.turned(Turned::Wrong),
+        "missed": all.turned(Turned::Missed),
+        "met": all.turned(Turned::Met),
+        "precision": all.precision(),
+        "recall": all.recall(),
     })
 }
 
@@ -88,15 +105,17 @@ fn hedging(route: &Route, streamed: bool, callers: &crate::meter::Tracked) -> Va
     })
 }
 
-/// What a budget would have done to the calls of the last hour.
+/// What a budget would have done to the calls of the last hour, and, by what is known of their classes,
+/// what share of the calls that may become jobs would be told so at once.
 pub fn what_if(route: &Route, first_token: Option<Duration>, total: Option<Duration>) -> Value {
-    let share = |tracked: &crate::meter::Tracked, limit: Option<Duration>| {
+    let share = |tracked: &crate::meter::Tracked, limit: Option<Duration>, streamed| {
         let views = tracked.views();
         let window = views.window(Window::Hour);
         limit.map(|limit| {
             json!({
                 "budget": seconds(limit), "count": window.count(),
                 "over": window.share_above(limit),
+                "at_once": route.predictor.told(streamed, limit),
             })
         })
     };
@@ -108,8 +127,8 @@ pub fn what_if(route: &Route, first_token: Option<Duration>, total: Option<Durat
     };
     json!({
         "route": &*route.name,
-        "first_token": share(&route.meter.first_token, first_token),
-        "total": share(&route.meter.total, total),
+        "first_token": share(&route.meter.first_token, first_token, true),
+        "total": share(&route.meter.total, total, false),
         "hedge": {
             "armed": route.hedge.after != HedgeAfter::Off,
             "delay_stream": delay(true),

@@ -26,7 +26,7 @@ use super::pool::{Lease, Pool, SendError};
 use super::queue::Queue;
 use super::refusal::{retry_after, retryable};
 use super::target::Target;
-use crate::meter::{Sampled, Use};
+use crate::meter::{Sampled, Use, Witness};
 
 /// Connections that turned out closed before a call was given up.
 const STALE: usize = 3;
@@ -108,6 +108,8 @@ pub struct Start {
     pub streamed: bool,
     /// Where its time is counted for hedging.
     pub basis: Option<Arc<Sampled>>,
+    /// Where its time is counted for predictions.
+    pub witness: Option<Witness>,
 }
 
 /// One call to one target.
@@ -128,6 +130,7 @@ impl Attempt {
             start.now,
             start.streamed,
             start.basis,
+            start.witness,
             Body::size_hint(start.request.body()).lower(),
         );
         let pool = start.target.provider.pool(start.worker).clone();

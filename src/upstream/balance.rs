@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::health::Admission;
 use super::peers::Peers;
 use super::target::Target;
+use crate::config::Dialect;
 
 /// The targets of a route.
 pub struct Targets {
@@ -36,6 +37,11 @@ impl Targets {
     /// Every target.
     pub fn all(&self) -> &[Arc<Target>] {
         &self.all
+    }
+
+    /// The API they speak.
+    pub fn dialect(&self) -> Dialect {
+        self.all[0].provider.dialect
     }
 
     /// Compares the targets with each other and shows how they stand; meant for once a second.

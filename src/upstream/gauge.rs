@@ -19,7 +19,7 @@ use super::refusal::retryable;
 use super::sse::{self, Lines};
 use super::target::Target;
 use crate::config::Dialect;
-use crate::meter::{Kind, Sampled, Use};
+use crate::meter::{Kind, Sampled, Use, Witness};
 
 /// Last bytes of an answer in which its token counts are looked for.
 const TAIL: usize = 4 << 10;
@@ -41,7 +41,10 @@ pub(super) struct Gauge {
     /// The answer is a stream of events.
     events: bool,
     head: bool,
+    /// The head tells of success.
+    success: bool,
     basis: Option<Arc<Sampled>>,
+    witness: Option<Witness>,
     first_content: Option<Instant>,
     last_content: Option<Instant>,
     tokens_seen: u64,
@@ -69,6 +72,7 @@ impl Gauge {
         started: Instant,
         streamed: bool,
         basis: Option<Arc<Sampled>>,
+        witness: Option<Witness>,
         request_bytes: u64,
     ) -> Self {
         target.meter.began();
@@ -82,7 +86,9 @@ impl Gauge {
             streamed,
             events: false,
             head: false,
+            success: false,
             basis,
+            witness,
             first_content: None,
             last_content: None,
             tokens_seen: 0,
@@ -137,6 +143,7 @@ impl Gauge {
         let quota = &self.target.provider.quota;
         quota.answered(headers, self.started, self.mark);
         self.head = true;
+        self.success = status.is_success();
         // What the caller did wrong is no fault of the target.
         if !retryable(status.as_u16()) {
             self.target.health.succeeded();
@@ -232,6 +239,7 @@ impl Gauge {
             if self.streamed && !self.failed {
                 self.target.meter.first_token.record(took);
                 self.sample_basis(took);
+                self.testify(took, true);
             }
         } else if let Some(last) = self.last_content
             && self.events
@@ -246,6 +254,16 @@ impl Gauge {
     fn sample_basis(&mut self, took: Duration) {
         if let Some(basis) = self.basis.take() {
             basis.ended(took);
+        }
+    }
+
+    /// Tells its class; an error that came fast says nothing of how long an answer takes.
+    fn testify(&mut self, took: Duration, ended: bool) {
+        match self.witness.take() {
+            None => {}
+            Some(_) if self.head && !self.success => {}
+            Some(witness) if ended => witness.ended(took),
+            Some(witness) => witness.given_up(took),
         }
     }
 
@@ -313,6 +331,7 @@ impl Gauge {
                 basis.given_up(age);
             }
         }
+        self.testify(age, self.whole);
         self.count_tokens();
     }
 

@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use super::scan::{Wrong, members};
+use crate::config::Dialect;
+use crate::latency::Kind;
 
 /// The few fields that decide about a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +19,9 @@ pub struct Peek {
     pub store: Option<bool>,
     /// `background`.
     pub background: bool,
+    /// The least of `max_tokens`, `max_completion_tokens` and `max_output_tokens`, where one is a
+    /// number: anything else is the provider's to refuse.
+    pub most_tokens: Option<u64>,
 }
 
 impl Peek {
@@ -28,7 +33,11 @@ impl Peek {
         let mut peek = Self::default();
         let mut found = [false; FIELDS.len()];
         members(body, |member| {
-            let Some(field) = field(&body[member.name]) else {
+            let name = &body[member.name];
+            let Some(field) = find(name, &FIELDS) else {
+                if find(name, &LENGTHS).is_some() {
+                    peek.bound(&body[member.value]);
+                }
                 return Ok(());
             };
             if std::mem::replace(&mut found[field], true) {
@@ -44,6 +53,26 @@ impl Peek {
             Wrong::Json(why) => format!("the body is not JSON: {why}; send a JSON object"),
         })?;
         Ok(peek)
+    }
+
+    /// What a call with this body is like; of calls in no dialect of models only the length tells.
+    pub fn kind(&self, dialect: Dialect, bytes: usize) -> Kind {
+        if dialect == Dialect::Plain {
+            return Kind::new(self.stream, None, None, bytes);
+        }
+        Kind::new(self.stream, self.model.as_deref(), self.most_tokens, bytes)
+    }
+
+    /// Takes the value of one of the `LENGTHS`.
+    fn bound(&mut self, value: &[u8]) {
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        let Some(number) = text.parse::<f64>().ok().filter(|number| *number >= 1.0) else {
+            return;
+        };
+        // JSON knows no integers: 1e3 is one too. What is larger than 2^64 is as good as that.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let number = number as u64;
+        self.most_tokens = Some(self.most_tokens.unwrap_or(number).min(number));
     }
 
     /// Takes the value of one of the `FIELDS`.
@@ -86,14 +115,17 @@ impl Peek {
 /// The fields that decide.
 const FIELDS: [&str; 4] = ["model", "stream", "store", "background"];
 
-/// Which of them a name is, quotes included.
-fn field(name: &[u8]) -> Option<usize> {
+/// Those that bound an answer's length.
+const LENGTHS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+
+/// Which of some fields a name is, quotes included.
+fn find(name: &[u8], among: &[&str]) -> Option<usize> {
     let plain = &name[1..name.len() - 1];
     if memchr::memchr(b'\\', plain).is_none() {
-        return FIELDS.iter().position(|field| field.as_bytes() == plain);
+        return among.iter().position(|field| field.as_bytes() == plain);
     }
     let told: String = serde_json::from_slice(name).ok()?;
-    FIELDS.iter().position(|field| *field == told)
+    among.iter().position(|field| *field == told)
 }
 
 fn kind(json: &[u8]) -> &'static str {
@@ -118,6 +150,37 @@ mod tests {
         assert_eq!(&body[peek.model_at.unwrap()], b"\"gpt-4o\"");
         assert!(peek.stream);
         assert_eq!(peek.store, None);
+    }
+
+    #[test]
+    fn the_least_bound_on_length_is_read_and_what_is_no_number_is_left_to_the_provider() {
+        let most = |body: &str| Peek::read(body.as_bytes()).unwrap().most_tokens;
+        assert_eq!(most(r#"{"max_tokens":256,"stream":true}"#), Some(256));
+        assert_eq!(most(r#"{"max_output_tokens":1e3}"#), Some(1_000));
+        assert_eq!(
+            most(r#"{"max_completion_tokens":900,"max_tok\u0065ns":64}"#),
+            Some(64)
+        );
+        for strange in ["\"256\"", "null", "-1", "0", "{}", "[5]", "true", "1e999"] {
+            let told = most(&format!(
+                r#"{{"max_tokens":{strange},"max_tokens":{strange}}}"#
+            ));
+            assert_eq!(told.filter(|most| *most < u64::MAX), None, "{strange}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_like_others_of_its_model_and_length_where_its_route_knows_models() {
+        let kind = |body: &str, dialect| {
+            let peek = Peek::read(body.as_bytes()).unwrap();
+            peek.kind(dialect, body.len())
+        };
+        let (one, other) = (
+            r#"{"model":"a","max_tokens":16}"#,
+            r#"{"model":"b","max_tokens":16}"#,
+        );
+        assert_ne!(kind(one, Dialect::Openai), kind(other, Dialect::Openai));
+        assert_eq!(kind(one, Dialect::Plain), kind(other, Dialect::Plain));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::load::Load;
 use super::permits::{Permit, Permits};
 use super::provider::Provider;
 use crate::config::TargetTable;
+use crate::latency::Kind;
 use crate::meter::{Meter, TargetMeter};
 
 /// A call as it is sent: to one target, or again to another.
@@ -33,6 +34,8 @@ pub struct Call {
     pub model: Option<Range<usize>>,
     /// Whether the caller asked for a stream.
     pub streamed: bool,
+    /// What it is like.
+    pub kind: Kind,
 }
 
 /// One of a route's targets.

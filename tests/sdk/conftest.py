@@ -63,6 +63,12 @@ budget  = {{ first_token = "300ms", total = "300ms" }}
 over_budget = {{ unasked = "wait" }}
 retries = {{ keep = "3s" }}
 [[routes]]
+name    = "predicted"
+match   = {{ path = "/v1/chat/completions", model = "predict-*" }}
+targets = ["sim"]
+budget  = {{ first_token = "300ms", total = "300ms" }}
+predict = {{ min_samples = 60 }}
+[[routes]]
 name    = "messages"
 match   = {{ path = "/v1/messages" }}
 targets = ["claude"]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{ColdRoute, LOOK, Runner, STEP, call, error, failed};
-use crate::cold::job::UnixMillis;
+use crate::cold::job::{Job, UnixMillis};
 use crate::cold::quota;
 use crate::cold::store::ClaimedJob;
 use crate::meter::Use;
@@ -90,8 +90,8 @@ impl Runner {
         let permit = route.slots.clone().try_acquire_owned().ok();
         let ClaimedJob { job, request } = claimed;
         route.queue.record(job.created_at.until(UnixMillis::now()));
-        let call = call(request);
-        let attempts = call.map(|call| self.first_attempt(&call, route));
+        let call = call(request, route.targets.dialect());
+        let attempts = call.map(|call| self.first_attempt(&job, &call, route));
         let (runner, route) = (self.clone(), route.clone());
         let stop = self.waiters.runs(&job.id);
         self.parts.tasks.spawn(async move {
@@ -116,7 +116,7 @@ impl Runner {
     }
 
     /// `None`: no target has a place.
-    fn first_attempt(&self, call: &Call, route: &ColdRoute) -> Option<Attempts> {
+    fn first_attempt(&self, job: &Job, call: &Call, route: &ColdRoute) -> Option<Attempts> {
         let now = Instant::now();
         let (target, permit) = quota::take(&route.targets, &call.body, now)?;
         let mut request = target.request(call, None);
@@ -130,6 +130,7 @@ impl Runner {
             connect: route.connect,
             streamed: call.streamed,
             basis: None,
+            witness: route.witness(job, call.kind),
         });
         attempt.used_for(Use::Cold);
         let mut attempts = Attempts::default();
