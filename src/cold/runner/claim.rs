@@ -16,7 +16,7 @@ use crate::cold::store::ClaimedJob;
 use crate::meter::Use;
 use crate::upstream::attempt::{Attempt, Start};
 use crate::upstream::attempts::Attempts;
-use crate::upstream::target::Call;
+use crate::upstream::target::{Call, Target};
 
 /// The shortest wait for room in a quota.
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -86,10 +86,14 @@ impl Runner {
         let permit = route.slots.clone().try_acquire_owned().ok();
         let ClaimedJob { job, request } = claimed;
         route.queue.record(job.created_at.until(UnixMillis::now()));
-        let attempts = call(request).map(|call| self.first_attempt(&call, route));
+        let call = call(request).map(|call| {
+            let target = quota::take(&route.targets, &call.body, Instant::now()).clone();
+            (call, target)
+        });
         let (runner, route) = (self.clone(), route.clone());
         self.parts.tasks.spawn(async move {
-            if let Some(attempts) = attempts {
+            if let Some((call, target)) = call {
+                let attempts = runner.first_attempt(&call, target, &route);
                 runner.run(job, attempts, &route).await;
             } else {
                 let error = error("bad_request", "the stored request cannot be read");
@@ -102,15 +106,13 @@ impl Runner {
         });
     }
 
-    fn first_attempt(&self, call: &Call, route: &ColdRoute) -> Attempts {
-        let now = Instant::now();
-        let target = quota::take(&route.targets, &call.body, now).clone();
+    fn first_attempt(&self, call: &Call, target: Arc<Target>, route: &ColdRoute) -> Attempts {
         let mut request = target.request(call, None);
         *request.uri_mut() = call.path.clone().into();
         let mut attempt = Attempt::start(Start {
             request,
             target,
-            now,
+            now: Instant::now(),
             worker: self.parts.pool,
             connect: route.connect,
             streamed: call.streamed,
