@@ -15,9 +15,6 @@ use crate::upstream::permits::Permit;
 use crate::upstream::provider::Provider;
 use crate::upstream::target::Target;
 
-/// Bytes that make about one token.
-const BYTES_A_TOKEN: u64 = 4;
-
 /// The providers of a route, each once.
 fn providers(targets: &Targets) -> impl Iterator<Item = &Arc<Provider>> {
     let all = targets.all();
@@ -78,7 +75,7 @@ pub(super) fn take(targets: &Targets, body: &[u8], now: Instant) -> Option<(Arc<
     } else {
         0
     };
-    quota.takes(body.len() as u64 / BYTES_A_TOKEN, answer, now);
+    quota.takes(body.len() as u64, answer, now);
     Some((target, permit))
 }
 

@@ -221,6 +221,8 @@ impl<'a> Race<'a> {
         let witness = first.then(|| predictor.witness(self.call.kind, self.rules.said));
         let mut request = target.request(self.call, self.body.take());
         *request.uri_mut() = self.call.path.clone().into();
+        let bytes = http_body::Body::size_hint(request.body()).lower();
+        target.provider.quota.sent(bytes, now);
         let attempt = Attempt::start(Start {
             request,
             target,

@@ -76,9 +76,7 @@ impl Gauge {
         request_bytes: u64,
     ) -> Self {
         target.meter.began();
-        let quota = &target.provider.quota;
-        let mark = quota.mark();
-        quota.sent(request_bytes / BYTES_A_TOKEN, started);
+        let mark = target.provider.quota.mark();
         Self {
             target,
             permit,

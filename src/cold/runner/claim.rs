@@ -16,7 +16,8 @@ use crate::cold::store::ClaimedJob;
 use crate::meter::Use;
 use crate::upstream::attempt::{Attempt, Start};
 use crate::upstream::attempts::Attempts;
-use crate::upstream::target::Call;
+use crate::upstream::permits::Permit;
+use crate::upstream::target::{Call, Target};
 
 /// The shortest wait for room in a quota.
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -91,14 +92,22 @@ impl Runner {
         let ClaimedJob { job, request } = claimed;
         route.queue.record(job.created_at.until(UnixMillis::now()));
         let call = call(request, route.targets.dialect());
-        let attempts = call.map(|call| self.first_attempt(&job, &call, route));
+        let call = call.map(|call| {
+            (
+                quota::take(&route.targets, &call.body, Instant::now()),
+                call,
+            )
+        });
         let (runner, route) = (self.clone(), route.clone());
         let stop = self.waiters.runs(&job.id);
         self.parts.tasks.spawn(async move {
-            match attempts {
-                Some(Some(attempts)) => runner.run(job, attempts, &route, stop).await,
+            match call {
+                Some((Some(place), call)) => {
+                    let attempts = runner.first_attempt(&job, &call, place, &route);
+                    runner.run(job, attempts, &route, stop).await;
+                }
                 // Hot calls took the last place meanwhile: no attempt was made.
-                Some(None) => {
+                Some((None, _)) => {
                     runner.waiters.rests(&job.id);
                     let at = UnixMillis::now().plus(LOOK);
                     let _ = runner.parts.store.postpone(&job.id, at).await;
@@ -115,17 +124,20 @@ impl Runner {
         });
     }
 
-    /// `None`: no target has a place.
-    fn first_attempt(&self, job: &Job, call: &Call, route: &ColdRoute) -> Option<Attempts> {
-        let now = Instant::now();
-        let (target, permit) = quota::take(&route.targets, &call.body, now)?;
+    fn first_attempt(
+        &self,
+        job: &Job,
+        call: &Call,
+        (target, permit): (Arc<Target>, Permit),
+        route: &ColdRoute,
+    ) -> Attempts {
         let mut request = target.request(call, None);
         *request.uri_mut() = call.path.clone().into();
         let mut attempt = Attempt::start(Start {
             request,
             target,
             permit,
-            now,
+            now: Instant::now(),
             worker: self.parts.pool,
             connect: route.connect,
             streamed: call.streamed,
@@ -135,6 +147,6 @@ impl Runner {
         attempt.used_for(Use::Cold);
         let mut attempts = Attempts::default();
         attempts.push(attempt, false);
-        Some(attempts)
+        attempts
     }
 }

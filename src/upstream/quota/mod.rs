@@ -24,6 +24,9 @@ use crate::config;
 /// A provider that answers 429 and does not say for how long is left alone this long.
 pub const COOLING: Duration = Duration::from_secs(1);
 
+/// Bytes that make about one token.
+const BYTES_A_TOKEN: u64 = 4;
+
 /// What one more job counts for in the average of their tokens.
 const WEIGHT: f64 = 0.1;
 
@@ -123,12 +126,12 @@ impl Quota {
         }
     }
 
-    /// A call with about so many tokens is sent.
-    pub fn sent(&self, tokens: u64, now: Instant) {
+    /// A hot call with a body of so many bytes is sent.
+    pub fn sent(&self, bytes: u64, now: Instant) {
         if self.requests.is_told() || self.tokens.is_told() {
             let now = self.nanoseconds(now);
             self.requests.spend(1, now);
-            self.tokens.spend(tokens, now);
+            self.tokens.spend(bytes / BYTES_A_TOKEN, now);
         }
     }
 
@@ -206,19 +209,17 @@ impl Quota {
         self.tokens.is_told()
     }
 
-    /// A job starts, whose prompt and answer take about so many tokens each. To be called before
-    /// its attempt is started, and by the runner's task only.
-    pub fn takes(&self, prompt: u64, answer: u64, now: Instant) {
+    /// A job with a body of so many bytes, and an answer of at most so many tokens, takes its part;
+    /// its attempt starts afterwards. Only the runner's task calls this.
+    pub fn takes(&self, bytes: u64, answer: u64, now: Instant) {
         let now = self.nanoseconds(now);
+        let tokens = (bytes / BYTES_A_TOKEN).saturating_add(answer);
         self.pace.started(now);
         self.requests.job(1);
-        self.tokens.job(prompt.saturating_add(answer));
-        // The rest is spent as any call's is.
-        self.tokens.spend(answer, now);
-        let (typical, size) = (
-            f64::from_bits(self.typical.load(Relaxed)),
-            prompt.saturating_add(answer) as f64,
-        );
+        self.tokens.job(tokens);
+        self.requests.spend(1, now);
+        self.tokens.spend(tokens, now);
+        let (typical, size) = (f64::from_bits(self.typical.load(Relaxed)), tokens as f64);
         let average = if typical > 0.0 {
             typical + WEIGHT * (size - typical)
         } else {
@@ -299,8 +300,7 @@ mod tests {
         quota.answered(&head(100, 31), now, quota.mark());
         assert_eq!(quota.room(now), Ok(2));
         for _ in 0..2 {
-            quota.takes(10, 0, now);
-            quota.sent(10, now);
+            quota.takes(40, 0, now);
         }
         let held = quota.room(now).unwrap_err();
         assert_eq!(held.why, Why::Requests);
@@ -313,8 +313,7 @@ mod tests {
     async fn large_jobs_are_held_by_tokens_and_one_larger_than_the_rest_still_starts() {
         let (quota, now) = (quota(0.3), Instant::now());
         quota.answered(&head(100, 99), now, quota.mark());
-        quota.takes(1_000, 89_000, now);
-        quota.sent(1_000, now);
+        quota.takes(4_000, 89_000, now);
         assert_eq!(quota.room(now).unwrap_err().why, Why::Tokens);
         advance(Duration::from_secs(1)).await;
         assert_eq!(quota.room(Instant::now()), Ok(1));
