@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::memory::{Kept, MemoryStore};
 use super::sqlite::SqliteStore;
 use super::*;
 use crate::cold::job::{Callback, CallbackStatus, Reason};
@@ -60,16 +61,62 @@ fn open(folder: &Path) -> SqliteStore {
     SqliteStore::open(&folder.join("jobs.db"), 100).unwrap()
 }
 
-#[tokio::test]
-async fn what_was_kept_is_there_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
+/// Where a store is opened, more than once where a restart is meant.
+trait Place: Default {
+    fn open(&self, queue_limit: u64) -> SharedStore;
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Place for Folder {
+    fn open(&self, queue_limit: u64) -> SharedStore {
+        Arc::new(SqliteStore::open(&self.0.path().join("jobs.db"), queue_limit).unwrap())
+    }
+}
+
+impl Place for Kept {
+    fn open(&self, queue_limit: u64) -> SharedStore {
+        Arc::new(MemoryStore::open(self, queue_limit))
+    }
+}
+
+macro_rules! every_store {
+    ($($promise:ident),+ $(,)?) => {
+        mod in_a_file {
+            $(#[tokio::test] async fn $promise() { super::$promise::<super::Folder>().await; })+
+        }
+        mod in_memory {
+            $(#[tokio::test] async fn $promise() { super::$promise::<super::Kept>().await; })+
+        }
+    };
+}
+
+every_store! {
+    what_was_kept_is_there_after_a_restart,
+    a_job_is_claimed_once_and_the_oldest_first,
+    a_final_state_never_changes_and_is_told_with_its_callback,
+    a_delivery_in_progress_when_the_process_died_is_due_again,
+    past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room,
+    jobs_that_arrive_together_are_all_kept_and_counted,
+    a_caller_lists_its_own_newest_first,
+    what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told,
+}
+
+async fn what_was_kept_is_there_after_a_restart<P: Place>() {
+    let place = P::default();
     let running = job("chat", Status::Running);
     {
-        let store = open(folder.path());
+        let store = place.open(100);
         store.insert(running.clone(), request()).await.unwrap();
         assert_eq!(store.get(&running.id).await.unwrap(), Some(running.clone()));
     }
-    let store = open(folder.path());
+    let store = place.open(100);
     assert_eq!(store.recover(NOW).await.unwrap(), 1);
     let claimed = store.claim("chat", 10, NOW).await.unwrap();
     assert_eq!(claimed.len(), 1);
@@ -77,10 +124,9 @@ async fn what_was_kept_is_there_after_a_restart() {
     assert_eq!(claimed[0].job.attempts, 2);
 }
 
-#[tokio::test]
-async fn a_job_is_claimed_once_and_the_oldest_first() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+async fn a_job_is_claimed_once_and_the_oldest_first<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let mut jobs = Vec::new();
     for _ in 0..3 {
         let queued = job("chat", Status::Queued);
@@ -101,10 +147,9 @@ async fn a_job_is_claimed_once_and_the_oldest_first() {
     assert_eq!(claimed, jobs);
 }
 
-#[tokio::test]
-async fn a_final_state_never_changes_and_is_told_with_its_callback() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+async fn a_final_state_never_changes_and_is_told_with_its_callback<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let running = job("chat", Status::Running);
     store.insert(running.clone(), request()).await.unwrap();
     assert!(
@@ -174,11 +219,10 @@ async fn a_final_state_never_changes_and_is_told_with_its_callback() {
     assert_eq!(callback.status, CallbackStatus::Delivered);
 }
 
-#[tokio::test]
-async fn a_delivery_in_progress_when_the_process_died_is_due_again() {
-    let folder = tempfile::tempdir().unwrap();
+async fn a_delivery_in_progress_when_the_process_died_is_due_again<P: Place>() {
+    let place = P::default();
     let id = {
-        let store = open(folder.path());
+        let store = place.open(100);
         let running = job("chat", Status::Running);
         store.insert(running.clone(), request()).await.unwrap();
         store.finish(&running.id, answered(), NOW).await.unwrap();
@@ -187,16 +231,15 @@ async fn a_delivery_in_progress_when_the_process_died_is_due_again() {
             .webhook_id
             .clone()
     };
-    let store = open(folder.path());
+    let store = place.open(100);
     store.recover(NOW).await.unwrap();
     let again = store.claim_deliveries(9, NOW, NOW).await.unwrap();
     assert_eq!(again[0].webhook_id, id);
 }
 
-#[tokio::test]
-async fn past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&folder.path().join("jobs.db"), 1).unwrap();
+async fn past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room<P: Place>() {
+    let place = P::default();
+    let store = place.open(1);
     let first = job("chat", Status::Running);
     store.insert(first.clone(), request()).await.unwrap();
     let refused = store.insert(job("chat", Status::Running), request()).await;
@@ -208,10 +251,9 @@ async fn past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room() {
         .unwrap();
 }
 
-#[tokio::test]
-async fn jobs_that_arrive_together_are_all_kept_and_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Arc::new(open(folder.path()));
+async fn jobs_that_arrive_together_are_all_kept_and_counted<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..50 {
         let store = store.clone();
@@ -224,10 +266,9 @@ async fn jobs_that_arrive_together_are_all_kept_and_counted() {
     assert_eq!(counts, [("chat".to_owned(), Status::Queued, 50)]);
 }
 
-#[tokio::test]
-async fn a_caller_lists_its_own_newest_first() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+async fn a_caller_lists_its_own_newest_first<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let mine = Owner([7; 32]);
     let mut ids = Vec::new();
     for at in 0..5 {
@@ -249,10 +290,9 @@ async fn a_caller_lists_its_own_newest_first() {
     assert_eq!(second, [ids[1].clone(), ids[0].clone()]);
 }
 
-#[tokio::test]
-async fn what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+async fn what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let one = job("chat", Status::Running);
     store.insert(one.clone(), request()).await.unwrap();
     assert!(store.overdue(9, NOW).await.unwrap().is_empty());
