@@ -43,7 +43,7 @@ pub struct Row {
 /// Rows by their order of arrival, and what the queue is asked for.
 #[derive(Default)]
 struct Rows {
-    rows: BTreeMap<u64, Row>,
+    all: BTreeMap<u64, Row>,
     names: HashMap<JobId, u64>,
     queued: HashMap<String, BTreeSet<(UnixMillis, u64)>>,
     unfinished: BTreeSet<(UnixMillis, u64)>,
@@ -53,12 +53,12 @@ struct Rows {
 impl Rows {
     fn row(&mut self, id: &JobId) -> Option<(u64, &mut Row)> {
         let at = *self.names.get(id)?;
-        Some((at, self.rows.get_mut(&at)?))
+        Some((at, self.all.get_mut(&at)?))
     }
 
     /// Moves a job between the states that are not final.
     fn moves(&mut self, at: u64, status: Status, due: UnixMillis) {
-        let Some(row) = self.rows.get_mut(&at) else {
+        let Some(row) = self.all.get_mut(&at) else {
             return;
         };
         let queue = self.queued.entry(row.job.route.clone()).or_default();
@@ -84,7 +84,7 @@ impl Rows {
             due,
             delivery,
         };
-        self.rows.insert(at, row);
+        self.all.insert(at, row);
         self.moves(at, status, due);
     }
 
@@ -97,7 +97,7 @@ impl Rows {
             .collect();
         let claim = |(due, at): (UnixMillis, u64)| {
             self.moves(at, Status::Running, due);
-            let row = self.rows.get_mut(&at)?;
+            let row = self.all.get_mut(&at)?;
             row.job.attempts += 1;
             Some(ClaimedJob {
                 job: row.job.clone(),
@@ -121,7 +121,7 @@ impl Rows {
         let (due, expires_at) = (row.due, row.job.expires_at);
         self.moves(at, outcome.status, due);
         self.unfinished.remove(&(expires_at, at));
-        Some(self.rows.get(&at)?.job.clone())
+        Some(self.all.get(&at)?.job.clone())
     }
 
     fn claim_deliveries(
@@ -131,7 +131,7 @@ impl Rows {
         until: UnixMillis,
     ) -> Vec<Delivery> {
         let mut due: Vec<(UnixMillis, &mut Row)> = self
-            .rows
+            .all
             .values_mut()
             .filter_map(|row| {
                 let pending = row.job.callback.as_ref()?.status == CallbackStatus::Pending;
@@ -153,7 +153,7 @@ impl Rows {
     }
 
     fn delivered(&mut self, name: &str, outcome: DeliveryOutcome) {
-        let mut rows = self.rows.values_mut();
+        let mut rows = self.all.values_mut();
         let Some(row) = rows.find(|row| row.delivery.as_ref().is_some_and(|one| one.0 == name))
         else {
             return;
@@ -177,7 +177,7 @@ impl Rows {
 
     fn recover(&mut self, now: UnixMillis) -> u64 {
         let mut running = Vec::new();
-        for (at, row) in &mut self.rows {
+        for (at, row) in &mut self.all {
             if let Some((_, due, claimed @ true)) = &mut row.delivery {
                 (*due, *claimed) = (Some(now), false);
             }
@@ -198,14 +198,14 @@ impl Rows {
         };
         let old = |row: &Row| row.job.finished_at.filter(|at| *at < before && told(row));
         let mut found: Vec<_> = self
-            .rows
+            .all
             .iter()
             .filter_map(|(at, row)| Some((old(row)?, *at)))
             .collect();
         found.sort_unstable();
         found.truncate(limit);
         for (_, at) in &found {
-            if let Some(row) = self.rows.remove(at) {
+            if let Some(row) = self.all.remove(at) {
                 self.names.remove(&row.job.id);
             }
         }
@@ -221,7 +221,7 @@ impl Rows {
                 && query.status.is_none_or(|status| job.status == status)
                 && query.route.as_ref().is_none_or(|route| job.route == *route)
         };
-        let rows = self.rows.range(..before).rev().map(|(_, row)| &row.job);
+        let rows = self.all.range(..before).rev().map(|(_, row)| &row.job);
         let limit = query.limit.min(1_000);
         rows.filter(|job| wanted(job))
             .take(limit)
@@ -237,7 +237,7 @@ impl Kept {
 
     /// Everything, in the order of arrival.
     pub fn everything(&self) -> Vec<Row> {
-        self.rows().rows.values().cloned().collect()
+        self.rows().all.values().cloned().collect()
     }
 }
 
@@ -252,6 +252,7 @@ impl MemoryStore {
     }
 
     /// The same, where an operation takes so long, half of it after it was done.
+    #[must_use]
     pub fn taking(self, delay: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self {
             delay: Box::new(delay),
@@ -338,7 +339,7 @@ impl Store for MemoryStore {
     fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>> {
         self.run(|rows| {
             let mut counts: BTreeMap<(String, &str), (Status, u64)> = BTreeMap::new();
-            for row in rows.rows.values() {
+            for row in rows.all.values() {
                 let key = (row.job.route.clone(), row.job.status.as_str());
                 counts.entry(key).or_insert((row.job.status, 0)).1 += 1;
             }
@@ -371,7 +372,7 @@ impl Store for MemoryStore {
     fn overdue(&self, limit: usize, now: UnixMillis) -> StoreFuture<'_, Vec<JobId>> {
         self.run(move |rows| {
             let due = rows.unfinished.iter().take_while(|(at, _)| *at <= now);
-            let id = |(_, at): &(UnixMillis, u64)| Some(rows.rows.get(at)?.job.id.clone());
+            let id = |(_, at): &(UnixMillis, u64)| Some(rows.all.get(at)?.job.id.clone());
             Ok(due.filter_map(id).take(limit).collect())
         })
     }
