@@ -60,6 +60,12 @@ impl Attempts {
         Poll::Pending
     }
 
+    /// Puts back one that was refused and that no other will improve on.
+    pub fn put_back(&mut self, refused: Entry) {
+        let hedge = false;
+        self.running.push(Entry { hedge, ..refused });
+    }
+
     /// Says what the tokens of all that run count as.
     pub fn used_for(&mut self, used: Use) {
         for entry in &mut self.running {
