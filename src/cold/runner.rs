@@ -161,7 +161,8 @@ impl Runner {
             return;
         }
         if let Some(route) = self.route(&job.route) {
-            self.run(job, attempts, &route).await;
+            let stop = self.waiters.runs(&job.id);
+            self.run(job, attempts, &route, stop).await;
         }
     }
 
@@ -226,6 +227,12 @@ impl Runner {
         _permit: Option<OwnedSemaphorePermit>,
     ) {
         let ClaimedJob { job, request } = claimed;
+        // From here on whoever ends it stops it; who ended it while it was claimed could not.
+        let stop = self.waiters.runs(&job.id);
+        if !self.is_running(&job.id).await {
+            self.waiters.rests(&job.id);
+            return;
+        }
         route.queue.record(job.created_at.until(UnixMillis::now()));
         let Some(call) = call(request) else {
             let error = error("bad_request", "the stored request cannot be read");
@@ -247,12 +254,17 @@ impl Runner {
         attempt.used_for(Use::Cold);
         let mut attempts = Attempts::default();
         attempts.push(attempt, false);
-        self.run(job, attempts, &route).await;
+        self.run(job, attempts, &route, stop).await;
     }
 
-    /// Drives a job's attempts to its end, or back into the queue.
-    async fn run(&self, job: Job, attempts: Attempts, route: &ColdRoute) {
-        let stop = self.waiters.runs(&job.id);
+    /// Whether a job is still to be run. A store that cannot say so is no reason to leave it.
+    async fn is_running(&self, id: &JobId) -> bool {
+        let found = self.parts.store.get(id).await;
+        found.map_or(true, |job| job.is_some_and(|job| !job.status.is_final()))
+    }
+
+    /// Drives a job's attempts to its end, or back into the queue, unless it is stopped.
+    async fn run(&self, job: Job, attempts: Attempts, route: &ColdRoute, stop: CancellationToken) {
         let left = UnixMillis::now().until(job.expires_at);
         let ended = tokio::select! {
             biased;
