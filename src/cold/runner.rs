@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::Method;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, interval, sleep_until};
@@ -369,27 +371,33 @@ fn call(request: StoredRequest) -> Option<Call> {
     })
 }
 
-/// Runs attempts until one has a whole answer, or none is left.
-async fn drive(mut attempts: Attempts, limit: usize) -> Ended {
-    loop {
-        let (entry, verdict) = poll_fn(|context| attempts.poll(context, Hold::Head)).await;
-        let ended = match verdict {
-            Verdict::Answer => keep(entry.attempt, limit).await,
-            Verdict::Refused(status, _) => {
-                let answer = match keep(entry.attempt, limit).await {
-                    Ended::With(outcome) => outcome.answer,
-                    Ended::Again(_, answer) => answer,
-                };
-                let message = format!("the provider answered {status}");
-                Ended::Again(error("provider_error", &message), answer)
-            }
-            Verdict::Broken(why) => {
-                Ended::Again(error("provider_unreachable", &why.to_string()), None)
-            }
-        };
-        if matches!(ended, Ended::With(_)) || attempts.running() == 0 {
+/// Runs attempts side by side until one has a whole answer, or none is left. None waits for
+/// another's bytes: one that stops within does not hold up the others.
+async fn drive(attempts: Attempts, limit: usize) -> Ended {
+    let each = attempts.into_running().map(|one| follow(one, limit));
+    let mut running: FuturesUnordered<_> = each.collect();
+    let mut last = Ended::Again(error("provider_unreachable", "there is no attempt"), None);
+    while let Some(ended) = running.next().await {
+        if matches!(ended, Ended::With(_)) {
             return ended;
         }
+        last = ended;
+    }
+    last
+}
+
+async fn follow(mut attempt: Box<Attempt>, limit: usize) -> Ended {
+    match poll_fn(|context| attempt.poll_verdict(context, Hold::Head)).await {
+        Verdict::Answer => keep(attempt, limit).await,
+        Verdict::Refused(status, _) => {
+            let answer = match keep(attempt, limit).await {
+                Ended::With(outcome) => outcome.answer,
+                Ended::Again(_, answer) => answer,
+            };
+            let message = format!("the provider answered {status}");
+            Ended::Again(error("provider_error", &message), answer)
+        }
+        Verdict::Broken(why) => Ended::Again(error("provider_unreachable", &why.to_string()), None),
     }
 }
 

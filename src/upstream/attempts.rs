@@ -66,6 +66,11 @@ impl Attempts {
         self.running.push(Entry { hedge, ..refused });
     }
 
+    /// Those that run, each for itself.
+    pub fn into_running(self) -> impl Iterator<Item = Box<Attempt>> {
+        self.running.into_iter().map(|entry| entry.attempt)
+    }
+
     /// Says what the tokens of all that run count as.
     pub fn used_for(&mut self, used: Use) {
         for entry in &mut self.running {
