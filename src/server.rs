@@ -336,7 +336,9 @@ impl Server {
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         meter.gauge("shunt_build_info", &version).set(1.0);
         let _inside = self.control.enter();
-        self.owners.background.spawn(keep_time(meter, gateway));
+        self.owners
+            .background
+            .spawn(keep_time(meter, gateway, SECOND));
     }
 
     fn serve_admin(&mut self, store: SharedStore) -> Result<()> {
@@ -449,12 +451,15 @@ impl Server {
     }
 }
 
-/// Moves the windows on each second, and what is learned from them.
-pub(crate) async fn keep_time(meter: Arc<Meter>, gateway: Arc<Gateway>) {
+/// How often windows move and connections are tended.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Moves the windows on each such time, and what is learned from them.
+pub(crate) async fn keep_time(meter: Arc<Meter>, gateway: Arc<Gateway>, every: Duration) {
     let began = Instant::now();
-    let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut ticks = tokio::time::interval(every);
     loop {
-        second.tick().await;
+        ticks.tick().await;
         meter.tick(began.elapsed());
         let state = gateway.state.load();
         for route in state.table.routes() {
@@ -479,7 +484,7 @@ fn taken(which: &str, address: SocketAddr) -> String {
 
 /// Tends a worker's connections to providers each second.
 pub(crate) async fn keep_warm(index: usize, gateway: Arc<Gateway>) {
-    let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut second = tokio::time::interval(SECOND);
     loop {
         second.tick().await;
         let state = gateway.state.load_full();

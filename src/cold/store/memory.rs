@@ -40,6 +40,14 @@ pub struct Row {
     delivery: Option<(String, Option<UnixMillis>, bool)>,
 }
 
+impl Row {
+    /// Whether it has an answer that succeeded.
+    pub fn answer_is_whole(&self) -> bool {
+        let status = self.answer.as_ref().map(|answer| answer.status);
+        status.is_some_and(|status| (200..300).contains(&status))
+    }
+}
+
 /// Rows by their order of arrival, and what the queue is asked for.
 #[derive(Default)]
 struct Rows {
