@@ -1,12 +1,22 @@
 //! What the simulation found, each in the smallest scene that shows it.
 
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 
 use super::plan::{LANES, Plan};
 use super::provider::Fate;
 use super::{Run, Scene, caller};
 use crate::cold::job::Status;
 use crate::cold::store::memory::Row;
+use crate::config::Protocol;
+use crate::tasks::Tasks;
+use crate::upstream::connect::{Connector, Dialer, Transport};
+use crate::upstream::pool::{Bounds, Pool};
 
 /// Calls of one lane, made as `change` wants them; providers do this with each sending of a call,
 /// in turn. Gives the jobs.
@@ -78,4 +88,47 @@ async fn an_attempt_that_stops_within_does_not_hold_up_the_other_of_its_job() {
     // The bucket has a hedge for every twentieth call.
     assert_eq!(ends(2, Status::Succeeded), 2);
     assert_eq!(ends(1, Status::Cancelled), 43);
+}
+
+/// Connections over HTTP/2, of which the first is never there.
+fn hangs_once(tasks: Tasks) -> Connector {
+    let dials = AtomicU32::new(0);
+    Arc::new(move |_: &str, _| {
+        let hangs = dials.fetch_add(1, Ordering::Relaxed) == 0;
+        let tasks = tasks.clone();
+        Box::pin(async move {
+            if hangs {
+                return pending().await;
+            }
+            let (ours, theirs) = tokio::io::duplex(1 << 10);
+            let service =
+                service_fn(async |_| pending::<hyper::Result<http::Response<String>>>().await);
+            let server = hyper::server::conn::http2::Builder::new(tasks.clone());
+            tasks.spawn(async move {
+                let _ = server.serve_connection(TokioIo::new(theirs), service).await;
+            });
+            Ok(ours)
+        })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_connection_that_does_not_come_about_does_not_hold_up_the_next() {
+    let tasks = Tasks::new();
+    let (host, port) = ("10.0.0.2".to_owned(), 80);
+    let dialer = Dialer::new(host, port, None, Protocol::Http2, None, tasks.clone())
+        .over(Transport::Memory(hangs_once(tasks.clone())));
+    let bounds = Bounds {
+        warm: 0,
+        idle: 1,
+        idle_timeout: Duration::from_mins(1),
+    };
+    let pool = Arc::new(Pool::new(Arc::new(dialer), tasks.clone(), bounds));
+    let patience = Duration::from_secs(1);
+    let (first, second) = tokio::join!(pool.checkout(patience), pool.checkout(patience));
+    assert!(first.is_err());
+    assert!(second.is_ok());
+    drop(second);
+    tasks.cut();
+    tasks.ended().await;
 }
