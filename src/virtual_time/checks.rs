@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::identity;
 use super::ledger::{Book, End, Seen, Sent};
 use super::plan::{LANES, Lane};
-use super::provider::NAMES;
+use super::provider::{Fate, NAMES};
 use crate::cold::job::{JobId, Status, UnixMillis};
 use crate::cold::store::memory::Row;
 
@@ -72,6 +72,9 @@ impl<'a> Account<'a> {
         }
         for rows in self.jobs.values() {
             faults.extend(rows.iter().filter_map(|row| self.one_result(row)));
+        }
+        for (call, rows) in &self.jobs {
+            faults.extend(rows.iter().filter_map(|row| self.kept(*call, row)));
         }
         faults.extend(LANES.iter().filter_map(|lane| self.capped(lane)));
         faults
@@ -183,6 +186,14 @@ impl<'a> Account<'a> {
         let counted = told.attempts == usize::try_from(row.job.attempts).unwrap();
         (!again || !counted || JobId::parse(id).is_none())
             .then(|| format!("job {id} was told as {told:?} and is {:?}", row.job))
+    }
+
+    /// An answer that a provider gave to a job's call is not lost.
+    fn kept(&self, call: u64, row: &Row) -> Option<String> {
+        let whole = |one: &&Sent| matches!(one.fate, Fate::Answers | Fate::AnswersLate) && one.done;
+        let lost = matches!(row.job.status, Status::Expired | Status::Failed);
+        let answered = self.stopped.is_none() && self.sent(call).iter().any(whole);
+        (lost && answered).then(|| format!("call {call}: its answer is lost: {:?}", row.job))
     }
 
     /// Over any stretch of time hedges are at most the route's share of its calls and what it had

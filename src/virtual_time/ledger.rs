@@ -21,6 +21,8 @@ pub struct Sent {
     pub ended: Option<Instant>,
     /// What the provider did.
     pub fate: Fate,
+    /// It did all of it.
+    pub done: bool,
 }
 
 /// How a call ended for its caller.
@@ -122,6 +124,7 @@ impl Ledger {
             began: Instant::now(),
             ended: None,
             fate,
+            done: false,
         });
         Open(self.clone(), at)
     }
@@ -135,6 +138,13 @@ impl Ledger {
 
 /// A call that runs at a provider.
 pub struct Open(Ledger, usize);
+
+impl Open {
+    /// The provider's part is over.
+    pub fn done(self) {
+        self.0.book().sent[self.1].done = true;
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {

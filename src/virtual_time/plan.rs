@@ -34,7 +34,7 @@ const fn lane(name: &'static str, first_token: u64, total: u64) -> Lane {
 }
 
 /// The routes.
-pub const LANES: [Lane; 7] = [
+pub static LANES: [Lane; 7] = [
     lane("hedged", 2_000, 4_000),
     lane("auto", 3_000, 6_000),
     Lane {

@@ -280,8 +280,9 @@ impl Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let next = Pin::new(&mut self.0).poll_frame(context);
-        if self.0.is_end_stream() || matches!(next, Poll::Ready(None)) {
-            self.1 = None;
+        let ended = self.0.is_end_stream() || matches!(next, Poll::Ready(None));
+        if let Some(open) = self.1.take_if(|_| ended) {
+            open.done();
         }
         next
     }
