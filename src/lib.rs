@@ -12,3 +12,5 @@ pub mod server;
 pub mod simulate;
 pub mod tasks;
 pub mod upstream;
+#[cfg(test)]
+mod virtual_time;

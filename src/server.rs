@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use hickory_resolver::TokioResolver;
 use metrics::Counter;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cold::callback::{AddressGuard, Deliverer, DeliverySettings, Sender, Signer, Watch};
@@ -25,12 +26,13 @@ use crate::cold::runner::{ColdRoute, ColdRoutes, Parts, Runner};
 use crate::cold::store::SharedStore;
 use crate::cold::store::sqlite::SqliteStore;
 use crate::config::{Config, Period, Secret, Secrets};
-use crate::hot::{Gateway, Scopes, Shares, State, Table, Worker, scopes_api};
+use crate::hot::{Gateway, State, Table, Worker};
 use crate::latency::{Summary, Window, set_shard};
 use crate::listen::{self, Listener};
 use crate::meter::{Meter, Metric, Tracked};
 use crate::observe::{self, Admin};
 use crate::tasks::{Signal, Tasks};
+use crate::upstream::connect::Transport;
 use crate::upstream::provider::{Ground, Provider};
 use crate::upstream::tls::Roots;
 
@@ -53,21 +55,41 @@ pub struct Server {
 
 /// Who owns which tasks, and what stops them; in the order of a drain.
 #[derive(Clone, Default)]
-struct Owners {
+pub(crate) struct Owners {
     /// Callers' connections and calls.
-    calls: Tasks,
+    pub calls: Tasks,
     /// Jobs.
-    jobs: Tasks,
+    pub jobs: Tasks,
     /// Callbacks, clocks, the admin listener.
-    background: Tasks,
+    pub background: Tasks,
     /// Connections to providers and their keepers.
-    connections: Tasks,
+    pub connections: Tasks,
     /// Accept nothing new.
-    stop: Signal,
+    pub stop: Signal,
     /// Claim no more jobs, deliver no more callbacks.
-    rest: CancellationToken,
+    pub rest: CancellationToken,
     /// The workers' threads may end.
     leave: CancellationToken,
+}
+
+impl Owners {
+    /// Lets running calls and jobs end, and cuts what is left of either after the limit.
+    pub async fn drain(&self, limit: Duration) {
+        self.stop.raise();
+        end(&self.calls, limit).await;
+        // Calls are over: nothing comes through the door any more. What still runs as a job
+        // is in the store, and the next start runs it again.
+        self.rest.cancel();
+        end(&self.jobs, limit).await;
+        end(&self.background, Duration::ZERO).await;
+        end(&self.connections, Duration::ZERO).await;
+    }
+
+    /// Tasks alive.
+    pub fn alive(&self) -> usize {
+        let all = [&self.calls, &self.jobs, &self.background, &self.connections];
+        all.into_iter().map(Tasks::alive).sum()
+    }
 }
 
 struct Callbacks {
@@ -119,7 +141,7 @@ fn providers(
     Ok(all)
 }
 
-fn state(
+pub(crate) fn state(
     config: &Config,
     ground: &Ground,
     before: &[Arc<Provider>],
@@ -133,7 +155,7 @@ fn state(
     })
 }
 
-fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, Arc<ColdRoute>> {
+pub(crate) fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, Arc<ColdRoute>> {
     let route = |route: &Arc<crate::hot::Route>| {
         let connect = route.budget.connect.get();
         let cold = ColdRoute::new(
@@ -199,6 +221,7 @@ impl Server {
                     .and_then(hickory_resolver::ResolverBuilder::build)
                     .ok()
                     .map(Arc::new),
+                transport: Transport::Sockets,
                 tasks: owners.connections.clone(),
                 pools: count + 1,
             }
@@ -221,18 +244,8 @@ impl Server {
             retention: config.cold.retention.get(),
             callbacks: callbacks.clone(),
         });
-        let state = Arc::new(ArcSwap::from_pointee(built));
-        let scopes = Arc::new(Scopes::default());
         let api = crate::cold::api::router(runner.clone());
-        let api = api.merge(scopes_api(scopes.clone(), door.clone(), state.clone()));
-        let gateway = Arc::new(Gateway {
-            state,
-            door,
-            api,
-            shares: Shares::default(),
-            scopes,
-            tasks: owners.calls.clone(),
-        });
+        let gateway = Arc::new(Gateway::new(built, door, api, owners.calls.clone()));
         let mut server = Self {
             public: config.listen.public,
             admin: config.listen.admin,
@@ -320,24 +333,9 @@ impl Server {
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         meter.gauge("shunt_build_info", &version).set(1.0);
         let _inside = self.control.enter();
-        self.owners.background.spawn(async move {
-            let began = Instant::now();
-            let mut second = tokio::time::interval(Duration::from_secs(1));
-            loop {
-                second.tick().await;
-                meter.tick(began.elapsed());
-                let now = tokio::time::Instant::now();
-                gateway.shares.sweep(now);
-                gateway.scopes.sweep(now);
-                let state = gateway.state.load();
-                for route in state.table.routes() {
-                    route.learn();
-                }
-                for provider in state.table.providers() {
-                    provider.tick();
-                }
-            }
-        });
+        self.owners
+            .background
+            .spawn(keep_time(meter, gateway, SECOND));
     }
 
     fn serve_admin(&mut self, store: SharedStore) -> Result<()> {
@@ -441,28 +439,35 @@ impl Server {
     pub fn drain(mut self) -> usize {
         self.draining.store(true, Ordering::Relaxed);
         let owners = self.owners.clone();
-        owners.stop.raise();
-        let limit = self.drain;
-        self.control.block_on(async {
-            end(&owners.calls, limit).await;
-            // Calls are over: nothing comes through the door any more. What still runs as a job
-            // is in the store, and the next start runs it again.
-            owners.rest.cancel();
-            end(&owners.jobs, limit).await;
-            end(&owners.background, Duration::ZERO).await;
-            end(&owners.connections, Duration::ZERO).await;
-        });
+        self.control.block_on(owners.drain(self.drain));
         owners.leave.cancel();
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
-        let all = [
-            &owners.calls,
-            &owners.jobs,
-            &owners.background,
-            &owners.connections,
-        ];
-        all.into_iter().map(Tasks::alive).sum()
+        owners.alive()
+    }
+}
+
+/// How often windows move and connections are tended.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Moves the windows on each such time, and what is learned from them.
+pub(crate) async fn keep_time(meter: Arc<Meter>, gateway: Arc<Gateway>, every: Duration) {
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        meter.tick(began.elapsed());
+        let now = tokio::time::Instant::now();
+        gateway.shares.sweep(now);
+        gateway.scopes.sweep(now);
+        let state = gateway.state.load();
+        for route in state.table.routes() {
+            route.learn();
+        }
+        for provider in state.table.providers() {
+            provider.tick();
+        }
     }
 }
 
@@ -475,6 +480,18 @@ async fn end(tasks: &Tasks, limit: Duration) {
 
 fn taken(which: &str, address: SocketAddr) -> String {
     format!("the {which} address {address} cannot be used; choose another in listen.{which}")
+}
+
+/// Tends a worker's connections to providers each second.
+pub(crate) async fn keep_warm(index: usize, gateway: Arc<Gateway>) {
+    let mut second = tokio::time::interval(SECOND);
+    loop {
+        second.tick().await;
+        let state = gateway.state.load_full();
+        let providers = state.table.providers().iter();
+        let tend = providers.map(|one| one.pool(index).tend());
+        futures_util::future::join_all(tend).await;
+    }
 }
 
 /// A worker's thread: its listener, and the connections to providers that it keeps warm.
@@ -495,20 +512,7 @@ fn work(
         }
     };
     runtime.block_on(async {
-        let gateway = gateway.clone();
-        owners.connections.spawn(async move {
-            let mut second = tokio::time::interval(Duration::from_secs(1));
-            loop {
-                second.tick().await;
-                let state = gateway.state.load_full();
-                let tend = state
-                    .table
-                    .providers()
-                    .iter()
-                    .map(|one| one.pool(index).tend());
-                futures_util::future::join_all(tend).await;
-            }
-        });
+        owners.connections.spawn(keep_warm(index, gateway.clone()));
         if let Err(error) = listener.run(socket).await {
             tracing::error!(%error, "a worker stopped accepting");
         }

@@ -15,6 +15,10 @@ pub struct UnixMillis(pub i64);
 impl UnixMillis {
     /// The wall clock, for what outlives the process; waits use tokio's clock.
     pub fn now() -> Self {
+        #[cfg(test)]
+        if let Some(now) = virtual_clock::now() {
+            return now;
+        }
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Self(i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX))
     }
@@ -32,6 +36,29 @@ impl UnixMillis {
     pub fn until(self, later: Self) -> std::time::Duration {
         let millis = later.0.saturating_sub(self.0);
         std::time::Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+}
+
+/// A wall clock that moves with tokio's, for tests on virtual time.
+#[cfg(test)]
+pub mod virtual_clock {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
+    use super::UnixMillis;
+
+    thread_local! {
+        static BEGAN: Cell<Option<(UnixMillis, Instant)>> = const { Cell::new(None) };
+    }
+
+    /// This thread's wall clock shows `now` and moves with tokio's from here on.
+    pub fn begin(now: UnixMillis) {
+        BEGAN.set(Some((now, Instant::now())));
+    }
+
+    pub(super) fn now() -> Option<UnixMillis> {
+        BEGAN.get().map(|(then, began)| then.plus(began.elapsed()))
     }
 }
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::Method;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, interval, sleep, sleep_until};
@@ -322,8 +324,14 @@ impl Runner {
         }
     }
 
-    /// Drives a job's attempts to its end, or back into the queue.
-    /// `stop` was there before anybody could hear of the job's start.
+    /// Whether a job is still to be run. A store that cannot say so is no reason to leave it.
+    async fn is_running(&self, id: &JobId) -> bool {
+        let found = self.parts.store.get(id).await;
+        found.map_or(true, |job| job.is_some_and(|job| !job.status.is_final()))
+    }
+
+    /// Drives a job's attempts to its end, or back into the queue, unless it is stopped. `stop` was
+    /// there before anybody could hear of the job's start.
     async fn run(&self, job: Job, attempts: Attempts, route: &ColdRoute, stop: CancellationToken) {
         let left = UnixMillis::now().until(job.expires_at);
         let ended = tokio::select! {
@@ -437,34 +445,40 @@ fn call(request: StoredRequest, dialect: Dialect) -> Option<Call> {
     })
 }
 
-/// Runs attempts until one has a whole answer, or none is left.
-async fn drive(mut attempts: Attempts, limit: usize) -> Ended {
-    loop {
-        let (entry, verdict) = poll_fn(|context| attempts.poll(context, Hold::Head)).await;
-        let ended = match verdict {
-            Verdict::Answer => keep(entry.attempt, limit).await,
-            Verdict::Refused(429, rest) => {
-                let rest = entry.attempt.target().provider.quota.rest(rest);
-                // Read to its end, so that its connection can be used again.
-                let _ = keep(entry.attempt, limit).await;
-                Ended::Later(rest)
-            }
-            Verdict::Refused(status, _) => {
-                let answer = match keep(entry.attempt, limit).await {
-                    Ended::With(outcome) => outcome.answer,
-                    Ended::Again(_, answer) => answer,
-                    Ended::Later(_) => None,
-                };
-                let message = format!("the provider answered {status}");
-                Ended::Again(error("provider_error", &message), answer)
-            }
-            Verdict::Broken(why) => {
-                Ended::Again(error("provider_unreachable", &why.to_string()), None)
-            }
-        };
-        if matches!(ended, Ended::With(_)) || attempts.running() == 0 {
+/// Runs attempts side by side until one has a whole answer, or none is left. None waits for
+/// another's bytes: one that stops within does not hold up the others.
+async fn drive(attempts: Attempts, limit: usize) -> Ended {
+    let each = attempts.into_running().map(|one| follow(one, limit));
+    let mut running: FuturesUnordered<_> = each.collect();
+    let mut last = Ended::Again(error("provider_unreachable", "there is no attempt"), None);
+    while let Some(ended) = running.next().await {
+        if matches!(ended, Ended::With(_)) {
             return ended;
         }
+        last = ended;
+    }
+    last
+}
+
+async fn follow(mut attempt: Box<Attempt>, limit: usize) -> Ended {
+    match poll_fn(|context| attempt.poll_verdict(context, Hold::Head)).await {
+        Verdict::Answer => keep(attempt, limit).await,
+        Verdict::Refused(429, rest) => {
+            let rest = attempt.target().provider.quota.rest(rest);
+            // Read to its end, so that its connection can be used again.
+            let _ = keep(attempt, limit).await;
+            Ended::Later(rest)
+        }
+        Verdict::Refused(status, _) => {
+            let answer = match keep(attempt, limit).await {
+                Ended::With(outcome) => outcome.answer,
+                Ended::Again(_, answer) => answer,
+                Ended::Later(_) => None,
+            };
+            let message = format!("the provider answered {status}");
+            Ended::Again(error("provider_error", &message), answer)
+        }
+        Verdict::Broken(why) => Ended::Again(error("provider_unreachable", &why.to_string()), None),
     }
 }
 

@@ -25,6 +25,7 @@ use super::route::{Route, Table};
 use super::run::run;
 use super::safe::is_safe;
 use super::scope::{Membership, Scopes};
+use super::scopes;
 use super::share::{self, Joined, Place, Shares, follow, lead};
 use super::tunnel::{self, Tunnels};
 use super::twin::{Twin, twin};
@@ -56,13 +57,30 @@ pub struct Gateway {
     /// The way to the cold side.
     pub door: Door,
     /// The APIs of jobs and scopes.
-    pub api: axum::Router,
+    pub(super) api: axum::Router,
     /// Calls that may be joined.
     pub shares: Shares,
     /// Pipelines of calls.
     pub scopes: Arc<Scopes>,
     /// Owner of tunnels, and of calls that outlive their first caller.
     pub tasks: Tasks,
+}
+
+impl Gateway {
+    /// A gateway; `jobs` is the API of jobs, `tasks` owns what outlives its first caller.
+    pub fn new(state: State, door: Door, jobs: axum::Router, tasks: Tasks) -> Self {
+        let state = Arc::new(ArcSwap::from_pointee(state));
+        let scopes = Arc::new(Scopes::default());
+        let api = scopes::router(scopes.clone(), door.clone(), state.clone());
+        Self {
+            state,
+            door,
+            api: jobs.merge(api),
+            shares: Shares::default(),
+            scopes,
+            tasks,
+        }
+    }
 }
 
 /// One of the threads that serve calls.

@@ -37,6 +37,3 @@ pub use hedge::Line;
 pub use predict::{Prediction, Predictor};
 pub use relay::AnswerBody;
 pub use route::{Route, Table};
-pub use scope::Scopes;
-pub use scopes::router as scopes_api;
-pub use share::Shares;

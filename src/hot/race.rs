@@ -316,10 +316,12 @@ impl<'a> Race<'a> {
         if rest.is_some() && self.rules.job {
             return Some(Finish::Later);
         }
-        Some(match verdict {
-            Verdict::Broken(broken) => Finish::Broken(broken),
-            _ => Finish::Answer(entry.attempt),
-        })
+        if let Verdict::Broken(broken) = verdict {
+            return Some(Finish::Broken(broken));
+        }
+        // It is passed on, once as much of it was read as of any answer.
+        self.attempts.put_back(entry);
+        None
     }
 
     /// Sends the call again if that may help, now or when the provider wants it.

@@ -75,14 +75,14 @@ impl Series {
                 .iter()
                 .filter_map(|shard| shard.blocks[block].get().map(AsRef::as_ref))
                 .collect();
-            if in_use.is_empty() {
+            let Some((first, others)) = in_use.split_first() else {
                 continue;
-            }
-            for offset in 0..block_len(block) {
-                let count: u64 = in_use
-                    .iter()
-                    .map(|cells| cells[offset].load(Ordering::Relaxed))
-                    .sum();
+            };
+            for (offset, cell) in first.iter().enumerate() {
+                let mut count = cell.load(Ordering::Relaxed);
+                for cells in others {
+                    count += cells[offset].load(Ordering::Relaxed);
+                }
                 if count > 0 {
                     let cell = u16::try_from(block_start(block) + offset)
                         .expect("there are fewer cells than 65,536");

@@ -121,7 +121,8 @@ impl Listener {
         }
     }
 
-    async fn speak<S>(&self, stream: S)
+    /// Serves one caller's connection, whatever it is made of, until it ends or is to stop.
+    pub async fn speak<S>(&self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

@@ -5,7 +5,7 @@
 //! and the demo; never part of a gateway's own path.
 
 mod answers;
-mod body;
+pub(crate) mod body;
 mod distribution;
 mod quota;
 mod server;

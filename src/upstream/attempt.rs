@@ -75,7 +75,7 @@ pub enum Hold {
     Head,
     /// Streams: the first event with content. Other answers: the head.
     Content,
-    /// The same, but JSON is read whole, up to so many bytes.
+    /// The same, but JSON and errors are read whole, up to so many bytes.
     Json(usize),
     /// Streams: the first event with content. Other answers: all of it, up to so many bytes.
     Whole(usize),
@@ -118,6 +118,8 @@ pub struct Attempt {
     head: Option<response::Parts>,
     held: Queue<Frame<Bytes>>,
     held_bytes: usize,
+    /// It was told to be refused: what is left is to be passed on all the same.
+    refused: bool,
     gauge: Gauge,
 }
 
@@ -140,6 +142,7 @@ impl Attempt {
             head: None,
             held: Queue::default(),
             held_bytes: 0,
+            refused: false,
             gauge,
         })
     }
@@ -219,7 +222,7 @@ impl Attempt {
         }
     }
 
-    /// Drives it until it can be judged.
+    /// Drives it until it can be judged. One that was refused is an answer when it is driven again.
     pub fn poll_verdict(&mut self, context: &mut Context<'_>, hold: Hold) -> Poll<Verdict> {
         if let State::Head(head) = &mut self.state {
             match ready!(head.as_mut().poll(context)) {
@@ -230,17 +233,18 @@ impl Attempt {
         let Some(head) = &self.head else {
             return Poll::Ready(Verdict::Answer);
         };
-        if retryable(head.status.as_u16()) {
+        if retryable(head.status.as_u16()) && !self.refused {
+            self.refused = true;
             let rest = retry_after(&head.headers, SystemTime::now());
             self.gauge.refused(head.status, rest);
             return Poll::Ready(Verdict::Refused(head.status.as_u16(), rest));
         }
+        let error = !head.status.is_success();
         let limit = match hold {
-            _ if !head.status.is_success() => return Poll::Ready(Verdict::Answer),
             Hold::Head => return Poll::Ready(Verdict::Answer),
             _ if self.gauge.is_stream() => PRELUDE,
             Hold::Whole(limit) => limit,
-            Hold::Json(limit) if is_json(&head.headers) == Some(true) => limit,
+            Hold::Json(limit) if error || is_json(&head.headers) == Some(true) => limit,
             Hold::Json(_) | Hold::Content => return Poll::Ready(Verdict::Answer),
         };
         loop {

@@ -60,6 +60,17 @@ impl Attempts {
         Poll::Pending
     }
 
+    /// Puts back one that was refused and that no other will improve on.
+    pub fn put_back(&mut self, refused: Entry) {
+        let hedge = false;
+        self.running.push(Entry { hedge, ..refused });
+    }
+
+    /// Those that run, each for itself.
+    pub fn into_running(self) -> impl Iterator<Item = Box<Attempt>> {
+        self.running.into_iter().map(|entry| entry.attempt)
+    }
+
     /// Says what the tokens of all that run count as.
     pub fn used_for(&mut self, used: Use) {
         for entry in &mut self.running {

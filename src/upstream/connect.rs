@@ -3,15 +3,17 @@
 //! Promises: names are cached by their TTL; addresses are tried one after the other within the
 //! limit. Never blocks the runtime.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -36,6 +38,20 @@ pub enum ConnectError {
 /// The limit of one connection, whoever waits for it.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// Opens a connection in memory to a host and a port.
+pub type Connector =
+    Arc<dyn Fn(&str, u16) -> BoxFuture<'static, io::Result<DuplexStream>> + Send + Sync>;
+
+/// What connections are made of.
+#[derive(Clone, Default)]
+pub enum Transport {
+    /// Sockets, with TLS where the provider wants it.
+    #[default]
+    Sockets,
+    /// Memory, without TLS: for tests on virtual time, whose clock would run away from a socket.
+    Memory(Connector),
+}
+
 /// The sending half of a connection.
 pub enum Sender {
     /// One call at a time.
@@ -51,6 +67,7 @@ pub struct Dialer {
     tls: Option<(TlsConnector, ServerName<'static>)>,
     protocol: Protocol,
     resolver: Option<Arc<TokioResolver>>,
+    transport: Transport,
     tasks: Tasks,
 }
 
@@ -70,8 +87,15 @@ impl Dialer {
             tls,
             protocol,
             resolver,
+            transport: Transport::Sockets,
             tasks,
         }
+    }
+
+    /// The same over another transport.
+    #[must_use]
+    pub fn over(self, transport: Transport) -> Self {
+        Self { transport, ..self }
     }
 
     /// Whether HTTP/2 is certain before a connection was made.
@@ -111,6 +135,11 @@ impl Dialer {
     }
 
     async fn attempt<G: Send + 'static>(&self, guard: G) -> Result<Sender, ConnectError> {
+        if let Transport::Memory(connect) = &self.transport {
+            let failed = |error| ConnectError::Failed(format!("{}: {error}", self.host));
+            let stream = connect(&self.host, self.port).await.map_err(failed)?;
+            return self.handshake(stream, self.only_http2(), guard).await;
+        }
         let stream = self.tcp().await?;
         let Some((connector, name)) = &self.tls else {
             let http2 = self.protocol == Protocol::Http2;

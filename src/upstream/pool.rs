@@ -21,6 +21,9 @@ use crate::tasks::Tasks;
 /// Calls on one HTTP/2 connection before another is opened; servers commonly allow 100 to 250.
 const STREAMS: usize = 100;
 
+/// Longest wait for the HTTP/2 connection that another call opens; then this one opens its own.
+const ANOTHERS: Duration = Duration::from_millis(500);
+
 /// Cancelled calls after which an HTTP/2 connection gets no new ones: servers take many resets
 /// for an attack (rapid reset, CVE-2023-44487) and close the connection under the other calls.
 const CANCELS: usize = 100;
@@ -177,7 +180,7 @@ impl Pool {
 
     async fn open_one(self: Arc<Self>) -> Result<Lease, ConnectError> {
         let _permit = if self.speaks_http2.load(Ordering::Relaxed) {
-            let permit = self.opening.acquire().await;
+            let permit = tokio::time::timeout(ANOTHERS, self.opening.acquire()).await;
             if let Some(lease) = self.take() {
                 return Ok(lease);
             }

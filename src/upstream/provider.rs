@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
-use super::connect::Dialer;
+use super::connect::{Dialer, Transport};
 use super::pool::{Bounds, Pool};
 use super::quota::Quota;
 use super::tls::Roots;
@@ -25,6 +25,8 @@ pub struct Ground {
     pub roots: Roots,
     /// Names; `None`: only the system's resolver.
     pub resolver: Option<Arc<TokioResolver>>,
+    /// What connections are made of.
+    pub transport: Transport,
     /// Owner of connection tasks.
     pub tasks: Tasks,
     /// Pools per provider: one for each worker, and one for jobs.
@@ -175,7 +177,8 @@ fn dialer(
         settings.protocol,
         resolver,
         ground.tasks.clone(),
-    ))
+    )
+    .over(ground.transport.clone()))
 }
 
 fn key(settings: &config::Provider) -> Result<Option<(HeaderName, HeaderValue)>, String> {

@@ -101,6 +101,11 @@ impl Runner {
         let (runner, route) = (self.clone(), route.clone());
         let stop = self.waiters.runs(&job.id);
         self.parts.tasks.spawn(async move {
+            // Who ended it while it was claimed could not stop it; whoever ends it from here on can.
+            if !runner.is_running(&job.id).await {
+                runner.waiters.rests(&job.id);
+                return;
+            }
             match call {
                 Some((Some(place), call)) => {
                     let attempts = runner.first_attempt(&job, &call, place, &route);

@@ -3,6 +3,8 @@
 //! Promises: a write that resolved is durable; a final state never changes; the final state and
 //! the callback that tells it are written together. Never holds credentials in clear.
 
+#[cfg(test)]
+pub mod memory;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;

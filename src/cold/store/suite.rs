@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::memory::{Kept, MemoryStore};
 use super::sqlite::SqliteStore;
 use super::*;
 use crate::cold::job::{Callback, CallbackStatus, Reason};
-use crate::cold::recall::{Became, CallKey};
+use crate::cold::recall::{self, Became, CallKey};
 
 const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 
@@ -62,16 +63,65 @@ fn open(folder: &Path) -> SqliteStore {
     SqliteStore::open(&folder.join("jobs.db"), 100).unwrap()
 }
 
-#[tokio::test]
-async fn what_was_kept_is_there_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
+/// Where a store is opened, more than once where a restart is meant.
+trait Place: Default {
+    fn open(&self, queue_limit: u64) -> SharedStore;
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Place for Folder {
+    fn open(&self, queue_limit: u64) -> SharedStore {
+        Arc::new(SqliteStore::open(&self.0.path().join("jobs.db"), queue_limit).unwrap())
+    }
+}
+
+impl Place for Kept {
+    fn open(&self, queue_limit: u64) -> SharedStore {
+        Arc::new(MemoryStore::open(self, queue_limit))
+    }
+}
+
+macro_rules! every_store {
+    ($($promise:ident),+ $(,)?) => {
+        mod in_a_file {
+            $(#[tokio::test] async fn $promise() { super::$promise::<super::Folder>().await; })+
+        }
+        mod in_memory {
+            $(#[tokio::test] async fn $promise() { super::$promise::<super::Kept>().await; })+
+        }
+    };
+}
+
+every_store! {
+    what_was_kept_is_there_after_a_restart,
+    a_job_is_claimed_once_and_the_oldest_first,
+    a_final_state_never_changes_and_is_told_with_its_callback,
+    a_delivery_in_progress_when_the_process_died_is_due_again,
+    past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room,
+    jobs_that_arrive_together_are_all_kept_and_counted,
+    a_caller_lists_its_own_newest_first,
+    what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told,
+    a_postponed_job_is_due_again_as_if_it_had_not_been_tried,
+    what_a_key_stands_for_is_there_after_a_restart_and_is_swept_in_time,
+    a_scope_lists_its_own_unfinished_jobs,
+}
+
+async fn what_was_kept_is_there_after_a_restart<P: Place>() {
+    let place = P::default();
     let running = job("chat", Status::Running);
     {
-        let store = open(folder.path());
+        let store = place.open(100);
         store.insert(running.clone(), request()).await.unwrap();
         assert_eq!(store.get(&running.id).await.unwrap(), Some(running.clone()));
     }
-    let store = open(folder.path());
+    let store = place.open(100);
     assert_eq!(store.recover(NOW).await.unwrap(), 1);
     let claimed = store.claim("chat", 10, NOW).await.unwrap();
     assert_eq!(claimed.len(), 1);
@@ -79,10 +129,9 @@ async fn what_was_kept_is_there_after_a_restart() {
     assert_eq!(claimed[0].job.attempts, 2);
 }
 
-#[tokio::test]
-async fn a_job_is_claimed_once_and_the_oldest_first() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+async fn a_job_is_claimed_once_and_the_oldest_first<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let mut jobs = Vec::new();
     for _ in 0..3 {
         let queued = job("chat", Status::Queued);
@@ -103,10 +152,9 @@ async fn a_job_is_claimed_once_and_the_oldest_first() {
     assert_eq!(claimed, jobs);
 }
 
-#[tokio::test]
-async fn a_postponed_job_is_due_again_as_if_it_had_not_been_tried() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+async fn a_postponed_job_is_due_again_as_if_it_had_not_been_tried<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let queued = job("chat", Status::Queued);
     store.insert(queued.clone(), request()).await.unwrap();
     for _ in 0..3 {
@@ -126,10 +174,9 @@ async fn a_postponed_job_is_due_again_as_if_it_had_not_been_tried() {
     assert_eq!(kept.status, Status::Succeeded);
 }
 
-#[tokio::test]
-async fn a_final_state_never_changes_and_is_told_with_its_callback() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+async fn a_final_state_never_changes_and_is_told_with_its_callback<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let running = job("chat", Status::Running);
     store.insert(running.clone(), request()).await.unwrap();
     assert!(
@@ -199,11 +246,10 @@ async fn a_final_state_never_changes_and_is_told_with_its_callback() {
     assert_eq!(callback.status, CallbackStatus::Delivered);
 }
 
-#[tokio::test]
-async fn a_delivery_in_progress_when_the_process_died_is_due_again() {
-    let folder = tempfile::tempdir().unwrap();
+async fn a_delivery_in_progress_when_the_process_died_is_due_again<P: Place>() {
+    let place = P::default();
     let id = {
-        let store = open(folder.path());
+        let store = place.open(100);
         let running = job("chat", Status::Running);
         store.insert(running.clone(), request()).await.unwrap();
         store.finish(&running.id, answered(), NOW).await.unwrap();
@@ -212,16 +258,15 @@ async fn a_delivery_in_progress_when_the_process_died_is_due_again() {
             .webhook_id
             .clone()
     };
-    let store = open(folder.path());
+    let store = place.open(100);
     store.recover(NOW).await.unwrap();
     let again = store.claim_deliveries(9, NOW, NOW).await.unwrap();
     assert_eq!(again[0].webhook_id, id);
 }
 
-#[tokio::test]
-async fn past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&folder.path().join("jobs.db"), 1).unwrap();
+async fn past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room<P: Place>() {
+    let place = P::default();
+    let store = place.open(1);
     let first = job("chat", Status::Running);
     store.insert(first.clone(), request()).await.unwrap();
     let refused = store.insert(job("chat", Status::Running), request()).await;
@@ -233,10 +278,9 @@ async fn past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room() {
         .unwrap();
 }
 
-#[tokio::test]
-async fn jobs_that_arrive_together_are_all_kept_and_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Arc::new(open(folder.path()));
+async fn jobs_that_arrive_together_are_all_kept_and_counted<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..50 {
         let store = store.clone();
@@ -249,10 +293,9 @@ async fn jobs_that_arrive_together_are_all_kept_and_counted() {
     assert_eq!(counts, [("chat".to_owned(), Status::Queued, 50)]);
 }
 
-#[tokio::test]
-async fn a_caller_lists_its_own_newest_first() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+async fn a_caller_lists_its_own_newest_first<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let mine = Owner([7; 32]);
     let mut ids = Vec::new();
     for at in 0..5 {
@@ -274,10 +317,9 @@ async fn a_caller_lists_its_own_newest_first() {
     assert_eq!(second, [ids[1].clone(), ids[0].clone()]);
 }
 
-#[tokio::test]
-async fn what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+async fn what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let one = job("chat", Status::Running);
     store.insert(one.clone(), request()).await.unwrap();
     assert!(store.overdue(9, NOW).await.unwrap().is_empty());
@@ -344,18 +386,17 @@ fn the_queue_is_read_through_its_partial_indexes() {
     }
 }
 
-fn kept(at: UnixMillis, what: Became) -> Kept {
+fn kept(at: UnixMillis, what: Became) -> recall::Kept {
     let print = CallKey::print("POST", "r", "/v1/x", b"{}");
-    Kept {
+    recall::Kept {
         key: CallKey::named(Owner::ANYONE, &at.0.to_string(), print),
         at,
         what,
     }
 }
 
-#[tokio::test]
-async fn what_a_key_stands_for_is_there_after_a_restart_and_is_swept_in_time() {
-    let folder = tempfile::tempdir().unwrap();
+async fn what_a_key_stands_for_is_there_after_a_restart_and_is_swept_in_time<P: Place>() {
+    let place = P::default();
     let answer = Became::Answer(answered().answer.unwrap());
     let (old, new) = (
         kept(NOW, answer),
@@ -365,12 +406,12 @@ async fn what_a_key_stands_for_is_there_after_a_restart_and_is_swept_in_time() {
         ),
     );
     {
-        let store = open(folder.path());
+        let store = place.open(100);
         assert_eq!(store.kept(old.key.name).await.unwrap(), None);
         store.keep(old.clone()).await.unwrap();
         store.keep(new.clone()).await.unwrap();
     }
-    let store = open(folder.path());
+    let store = place.open(100);
     assert_eq!(store.kept(old.key.name).await.unwrap().as_ref(), Some(&old));
     assert_eq!(store.kept(new.key.name).await.unwrap().as_ref(), Some(&new));
     let between = NOW.plus(Duration::from_secs(5));
@@ -379,10 +420,9 @@ async fn what_a_key_stands_for_is_there_after_a_restart_and_is_swept_in_time() {
     assert_eq!(store.kept(new.key.name).await.unwrap(), Some(new));
 }
 
-#[tokio::test]
-async fn a_scope_lists_its_own_unfinished_jobs() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+async fn a_scope_lists_its_own_unfinished_jobs<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
     let of = |scope: &str| Job {
         scope: Some(scope.into()),
         ..job("chat", Status::Queued)

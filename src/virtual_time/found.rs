@@ -1,0 +1,134 @@
+//! What the simulation found, each in the smallest scene that shows it.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+use super::plan::{LANES, Plan};
+use super::provider::Fate;
+use super::{Run, Scene, caller};
+use crate::cold::job::Status;
+use crate::cold::store::memory::Row;
+use crate::config::Protocol;
+use crate::tasks::Tasks;
+use crate::upstream::connect::{Connector, Dialer, Transport};
+use crate::upstream::pool::{Bounds, Pool};
+
+/// Calls of one lane, made as `change` wants them; providers do this with each sending of a call,
+/// in turn. Gives the jobs.
+async fn scene(
+    fates: &'static [Fate],
+    lane: &str,
+    calls: u64,
+    change: impl Fn(&mut Plan),
+) -> Vec<Row> {
+    let run = Run {
+        seed: 1,
+        length: Duration::from_mins(5),
+        rate: 1,
+        restarts: false,
+    };
+    let scene = Scene::open(run, fates).await;
+    for call in 0..calls {
+        let mut plan = Plan {
+            call,
+            lane: LANES.iter().find(|one| one.name == lane).unwrap(),
+            streamed: false,
+            http2: false,
+            respond_async: false,
+            wait: None,
+            budget: None,
+            patience: None,
+            leaves: None,
+            cancels: None,
+        };
+        change(&mut plan);
+        caller::call(scene.world.clone(), plan).await;
+    }
+    scene.stop(Duration::from_secs(1)).await;
+    let rows = scene.kept.everything();
+    scene.verdict(None).await;
+    rows
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_whose_body_stops_does_not_pass_the_deadline() {
+    for fates in [&[Fate::RefusesAndStops(400)], &[Fate::RefusesAndStops(500)]] {
+        for lane in ["failing", "demoting", "seeing"] {
+            scene(fates, lane, 2, |plan| plan.streamed = plan.call == 1).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_cancelled_while_it_is_claimed_is_not_sent() {
+    scene(&[Fate::Stalls], "demoting", 300, |plan| {
+        (plan.respond_async, plan.wait) = (true, Some(0));
+        plan.cancels = Some(Duration::from_millis(plan.call % 10));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_stops_within_does_not_hold_up_the_other_of_its_job() {
+    let fates = &[Fate::RefusesAndStops(400), Fate::AnswersLate];
+    let rows = scene(fates, "demoting", 45, |plan| {
+        plan.respond_async = true;
+        plan.cancels = Some(Duration::from_secs(20));
+    });
+    let rows = rows.await;
+    let ends = |attempts, status| {
+        let this = |row: &&Row| row.job.attempts == attempts && row.job.status == status;
+        rows.iter().filter(this).count()
+    };
+    // The bucket has a hedge for every twentieth call.
+    assert_eq!(ends(2, Status::Succeeded), 2);
+    assert_eq!(ends(1, Status::Cancelled), 43);
+}
+
+/// Connections over HTTP/2, of which the first is never there.
+fn hangs_once(tasks: Tasks) -> Connector {
+    let dials = AtomicU32::new(0);
+    Arc::new(move |_: &str, _| {
+        let hangs = dials.fetch_add(1, Ordering::Relaxed) == 0;
+        let tasks = tasks.clone();
+        Box::pin(async move {
+            if hangs {
+                return pending().await;
+            }
+            let (ours, theirs) = tokio::io::duplex(1 << 10);
+            let service =
+                service_fn(async |_| pending::<hyper::Result<http::Response<String>>>().await);
+            let server = hyper::server::conn::http2::Builder::new(tasks.clone());
+            tasks.spawn(async move {
+                let _ = server.serve_connection(TokioIo::new(theirs), service).await;
+            });
+            Ok(ours)
+        })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_connection_that_does_not_come_about_does_not_hold_up_the_next() {
+    let tasks = Tasks::new();
+    let (host, port) = ("10.0.0.2".to_owned(), 80);
+    let dialer = Dialer::new(host, port, None, Protocol::Http2, None, tasks.clone())
+        .over(Transport::Memory(hangs_once(tasks.clone())));
+    let bounds = Bounds {
+        warm: 0,
+        idle: 1,
+        idle_timeout: Duration::from_mins(1),
+    };
+    let pool = Arc::new(Pool::new(Arc::new(dialer), tasks.clone(), bounds));
+    let patience = Duration::from_secs(1);
+    let (first, second) = tokio::join!(pool.checkout(patience), pool.checkout(patience));
+    assert!(first.is_err());
+    assert!(second.is_ok());
+    drop(second);
+    tasks.cut();
+    tasks.ended().await;
+}

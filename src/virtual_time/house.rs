@@ -1,0 +1,105 @@
+//! A whole gateway on one runtime, wired from the same parts as `server` wires it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::cold::door::Door;
+use crate::cold::job::UnixMillis;
+use crate::cold::runner::{Parts, Runner};
+use crate::cold::store::SharedStore;
+use crate::config::{self, Config};
+use crate::hot::{Gateway, Worker};
+use crate::listen::Listener;
+use crate::meter::Meter;
+use crate::server::{Owners, cold_routes, keep_time, keep_warm, state};
+use crate::upstream::connect::{Connector, Transport};
+use crate::upstream::provider::Ground;
+use crate::upstream::tls::Roots;
+
+/// Hot workers; in a process each has a thread, here they share one.
+const WORKERS: usize = 2;
+
+/// A gateway that runs.
+pub struct House {
+    owners: Owners,
+    gateway: Arc<Gateway>,
+    /// One for each worker.
+    pub listeners: Vec<Arc<Listener>>,
+}
+
+fn config() -> Config {
+    config::parse(include_str!("house.toml"), "house.toml").unwrap()
+}
+
+impl House {
+    /// Starts a gateway over a store and a way to its providers. `tick`: how often its windows
+    /// move, for which a debug build takes some 25 ms.
+    pub async fn open(store: SharedStore, connector: Connector, tick: Duration) -> Self {
+        let (config, owners) = (config(), Owners::default());
+        let meter = Meter::new(1);
+        let ground = Ground {
+            roots: Roots::of_the_system(),
+            resolver: None,
+            transport: Transport::Memory(connector),
+            tasks: owners.connections.clone(),
+            pools: WORKERS + 1,
+        };
+        let built = state(&config, &ground, &[], &meter).unwrap();
+        let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
+        let (door, intake) = Door::new(None);
+        store.recover(UnixMillis::now()).await.unwrap();
+        let runner = Runner::new(Parts {
+            store,
+            routes,
+            meter: meter.clone(),
+            tasks: owners.jobs.clone(),
+            pool: WORKERS,
+            answer_limit: config.limits.answer.bytes(),
+            retention: config.cold.retention.get(),
+            callbacks: Arc::new(Notify::new()),
+        });
+        let api = crate::cold::api::router(runner.clone());
+        let gateway = Arc::new(Gateway::new(built, door, api, owners.calls.clone()));
+        let rest = owners.rest.clone();
+        let jobs = &owners.jobs;
+        jobs.spawn(runner.clone().take_over(intake, rest.clone()));
+        jobs.spawn(runner.look_after(rest));
+        owners
+            .background
+            .spawn(keep_time(meter, gateway.clone(), tick));
+        let mut listeners = Vec::new();
+        for index in 0..WORKERS {
+            owners.connections.spawn(keep_warm(index, gateway.clone()));
+            listeners.push(Arc::new(Listener {
+                worker: Arc::new(Worker::new(index, gateway.clone())),
+                limits: config.limits.clone(),
+                tls: None,
+                tasks: owners.calls.clone(),
+                stop: owners.stop.clone(),
+            }));
+        }
+        Self {
+            owners,
+            gateway,
+            listeners,
+        }
+    }
+
+    /// Attempts that run, by the gateway's own account.
+    pub fn attempts(&self) -> usize {
+        let state = self.gateway.state.load();
+        let routes = state.table.routes().iter();
+        let targets = routes.flat_map(|route| route.targets.all());
+        targets.map(|target| target.meter.running()).sum()
+    }
+
+    /// Lets calls and jobs end, cuts what is left after the limit. Gives what is still alive:
+    /// tasks and attempts.
+    pub async fn drain(&self, limit: Duration) -> (usize, usize) {
+        self.owners.drain(limit).await;
+        (self.owners.alive(), self.attempts())
+    }
+}
