@@ -34,6 +34,18 @@ fn config() -> Config {
     config::parse(include_str!("house.toml"), "house.toml").unwrap()
 }
 
+/// A worker with its listener.
+fn worker(index: usize, config: &Config, owners: &Owners, gateway: &Arc<Gateway>) -> Arc<Listener> {
+    owners.connections.spawn(keep_warm(index, gateway.clone()));
+    Arc::new(Listener {
+        worker: Arc::new(Worker::new(index, gateway.clone())),
+        limits: config.limits.clone(),
+        tls: None,
+        tasks: owners.calls.clone(),
+        stop: owners.stop.clone(),
+    })
+}
+
 impl House {
     /// Starts a gateway over a store and a way to its providers. `tick`: how often its windows
     /// move, for which a debug build takes some 25 ms.
@@ -70,17 +82,8 @@ impl House {
         owners
             .background
             .spawn(keep_time(meter, gateway.clone(), tick));
-        let mut listeners = Vec::new();
-        for index in 0..WORKERS {
-            owners.connections.spawn(keep_warm(index, gateway.clone()));
-            listeners.push(Arc::new(Listener {
-                worker: Arc::new(Worker::new(index, gateway.clone())),
-                limits: config.limits.clone(),
-                tls: None,
-                tasks: owners.calls.clone(),
-                stop: owners.stop.clone(),
-            }));
-        }
+        let listeners = (0..WORKERS).map(|index| worker(index, &config, &owners, &gateway));
+        let listeners = listeners.collect();
         Self {
             owners,
             gateway,

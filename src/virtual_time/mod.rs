@@ -3,7 +3,8 @@
 //! After TigerBeetle's simulator. Everything between a caller's bytes and a provider's is the code
 //! that runs in a process; sockets are pipes in memory, the store is `store::memory`, the clock is
 //! paused. Checked: deadlines, the cap on hedges, who owns which attempt, whose bytes are whose,
-//! and that jobs end once. `SHUNT_SEED=7 cargo test --lib virtual_time` runs one seed.
+//! and that jobs end once. `SHUNT_SEED=7 cargo test --lib virtual_time` runs
+//! another seed.
 //!
 //! The same seed gives the same callers and faults; what the gateway draws itself (jitter, names)
 //! and the order in which `select!` looks are not seeded. One thread: races between threads are

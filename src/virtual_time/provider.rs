@@ -207,6 +207,18 @@ impl Provider {
     }
 }
 
+/// What is sent of an answer.
+fn cut(mut pieces: Vec<Bytes>, fate: Fate, random: &mut StdRng) -> Vec<Bytes> {
+    match fate {
+        Fate::RefusesAndStops(_) => pieces = vec![pieces[0].slice(..8)],
+        Fate::EndsWithin | Fate::BreaksWithin | Fate::StopsWithin => {
+            pieces.truncate(random.random_range(0..pieces.len()));
+        }
+        _ => {}
+    }
+    pieces
+}
+
 /// The steps of an answer, and its status.
 fn respond(
     call: u64,
@@ -220,7 +232,7 @@ fn respond(
         Fate::RefusesAndStops(status) => Some((status, None)),
         _ => None,
     };
-    let mut pieces = match refused {
+    let pieces = match refused {
         Some(_) => vec![identity::refusal(call)],
         None => identity::pieces(call, streamed),
     };
@@ -230,13 +242,7 @@ fn respond(
         Fate::StopsWithin | Fate::RefusesAndStops(_) => End::Stall,
         _ => End::Complete,
     };
-    match fate {
-        Fate::RefusesAndStops(_) => pieces = vec![pieces[0].slice(..8)],
-        Fate::EndsWithin | Fate::BreaksWithin | Fate::StopsWithin => {
-            pieces.truncate(random.random_range(0..pieces.len()));
-        }
-        _ => {}
-    }
+    let pieces = cut(pieces, fate, random);
     let declares = !streamed && fate != Fate::EndsWithin && random.random::<bool>();
     let gap = Distribution::Lognormal(0.03, 1.0);
     let step = |(at, bytes)| Step {
