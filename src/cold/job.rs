@@ -259,7 +259,7 @@ pub struct Job {
     pub expires_at: UnixMillis,
     /// When it reached its final state.
     pub finished_at: Option<UnixMillis>,
-    /// Calls made to providers for it.
+    /// Calls made to providers for it, but for those that were refused for their rate (429).
     pub attempts: u32,
     /// Why it failed.
     pub error: Option<JobError>,

@@ -165,7 +165,9 @@ impl<'a> Account<'a> {
             Some(row) => usize::try_from(row.job.attempts).unwrap(),
             None => seen.attempts?,
         };
-        let sent = self.sent(call).len();
+        // A job's call that its provider refuses for its rate is none of its attempts.
+        let paced = |one: &&Sent| jobs.is_some() && matches!(one.fate, Fate::Refuses(429, _));
+        let sent = self.sent(call).iter().filter(|one| !paced(one)).count();
         (sent > said)
             .then(|| format!("call {call}: sent {sent} times, said to be {said}: {seen:?}"))
     }
