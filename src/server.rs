@@ -3,9 +3,10 @@
 //! Promises: hot workers are threads of their own, which no job, scrape or callback can hold up;
 //! after a drain no task is left. Only wires; decides nothing.
 
-use std::collections::{BTreeMap, HashMap};
+mod build;
+mod callbacks;
+
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,26 +15,27 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use hickory_resolver::TokioResolver;
-use metrics::Counter;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cold::callback::{AddressGuard, Deliverer, DeliverySettings, Sender, Signer, Watch};
+pub(crate) use self::build::{cold_routes, state};
+use self::build::{signer, store};
+use self::callbacks::Callbacks;
+use crate::cold::callback::{AddressGuard, Deliverer, DeliverySettings, Sender, Signer};
 use crate::cold::door::Door;
-use crate::cold::runner::{ColdRoute, ColdRoutes, Parts, Runner};
+use crate::cold::runner::{ColdRoutes, Parts, Runner};
 use crate::cold::store::SharedStore;
-use crate::cold::store::sqlite::SqliteStore;
-use crate::config::{Config, Period, Secret, Secrets};
-use crate::hot::{Gateway, State, Table, Worker};
+use crate::config::{Config, Period};
+use crate::hot::{Gateway, Worker};
 use crate::latency::{Summary, Window, set_shard};
 use crate::listen::{self, Listener};
-use crate::meter::{Meter, Metric, Tracked};
+use crate::meter::Meter;
 use crate::observe::{self, Admin};
 use crate::tasks::{Signal, Tasks};
 use crate::upstream::connect::Transport;
-use crate::upstream::provider::{Ground, Provider};
+use crate::upstream::provider::Ground;
 use crate::upstream::tls::Roots;
 
 /// A running gateway.
@@ -90,111 +92,6 @@ impl Owners {
         let all = [&self.calls, &self.jobs, &self.background, &self.connections];
         all.into_iter().map(Tasks::alive).sum()
     }
-}
-
-struct Callbacks {
-    counters: Vec<(&'static str, Counter)>,
-    lag: Arc<Tracked>,
-}
-
-impl Callbacks {
-    fn new(meter: &Arc<Meter>) -> Self {
-        let counter = |result| {
-            (
-                result,
-                meter.counter("shunt_callbacks_total", &[("result", result)]),
-            )
-        };
-        Self {
-            counters: ["delivered", "retried", "dead"].map(counter).into(),
-            lag: meter.track(Metric::CallbackLag, "", None),
-        }
-    }
-}
-
-impl Watch for Callbacks {
-    fn delivered(&self, result: &'static str, lag: Duration) {
-        self.lag.record(lag);
-        if let Some((_, counter)) = self.counters.iter().find(|(name, _)| *name == result) {
-            counter.increment(1);
-        }
-    }
-}
-
-fn providers(
-    config: &Config,
-    ground: &Ground,
-    before: &[Arc<Provider>],
-) -> Result<BTreeMap<String, Arc<Provider>>> {
-    let mut all = BTreeMap::new();
-    for (name, settings) in &config.providers {
-        // Unchanged providers keep their connections.
-        let same = before
-            .iter()
-            .find(|one| &*one.name == name && one.settings == *settings);
-        let provider = match same {
-            Some(same) => same.clone(),
-            None => Arc::new(Provider::new(name, settings, ground).map_err(|why| anyhow!(why))?),
-        };
-        all.insert(name.clone(), provider);
-    }
-    Ok(all)
-}
-
-pub(crate) fn state(
-    config: &Config,
-    ground: &Ground,
-    before: &[Arc<Provider>],
-    meter: &Arc<Meter>,
-) -> Result<State> {
-    let providers = providers(config, ground, before)?;
-    Ok(State {
-        table: Table::new(config, &providers, meter).map_err(|why| anyhow!(why))?,
-        limits: config.limits.clone(),
-        margin: config.cold.margin.get(),
-    })
-}
-
-pub(crate) fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, Arc<ColdRoute>> {
-    let route = |route: &Arc<crate::hot::Route>| {
-        let connect = route.budget.connect.get();
-        let cold = ColdRoute::new(
-            &route.name,
-            route.targets.clone(),
-            route.cold.clone(),
-            connect,
-            route.predictor.predictions().cloned(),
-            meter,
-        );
-        (route.name.to_string(), Arc::new(cold))
-    };
-    table.routes().iter().map(route).collect()
-}
-
-fn signer(config: &Config) -> Result<Option<Signer>> {
-    let sources = match &config.callbacks.secret {
-        None => return Ok(None),
-        Some(Secrets::One(one)) => vec![one.clone()],
-        Some(Secrets::Many(all)) => all.clone(),
-    };
-    let read = |source: &crate::config::SecretSource| source.read();
-    let secrets: Vec<Secret> = sources
-        .iter()
-        .map(read)
-        .collect::<Result<_, _>>()
-        .map_err(|why| anyhow!("callbacks.secret: {why}"))?;
-    let signer = Signer::new(&secrets).map_err(|why| anyhow!("callbacks.secret: {why}"))?;
-    Ok(Some(signer))
-}
-
-fn store(config: &Config) -> Result<SharedStore> {
-    let path = config
-        .cold
-        .store
-        .strip_prefix("sqlite:")
-        .unwrap_or(&config.cold.store);
-    let store = SqliteStore::open(Path::new(path), config.cold.queue_limit)?;
-    Ok(Arc::new(store))
 }
 
 impl Server {

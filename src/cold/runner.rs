@@ -6,39 +6,33 @@
 //! the store for the next start.
 
 mod claim;
+mod drive;
+mod errands;
 
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use http::Method;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::door::{Errand, Handover, Reply};
+use self::drive::{Ended, drive};
 use super::job::{
     Job, JobError, JobId, Reason, Status, StoredAnswer, StoredRequest, UnixMillis, header_map,
-    lines,
 };
-use super::recall::{Became, CallKey, Kept};
 use super::store::{Outcome, SharedStore, StoreError};
 use super::waiters::Waiters;
 use crate::config::{Dialect, RouteCold};
 use crate::latency::Kind;
 use crate::meter::{Meter, Metric, Predictions, Said, Tracked, Witness};
 use crate::tasks::Tasks;
-use crate::upstream::attempt::{Attempt, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
 use crate::upstream::balance::Targets;
 use crate::upstream::peek::Peek;
-use crate::upstream::refusal::retryable;
 use crate::upstream::target::Call;
 
 /// A route as its jobs see it.
@@ -131,13 +125,6 @@ const STEP: usize = 500;
 /// Steps of one sweep: half a million rows a minute.
 const SWEEPS: usize = 1_000;
 
-enum Ended {
-    With(Outcome),
-    Again(JobError, Option<StoredAnswer>),
-    /// Refused for the provider's rate; it may come back after so long.
-    Later(Duration),
-}
-
 impl Runner {
     /// A runner that has not begun.
     pub fn new(parts: Parts) -> Arc<Self> {
@@ -171,92 +158,6 @@ impl Runner {
             let _ = tokio::time::timeout(wait, notified).await;
         }
         self.parts.store.get(id).await
-    }
-
-    /// Does what is asked through the door until it is cancelled, and then what still waits there.
-    pub async fn take_over(
-        self: Arc<Self>,
-        mut intake: mpsc::Receiver<Errand>,
-        cancel: CancellationToken,
-    ) {
-        loop {
-            tokio::select! {
-                biased;
-                errand = intake.recv() => match errand {
-                    Some(errand) => self.parts.tasks.spawn(self.clone().run_errand(errand)),
-                    None => break,
-                },
-                () = cancel.cancelled() => break,
-            }
-        }
-    }
-
-    /// Whoever asked may have left: then nobody is told.
-    async fn run_errand(self: Arc<Self>, errand: Errand) {
-        match errand {
-            Errand::TakeOver(handover, reply) => self.adopt(*handover, reply).await,
-            Errand::Recall(key, wait, reply) => {
-                let _ = reply.send(self.recall(key, wait).await);
-            }
-            Errand::Keep(kept, reply) => {
-                let _ = reply.send(self.parts.store.keep(*kept).await);
-            }
-            Errand::JobsOf(owner, scope, reply) => {
-                let _ = reply.send(self.jobs_of(owner, &scope).await);
-            }
-            Errand::CancelAll(owner, scope, reply) => {
-                let _ = reply.send(self.cancel_all(owner, &scope).await);
-            }
-        }
-    }
-
-    /// Writes the job, and before it what its key stands for: a key without a job is free.
-    async fn insert(
-        &self,
-        job: &Job,
-        request: StoredRequest,
-        key: Option<CallKey>,
-    ) -> Result<(), StoreError> {
-        let store = &self.parts.store;
-        let Some(key) = key else {
-            return store.insert(job.clone(), request).await;
-        };
-        let kept = Kept {
-            key,
-            at: UnixMillis::now(),
-            what: Became::Job(job.id.clone()),
-        };
-        tokio::try_join!(store.keep(kept), store.insert(job.clone(), request)).map(|_| ())
-    }
-
-    async fn adopt(self: Arc<Self>, handover: Handover, reply: Reply<()>) {
-        let Handover {
-            job,
-            request,
-            attempts,
-            key,
-            scope,
-        } = handover;
-        let kept = self.insert(&job, request, key).await;
-        let failed = kept.is_err();
-        let _ = reply.send(kept);
-        if failed {
-            return;
-        }
-        // Its scope was cancelled while it was on its way here.
-        if scope.is_some_and(|scope| scope.is_cancelled()) {
-            let _ = self.end(&job.id, super::scope::ended()).await;
-            return;
-        }
-        let Some(route) = self.route(&job.route) else {
-            return;
-        };
-        if attempts.running() == 0 {
-            self.wake_for(&route);
-        } else {
-            let stop = self.waiters.runs(&job.id);
-            self.run(job, attempts, &route, stop).await;
-        }
     }
 
     /// Jobs of this route are due.
@@ -443,90 +344,4 @@ fn call(request: StoredRequest, dialect: Dialect) -> Option<Call> {
         model: peek.model_at,
         streamed: peek.stream,
     })
-}
-
-/// Runs attempts side by side until one has a whole answer, or none is left. None waits for
-/// another's bytes: one that stops within does not hold up the others.
-async fn drive(attempts: Attempts, limit: usize) -> Ended {
-    let each = attempts.into_running().map(|one| follow(one, limit));
-    let mut running: FuturesUnordered<_> = each.collect();
-    let mut last = Ended::Again(error("provider_unreachable", "there is no attempt"), None);
-    while let Some(ended) = running.next().await {
-        if matches!(ended, Ended::With(_)) {
-            return ended;
-        }
-        last = ended;
-    }
-    last
-}
-
-async fn follow(mut attempt: Box<Attempt>, limit: usize) -> Ended {
-    match poll_fn(|context| attempt.poll_verdict(context, Hold::Head)).await {
-        Verdict::Answer => keep(attempt, limit).await,
-        Verdict::Refused(429, rest) => {
-            let rest = attempt.target().provider.quota.rest(rest);
-            // Read to its end, so that its connection can be used again.
-            let _ = keep(attempt, limit).await;
-            Ended::Later(rest)
-        }
-        Verdict::Refused(status, _) => {
-            let answer = match keep(attempt, limit).await {
-                Ended::With(outcome) => outcome.answer,
-                Ended::Again(_, answer) => answer,
-                Ended::Later(_) => None,
-            };
-            let message = format!("the provider answered {status}");
-            Ended::Again(error("provider_error", &message), answer)
-        }
-        Verdict::Broken(why) => Ended::Again(error("provider_unreachable", &why.to_string()), None),
-    }
-}
-
-/// Reads an answer to its end.
-async fn keep(mut attempt: Box<Attempt>, limit: usize) -> Ended {
-    let Some(head) = attempt.take_head() else {
-        return Ended::Again(error("provider_unreachable", "there is no answer"), None);
-    };
-    let mut body = BytesMut::new();
-    while let Some(frame) = poll_fn(|context| attempt.poll_frame(context)).await {
-        match frame {
-            Ok(frame) => body.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new())),
-            Err(why) => {
-                let message = format!("the provider broke off: {why}");
-                return Ended::Again(error("provider_unreachable", &message), None);
-            }
-        }
-        if body.len() > limit {
-            let message = format!("the answer is longer than limits.answer ({limit} bytes)");
-            return Ended::With(failed(error("answer_too_large", &message), None));
-        }
-    }
-    let mut headers = head.headers;
-    for name in [
-        "connection",
-        "transfer-encoding",
-        "keep-alive",
-        "content-length",
-    ] {
-        headers.remove(name);
-    }
-    let status = head.status.as_u16();
-    let answer = Some(StoredAnswer {
-        status,
-        headers: lines(&headers),
-        body: body.freeze(),
-    });
-    if head.status.is_success() {
-        return Ended::With(Outcome {
-            status: Status::Succeeded,
-            answer,
-            error: None,
-        });
-    }
-    let why = error("provider_error", &format!("the provider answered {status}"));
-    if retryable(status) {
-        Ended::Again(why, answer)
-    } else {
-        Ended::With(failed(why, answer))
-    }
 }

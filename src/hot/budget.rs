@@ -70,14 +70,6 @@ pub fn deadline(
     if let Some(patience) = intent.patience {
         limit = limit.min(patience.saturating_sub(margin(patience)));
     }
-    let mut reason = Reason::BudgetExceeded;
-    if intent.respond_async
-        && let Some(wait) = intent.wait
-        && wait < limit
-    {
-        limit = wait;
-        reason = Reason::Requested;
-    }
     let then = match over.action {
         Action::Observe => Then::GoOn("observe"),
         Action::Fail => Then::Fail,
@@ -88,6 +80,15 @@ pub fn deadline(
             Unasked::SeeOther | Unasked::Fail => Then::Fail,
         },
     };
+    let mut reason = Reason::BudgetExceeded;
+    // A wait is for what comes after it: where no job can come, there is none.
+    if then == Then::Demote
+        && let Some(wait) = intent.wait
+        && wait < limit
+    {
+        limit = wait;
+        reason = Reason::Requested;
+    }
     Deadline {
         budget: limit,
         then,
@@ -150,6 +151,25 @@ mod tests {
         assert_eq!(lowered.budget, Duration::from_secs(1));
         assert_eq!(lowered.reason, Reason::Requested);
         assert_eq!(lowered.then, Then::Demote);
+    }
+
+    #[test]
+    fn a_wait_does_not_lower_a_budget_after_which_no_job_comes() {
+        let intent = Intent {
+            respond_async: true,
+            wait: Some(Duration::from_secs(1)),
+            ..Intent::default()
+        };
+        for action in [Action::Fail, Action::Observe] {
+            let over = OverBudget {
+                action,
+                ..OverBudget::default()
+            };
+            let kept = deadline(&budget(), &over, &intent, false, true);
+            assert_eq!(kept.budget, Duration::from_secs(10));
+        }
+        let too_long = deadline(&budget(), &OverBudget::default(), &intent, false, false);
+        assert_eq!(too_long.budget, Duration::from_secs(10));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! are bounded by the configuration. Decides nothing, renders nothing (`observe` does), and no
 //! caller's text becomes a label.
 
+mod healthy;
 mod predict;
 mod route;
 mod sampled;
@@ -17,6 +18,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use crate::config;
 
+pub use healthy::Healthy;
 pub use predict::{Predictions, Said, Turned, Witness};
 pub use route::{Kind, Lines, Outcome, RouteMeter, TargetMeter, Use};
 pub use sampled::Sampled;
@@ -32,6 +34,8 @@ pub struct Meter {
     tracked: Mutex<Vec<Arc<Tracked>>>,
     /// The same.
     predictions: Mutex<Vec<Arc<Predictions>>>,
+    /// The same.
+    healthy: Mutex<Vec<Arc<healthy::Shared>>>,
     shards: usize,
 }
 
@@ -44,6 +48,7 @@ impl Meter {
             recorder,
             tracked: Mutex::default(),
             predictions: Mutex::default(),
+            healthy: Mutex::default(),
             shards,
         };
         for (name, help) in HELP {
@@ -78,6 +83,19 @@ impl Meter {
         let new = Arc::new(Tracked::new(metric, route, target, self.shards));
         all.push(new.clone());
         new
+    }
+
+    /// Whether a route sends calls to a target.
+    pub fn healthy(&self, target: &str) -> Healthy {
+        let mut all = self.healthy.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.iter().find(|one| &*one.target == target).cloned();
+        let shared = known.unwrap_or_else(|| {
+            let gauge = self.gauge("shunt_target_healthy", &[("target", target)]);
+            let new = Arc::new(healthy::Shared::new(target, gauge));
+            all.push(new.clone());
+            new
+        });
+        Healthy::new(shared)
     }
 
     /// What a route learns of its calls; the same while its classes are the same, so that a reload

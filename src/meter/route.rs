@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use metrics::{Counter, Gauge};
 
 use super::tracked::{Metric, Tracked};
-use super::{Meter, Sampled};
+use super::{Healthy, Meter, Sampled};
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +126,8 @@ pub struct TargetMeter {
     /// Streams: between tokens.
     pub gap: Arc<Tracked>,
     inflight: Gauge,
-    /// 1 while calls are sent to it.
-    pub healthy: Gauge,
+    /// Whether calls are sent to it.
+    pub healthy: Healthy,
     running: AtomicUsize,
     requests: Requests,
     tokens: [[Counter; 3]; 2],
@@ -148,13 +148,11 @@ impl TargetMeter {
             meter.counter("shunt_tokens_total", &labels)
         };
         let by_use = |kind| ["served", "hedge_lost", "cold"].map(|used| tokens(kind, used));
-        let healthy = meter.gauge("shunt_target_healthy", &[("target", target)]);
-        healthy.set(1.0);
         Self {
             first_token: meter.track(Metric::FirstToken, route, Some(target)),
             duration: meter.track(Metric::ProviderDuration, route, Some(target)),
             gap: meter.track(Metric::TokenGap, route, Some(target)),
-            healthy,
+            healthy: meter.healthy(target),
             inflight: meter.gauge("shunt_attempts_inflight", &[("target", target)]),
             running: AtomicUsize::new(0),
             requests: Requests::new(meter, route, target),

@@ -7,6 +7,7 @@
 mod answers;
 pub(crate) mod body;
 mod distribution;
+mod pages;
 mod quota;
 mod server;
 mod stats;

@@ -95,8 +95,7 @@ impl Target {
 
     /// Tells the metrics whether calls are sent to it, how many it may get, and how many wait.
     pub fn show(&self, now: Instant) {
-        let open = self.is_open(now);
-        self.meter.healthy.set(if open { 1.0 } else { 0.0 });
+        self.meter.healthy.set(self.is_open(now));
         if let Some(permits) = &self.permits {
             self.meter.places(permits.limit(), permits.waiting());
         }

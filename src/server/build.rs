@@ -1,0 +1,92 @@
+//! What a configuration becomes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+
+use crate::cold::callback::Signer;
+use crate::cold::runner::ColdRoute;
+use crate::cold::store::SharedStore;
+use crate::cold::store::sqlite::SqliteStore;
+use crate::config::{Config, Secret, Secrets};
+use crate::hot::{State, Table};
+use crate::meter::Meter;
+use crate::upstream::provider::{Ground, Provider};
+
+fn providers(
+    config: &Config,
+    ground: &Ground,
+    before: &[Arc<Provider>],
+) -> Result<BTreeMap<String, Arc<Provider>>> {
+    let mut all = BTreeMap::new();
+    for (name, settings) in &config.providers {
+        // Unchanged providers keep their connections.
+        let same = before
+            .iter()
+            .find(|one| &*one.name == name && one.settings == *settings);
+        let provider = match same {
+            Some(same) => same.clone(),
+            None => Arc::new(Provider::new(name, settings, ground).map_err(|why| anyhow!(why))?),
+        };
+        all.insert(name.clone(), provider);
+    }
+    Ok(all)
+}
+
+pub(crate) fn state(
+    config: &Config,
+    ground: &Ground,
+    before: &[Arc<Provider>],
+    meter: &Arc<Meter>,
+) -> Result<State> {
+    let providers = providers(config, ground, before)?;
+    Ok(State {
+        table: Table::new(config, &providers, meter).map_err(|why| anyhow!(why))?,
+        limits: config.limits.clone(),
+        margin: config.cold.margin.get(),
+    })
+}
+
+pub(crate) fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, Arc<ColdRoute>> {
+    let route = |route: &Arc<crate::hot::Route>| {
+        let connect = route.budget.connect.get();
+        let cold = ColdRoute::new(
+            &route.name,
+            route.targets.clone(),
+            route.cold.clone(),
+            connect,
+            route.predictor.predictions().cloned(),
+            meter,
+        );
+        (route.name.to_string(), Arc::new(cold))
+    };
+    table.routes().iter().map(route).collect()
+}
+
+pub(super) fn signer(config: &Config) -> Result<Option<Signer>> {
+    let sources = match &config.callbacks.secret {
+        None => return Ok(None),
+        Some(Secrets::One(one)) => vec![one.clone()],
+        Some(Secrets::Many(all)) => all.clone(),
+    };
+    let read = |source: &crate::config::SecretSource| source.read();
+    let secrets: Vec<Secret> = sources
+        .iter()
+        .map(read)
+        .collect::<Result<_, _>>()
+        .map_err(|why| anyhow!("callbacks.secret: {why}"))?;
+    let signer = Signer::new(&secrets).map_err(|why| anyhow!("callbacks.secret: {why}"))?;
+    Ok(Some(signer))
+}
+
+pub(super) fn store(config: &Config) -> Result<SharedStore> {
+    let path = config
+        .cold
+        .store
+        .strip_prefix("sqlite:")
+        .unwrap_or(&config.cold.store);
+    let store = SqliteStore::open(Path::new(path), config.cold.queue_limit)?;
+    Ok(Arc::new(store))
+}
