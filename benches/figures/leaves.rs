@@ -3,8 +3,10 @@
 //! more calls.
 //!
 //! The leaves' latency is the one that reproduces the table: P(X > t) through 4 ms: 0.5, 10 ms:
-//! 0.02, 69 ms: 0.0032, 1.8 s: 0.00001, straight lines between on a log-log scale. The leaves' timer
-//! is a millisecond coarse and rounds up, so Shunt hedges after 11 ms, a millisecond later too.
+//! 0.02, 69 ms: 0.0032, 1.8 s: 0.00001, straight lines between on a log-log scale. What is 10 ms at a
+//! leaf is 12 to 13 here: timers are a millisecond coarse and round up, and a read's 200 calls share two
+//! cores with the leaves. So Shunt hedges after 13 ms; and a call whose second attempt is slow too, one
+//! in 3,000, is sent a third time. The first reads, for which connections are opened, do not count.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,8 +24,12 @@ use super::behave::{Providers, Rested, call};
 use super::rig::{at, gateway_with, sorted};
 
 const LEAVES: usize = 100;
-const READS: u32 = 10_000;
-const RATE: u32 = 40;
+const WARM: u32 = 200;
+const READS: u32 = 5_000;
+
+/// A read holds 400 descriptors of this one process: a machine that stops for a second and a half must
+/// not use them up.
+const RATE: u32 = 25;
 
 const SURVIVAL: [(f64, f64); 5] = [
     (0.001, 1.0),
@@ -50,7 +56,7 @@ async fn read(leaves: Arc<Vec<(SocketAddr, String)>>) -> Result<Vec<f64>> {
     let rested: Arc<Vec<Rested>> = Arc::new(leaves.iter().map(|_| Rested::default()).collect());
     let mut reads = JoinSet::new();
     let began = Instant::now();
-    for number in 0..READS {
+    for number in 0..WARM + READS {
         let due = began + Duration::from_secs(1) / RATE * number;
         tokio::time::sleep_until(due).await;
         let (leaves, rested) = (leaves.clone(), rested.clone());
@@ -62,14 +68,15 @@ async fn read(leaves: Arc<Vec<(SocketAddr, String)>>) -> Result<Vec<f64>> {
                     call(rested, *address, path, Bytes::from_static(b"{}"))
                 });
             for status in futures_util::future::try_join_all(asked).await? {
-                ensure!(status == 200, "a leaf failed");
+                ensure!(status == 200, "a leaf answered {status}");
             }
-            Ok(due.elapsed().as_secs_f64())
+            let took = due.elapsed().as_secs_f64();
+            anyhow::Ok((number >= WARM).then_some(took))
         });
     }
     let mut took = Vec::new();
     while let Some(done) = reads.join_next().await {
-        took.push(done??);
+        took.extend(done??);
     }
     Ok(sorted(took))
 }
@@ -89,7 +96,7 @@ pub fn run() -> Result<()> {
         format!(
             "[[routes]]\nname = \"leaf-{leaf}\"\nmatch = {{ path = \"/leaf/{leaf}\" }}\n\
              targets = [\"p{leaf}\", {{ provider = \"p{replica}\", weight = 0 }}]\n\
-             hedge = {{ after = \"11ms\", max_extra = 0.1, safe = \"always\" }}\n"
+             hedge = {{ after = \"13ms\", max_attempts = 3, max_extra = 0.1, safe = \"always\" }}\n"
         )
     });
     let (server, _folder) =
@@ -108,7 +115,7 @@ pub fn run() -> Result<()> {
     let straight = runtime.block_on(read(paths(|own, _| own)))?;
     let before = providers.total();
     let hedged = runtime.block_on(read(paths(|_, shunt| shunt)))?;
-    let calls = u64::from(READS) * LEAVES as u64;
+    let calls = u64::from(WARM + READS) * LEAVES as u64;
     let extra = (providers.total() - before) as f64 / calls as f64 - 1.0;
     for (name, took) in [("straight", &straight), ("through Shunt", &hedged)] {
         println!(
@@ -122,6 +129,11 @@ pub fn run() -> Result<()> {
         "p99.9 {:.1} times lower with {:.2}% more calls",
         at(&straight, 0.999) / at(&hedged, 0.999),
         extra * 100.0
+    );
+    let cut = at(&straight, 0.999) / at(&hedged, 0.999);
+    ensure!(
+        cut >= 24.0 && extra <= 0.02,
+        "short of 24 times with 2% more calls"
     );
     ensure!(server.drain() == 0, "tasks were left after the drain");
     Ok(())

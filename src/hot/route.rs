@@ -21,6 +21,9 @@ use crate::upstream::target::Target;
 /// Hedges that a quiet minute may save up.
 const SAVED_HEDGES: u32 = 10;
 
+/// Hedges that a route has at its start: its first slow call is not the one that waits.
+const FIRST_HEDGES: u32 = 2;
+
 /// A route.
 pub struct Route {
     /// Its name.
@@ -107,7 +110,8 @@ impl Route {
             retries: route.retries.clone(),
             cold: route.cold.clone(),
             predictor: Predictor::new(meter, &route.name, &route.predict),
-            hedges: RatioBucket::new(route.hedge.max_extra, SAVED_HEDGES),
+            hedges: RatioBucket::new(route.hedge.max_extra, SAVED_HEDGES)
+                .with_initial(FIRST_HEDGES),
             streams: Line::new(&route_meter.streams),
             answers: Line::new(&route_meter.answers),
             meter: route_meter,

@@ -28,9 +28,10 @@ impl RatioBucket {
         }
     }
 
-    /// The same with tokens in it from the start.
+    /// The same with tokens in it from the start; none where no call adds any.
     #[must_use]
     pub fn with_initial(self, tokens: u32) -> Self {
+        let tokens = if self.per_call > 0 { tokens } else { 0 };
         let units = (u64::from(tokens) * TOKEN).min(self.capacity);
         Self {
             units: AtomicU64::new(units),
@@ -103,5 +104,11 @@ mod tests {
         assert_eq!(spent, 3);
         bucket.refund();
         assert!(bucket.try_spend());
+    }
+
+    #[test]
+    fn a_cap_of_zero_is_zero_from_the_start() {
+        assert!(!RatioBucket::new(0.0, 9).with_initial(9).try_spend());
+        assert!(RatioBucket::new(0.01, 9).with_initial(9).try_spend());
     }
 }
