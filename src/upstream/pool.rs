@@ -63,6 +63,10 @@ pub struct Pool {
     tasks: Tasks,
     bounds: Bounds,
     idle: ArrayQueue<Idle>,
+    /// The fewest that were idle at once since `began`: so many are not needed. They take turns, so that
+    /// none of them grows old.
+    fewest: AtomicUsize,
+    began: ArcSwap<Instant>,
     shared: ArcSwap<Vec<Arc<Shared>>>,
     speaks_http2: AtomicBool,
     /// One HTTP/2 connection is opened at a time: those who wait may share it.
@@ -107,6 +111,8 @@ impl Pool {
             tasks,
             bounds,
             idle: ArrayQueue::new(bounds.idle.max(1)),
+            fewest: AtomicUsize::new(0),
+            began: ArcSwap::from_pointee(Instant::now()),
             shared: ArcSwap::default(),
             opening: Semaphore::new(1),
             open: Arc::default(),
@@ -167,14 +173,18 @@ impl Pool {
     fn take_idle(&self) -> Option<Connection> {
         // A connection whose last request is still being sent is not ready: the next may be.
         for _ in 0..self.idle.len().min(4) {
-            let idle = self.idle.pop()?;
+            let Some(idle) = self.idle.pop() else {
+                break;
+            };
             if idle.sender.is_ready() {
+                self.fewest.fetch_min(self.idle.len(), Ordering::Relaxed);
                 return Some(Connection::Http1(idle.sender));
             }
             if !idle.sender.is_closed() {
                 let _ = self.idle.push(idle);
             }
         }
+        self.fewest.store(0, Ordering::Relaxed);
         None
     }
 
@@ -213,10 +223,27 @@ impl Pool {
         new
     }
 
+    /// Closes what was more than enough for a whole `idle_timeout`: what a burst opened is not kept
+    /// for ever because calls take turns on it.
+    fn shrink(&self, now: Instant) {
+        if now.duration_since(**self.began.load()) < self.bounds.idle_timeout {
+            return;
+        }
+        self.began.store(Arc::new(now));
+        let unneeded = self.fewest.swap(self.idle.len(), Ordering::Relaxed);
+        for _ in 0..unneeded
+            .min(self.idle.len())
+            .saturating_sub(self.bounds.warm)
+        {
+            drop(self.idle.pop());
+        }
+    }
+
     /// Closes what was idle too long, and opens what is missing to `warm`; meant for once a
     /// second. Looks the name up too, so that its cache is warm.
     pub async fn tend(self: &Arc<Self>) {
         let now = Instant::now();
+        self.shrink(now);
         for _ in 0..self.idle.len() {
             let Some(idle) = self.idle.pop() else { break };
             let spare = self.idle.len() >= self.bounds.warm;
@@ -299,5 +326,77 @@ impl Drop for Lease {
             shared.running.fetch_sub(1, Ordering::Relaxed);
             shared.cancels.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Protocol;
+    use crate::upstream::connect::{Connector, Transport};
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn answers(tasks: Tasks) -> Connector {
+        Arc::new(move |_: &str, _| {
+            let tasks = tasks.clone();
+            Box::pin(async move {
+                let (ours, theirs) = tokio::io::duplex(1 << 10);
+                let service =
+                    service_fn(async |_| hyper::Result::Ok(http::Response::new(String::new())));
+                tasks.spawn(async move {
+                    let server = hyper::server::conn::http1::Builder::new();
+                    let _ = server.serve_connection(TokioIo::new(theirs), service).await;
+                });
+                Ok(ours)
+            })
+        })
+    }
+
+    async fn lease(pool: &Arc<Pool>) -> Lease {
+        pool.checkout(SECOND).await.expect("it answers")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_burst_opened_is_closed_though_calls_take_turns_on_it() {
+        let tasks = Tasks::new();
+        let dialer = Dialer::new(
+            "10.0.0.2".into(),
+            80,
+            None,
+            Protocol::Http1,
+            None,
+            tasks.clone(),
+        )
+        .over(Transport::Memory(answers(tasks.clone())));
+        let bounds = Bounds {
+            warm: 1,
+            idle: 100,
+            idle_timeout: 90 * SECOND,
+        };
+        let pool = Arc::new(Pool::new(Arc::new(dialer), tasks.clone(), bounds));
+        let mut burst = Vec::new();
+        for _ in 0..40 {
+            burst.push(lease(&pool).await);
+        }
+        burst.into_iter().for_each(Lease::finish);
+        let mut open = Vec::new();
+        for _ in 0..300 {
+            let pair = (lease(&pool).await, lease(&pool).await);
+            tokio::time::sleep(SECOND).await;
+            pair.0.finish();
+            pair.1.finish();
+            pool.tend().await;
+            tokio::task::yield_now().await;
+            open.push(pool.open());
+        }
+        assert_eq!(open[30], 40);
+        // One burst is within a period, and the next tells that it is not needed.
+        assert!(open[299] <= 4, "{}", open[299]);
+        assert!(open.iter().all(|open| *open >= 2));
+        tasks.cut();
+        tasks.ended().await;
     }
 }
