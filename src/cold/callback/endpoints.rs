@@ -1,0 +1,439 @@
+//! How many deliveries run to each receiver at once, and which receivers are left alone for a time.
+//!
+//! Promises: at most `places` deliveries run to one receiver; after `failures` in a row it rests,
+//! longer each time, and is then asked by one delivery alone (a circuit breaker); a 429, 502 or
+//! 504 halves its places and each success gives one back (additive increase, multiplicative
+//! decrease: Chiu and Jain, 1989). What a slow or resting receiver cannot take soon is given back,
+//! so that it takes up no other's place. Pure: time is passed in.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How receivers are treated.
+#[derive(Clone, Debug)]
+pub struct EndpointSettings {
+    /// Deliveries at once to one receiver; at least 1.
+    pub places: usize,
+    /// Failures in a row after which it rests; 0: it never does.
+    pub failures: u32,
+    /// The first rest.
+    pub rest: Duration,
+    /// The longest rest, and the longest that its own `Retry-After` stops all deliveries to it.
+    pub rest_max: Duration,
+}
+
+/// What a delivery told of its receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contact {
+    /// It answers.
+    Well,
+    /// It wants less: 429, 502, 504, or a 503 with `Retry-After`; how long it asked for.
+    Slower(Option<Duration>),
+    /// It does not answer, or with an error of its own.
+    Failing,
+    /// Nothing: it was not asked.
+    Nothing,
+}
+
+/// What is to become of a delivery.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Placed<T> {
+    /// Deliver it; tell `done` after.
+    Go(T),
+    /// It is kept here until a place is free.
+    Held,
+    /// Not now: after so long. Why, if the receiver rests.
+    Later(T, Duration, Option<String>),
+}
+
+/// A delivery is held for a place at most so long.
+const HOLD: Duration = Duration::from_millis(500);
+
+/// What is given back comes again within this time after the receiver may be asked.
+const SPREAD: Duration = Duration::from_mins(1);
+
+/// A receiver that never answered is taken to need this long for each that is held.
+const UNKNOWN: Duration = Duration::from_secs(1);
+
+/// Receivers remembered; past it those that are idle are forgotten.
+const REMEMBERED: usize = 4_096;
+
+struct Endpoint<T> {
+    running: usize,
+    places: usize,
+    /// In a row.
+    failures: u32,
+    /// In a row.
+    rests: u32,
+    until: Option<Instant>,
+    held: VecDeque<(T, Instant)>,
+    /// Moving average of how long a delivery takes.
+    took: Option<Duration>,
+    /// When one last ended, or began with none beside it.
+    moved: Instant,
+    /// When the last one that was given back comes again.
+    last: Instant,
+}
+
+/// Receivers by their origin.
+pub struct Endpoints<T> {
+    settings: EndpointSettings,
+    all: HashMap<String, Endpoint<T>>,
+    held: usize,
+}
+
+impl<T> Endpoints<T> {
+    /// No receivers yet.
+    pub fn new(settings: EndpointSettings) -> Self {
+        Self {
+            settings,
+            all: HashMap::new(),
+            held: 0,
+        }
+    }
+
+    /// Deliveries held.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Finds a place for a delivery.
+    pub fn offer(&mut self, origin: &str, item: T, now: Instant) -> Placed<T> {
+        if !self.all.contains_key(origin) {
+            self.forget(now);
+        }
+        let places = self.settings.places;
+        let endpoint = self
+            .all
+            .entry(origin.to_owned())
+            .or_insert_with(|| Endpoint {
+                running: 0,
+                places,
+                failures: 0,
+                rests: 0,
+                until: None,
+                held: VecDeque::new(),
+                took: None,
+                moved: now,
+                last: now,
+            });
+        if endpoint.rest(now).is_some() {
+            return endpoint.later(origin, item, now);
+        }
+        if endpoint.running < endpoint.open() {
+            endpoint.start(now);
+            return Placed::Go(item);
+        }
+        if endpoint.held.len() < endpoint.depth(now) {
+            endpoint.held.push_back((item, now));
+            self.held += 1;
+            return Placed::Held;
+        }
+        endpoint.later(origin, item, now)
+    }
+
+    /// A delivery has ended after so long. Gives what is to become of those that were held.
+    pub fn done(
+        &mut self,
+        origin: &str,
+        contact: &Contact,
+        took: Duration,
+        now: Instant,
+    ) -> Vec<Placed<T>> {
+        let Some(endpoint) = self.all.get_mut(origin) else {
+            return Vec::new();
+        };
+        endpoint.running = endpoint.running.saturating_sub(1);
+        endpoint.moved = now;
+        if *contact != Contact::Nothing {
+            let before = endpoint.took.unwrap_or(took);
+            endpoint.took = Some((before * 7 + took) / 8);
+        }
+        endpoint.learn(&self.settings, contact, now);
+        self.settle(origin, now)
+    }
+
+    /// Gives back what was held for too long; meant for several times a second.
+    pub fn tick(&mut self, now: Instant) -> Vec<(String, Placed<T>)> {
+        if self.held == 0 {
+            return Vec::new();
+        }
+        let names: Vec<String> = self.all.keys().cloned().collect();
+        let mut all = Vec::new();
+        for name in names {
+            let settled = self.settle(&name, now);
+            all.extend(settled.into_iter().map(|placed| (name.clone(), placed)));
+        }
+        all
+    }
+
+    /// Starts and gives back what is held.
+    fn settle(&mut self, origin: &str, now: Instant) -> Vec<Placed<T>> {
+        let mut placed = Vec::new();
+        let Some(endpoint) = self.all.get_mut(origin) else {
+            return placed;
+        };
+        let resting = endpoint.rest(now).is_some();
+        while let Some((item, since)) = endpoint.held.pop_front() {
+            if resting || now - since > HOLD {
+                placed.push(endpoint.later(origin, item, now));
+            } else if endpoint.running < endpoint.open() {
+                endpoint.start(now);
+                placed.push(Placed::Go(item));
+            } else {
+                endpoint.held.push_front((item, since));
+                break;
+            }
+            self.held -= 1;
+        }
+        placed
+    }
+
+    fn forget(&mut self, now: Instant) {
+        if self.all.len() >= REMEMBERED {
+            let busy = |one: &Endpoint<T>| one.running > 0 || !one.held.is_empty();
+            self.all
+                .retain(|_, one| busy(one) || one.rest(now).is_some());
+        }
+    }
+}
+
+impl<T> Endpoint<T> {
+    /// What is left of its rest.
+    fn rest(&self, now: Instant) -> Option<Duration> {
+        let left = self.until?.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Places now: one alone asks a receiver that has rested.
+    fn open(&self) -> usize {
+        if self.rests > 0 { 1 } else { self.places }
+    }
+
+    fn start(&mut self, now: Instant) {
+        if self.running == 0 {
+            self.moved = now;
+        }
+        self.running += 1;
+    }
+
+    /// How long one takes, at least: one that hangs tells it before it ends.
+    fn took(&self, unknown: Duration, now: Instant) -> Duration {
+        let known = self.took.unwrap_or(unknown);
+        if self.running > 0 {
+            known.max(now - self.moved)
+        } else {
+            known
+        }
+    }
+
+    /// Deliveries that it takes within the time that one may be held.
+    fn depth(&self, now: Instant) -> usize {
+        let took = self.took(UNKNOWN, now).max(Duration::from_micros(100));
+        let each = HOLD.as_micros() / took.as_micros();
+        usize::try_from(each).unwrap_or(usize::MAX) * self.open()
+    }
+
+    /// Gives a delivery back, each at a time of its own, as fast as the receiver takes them.
+    fn later(&mut self, origin: &str, item: T, now: Instant) -> Placed<T> {
+        let from = now + self.rest(now).unwrap_or(HOLD);
+        let places = u32::try_from(self.open()).unwrap_or(u32::MAX);
+        let next = self.last + self.took(Duration::ZERO, now) / places;
+        self.last = if next < from || next > from + SPREAD {
+            from
+        } else {
+            next
+        };
+        let why = (self.rest(now).is_some()).then(|| {
+            let failures = self.failures;
+            format!("{origin} is left alone for a time; failures in a row: {failures}")
+        });
+        Placed::Later(item, self.last - now, why)
+    }
+
+    fn learn(&mut self, settings: &EndpointSettings, contact: &Contact, now: Instant) {
+        match contact {
+            Contact::Nothing => return,
+            Contact::Well => {
+                (self.failures, self.rests, self.until) = (0, 0, None);
+                self.places = (self.places + 1).min(settings.places);
+                self.last = self.last.min(now);
+                return;
+            }
+            Contact::Slower(asked) => {
+                self.places = (self.places / 2).max(1);
+                if let Some(asked) = asked {
+                    let until = now + (*asked).min(settings.rest_max);
+                    self.until = self.until.max(Some(until));
+                }
+            }
+            Contact::Failing => {}
+        }
+        self.failures = self.failures.saturating_add(1);
+        // Those that ran when its rest began tell nothing new.
+        let rests = settings.failures > 0 && self.failures >= settings.failures;
+        if rests && self.rest(now).is_none() {
+            let doubled = 2u32.saturating_pow(self.rests.min(20));
+            let rest = settings.rest.saturating_mul(doubled).min(settings.rest_max);
+            self.rests += 1;
+            self.until = Some(now + rest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "https://a.example:443";
+    const B: &str = "https://b.example:443";
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn endpoints() -> Endpoints<u32> {
+        Endpoints::new(EndpointSettings {
+            places: 4,
+            failures: 3,
+            rest: 5 * SECOND,
+            rest_max: 60 * SECOND,
+        })
+    }
+
+    /// Offers so many; gives how many go, are held, and come later.
+    fn offer(all: &mut Endpoints<u32>, origin: &str, count: u32, now: Instant) -> [usize; 3] {
+        let mut found = [0; 3];
+        for item in 0..count {
+            let at = match all.offer(origin, item, now) {
+                Placed::Go(_) => 0,
+                Placed::Held => 1,
+                Placed::Later(..) => 2,
+            };
+            found[at] += 1;
+        }
+        found
+    }
+
+    #[test]
+    fn a_receiver_gets_its_places_and_leaves_the_others_theirs() {
+        let (mut all, now) = (endpoints(), Instant::now());
+        assert_eq!(offer(&mut all, A, 10, now), [4, 0, 6]);
+        assert_eq!(offer(&mut all, B, 1, now), [1, 0, 0]);
+    }
+
+    #[test]
+    fn a_quick_receiver_has_some_held_and_each_end_starts_the_next() {
+        let (mut all, now) = (endpoints(), Instant::now());
+        assert_eq!(offer(&mut all, A, 1, now), [1, 0, 0]);
+        all.done(A, &Contact::Well, Duration::from_millis(10), now);
+        assert_eq!(offer(&mut all, A, 100, now), [4, 96, 0]);
+        let next = all.done(A, &Contact::Well, Duration::from_millis(10), now);
+        assert_eq!(next, [Placed::Go(4)]);
+        assert_eq!(all.held(), 95);
+    }
+
+    #[test]
+    fn what_is_held_for_too_long_is_given_back_at_different_times() {
+        let (mut all, now) = (endpoints(), Instant::now());
+        offer(&mut all, A, 1, now);
+        all.done(A, &Contact::Well, Duration::from_millis(100), now);
+        assert_eq!(offer(&mut all, A, 10, now), [4, 6, 0]);
+        assert!(all.tick(now + HOLD).is_empty());
+        let back = all.tick(now + SECOND);
+        let times: Vec<Duration> = back
+            .into_iter()
+            .map(|(_, placed)| match placed {
+                Placed::Later(_, wait, None) => wait,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!((times.len(), all.held()), (6, 0));
+        assert!(times.windows(2).all(|two| two[0] < two[1]), "{times:?}");
+    }
+
+    #[test]
+    fn a_receiver_that_keeps_failing_rests_longer_each_time_and_is_asked_by_one_alone() {
+        let (mut all, mut now) = (endpoints(), Instant::now());
+        offer(&mut all, A, 3, now);
+        for _ in 0..3 {
+            all.done(A, &Contact::Failing, SECOND, now);
+        }
+        for rest in [5, 10, 20, 40, 60, 60] {
+            let almost = now + rest * SECOND - Duration::from_millis(1);
+            let Placed::Later(_, wait, Some(why)) = all.offer(A, 1, almost) else {
+                panic!("it rests");
+            };
+            assert!(wait >= Duration::from_millis(1));
+            assert!(why.contains("failures in a row"), "{why}");
+            now += rest * SECOND;
+            assert_eq!(offer(&mut all, A, 5, now), [1, 0, 4]);
+            all.done(A, &Contact::Failing, SECOND, now);
+        }
+        now += 60 * SECOND;
+        assert_eq!(offer(&mut all, A, 1, now), [1, 0, 0]);
+        all.done(A, &Contact::Well, SECOND, now);
+        assert_eq!(offer(&mut all, A, 4, now), [4, 0, 0]);
+    }
+
+    #[test]
+    fn deliveries_that_ran_when_the_rest_began_do_not_lengthen_it() {
+        let (mut all, now) = (endpoints(), Instant::now());
+        offer(&mut all, A, 4, now);
+        for _ in 0..4 {
+            all.done(A, &Contact::Failing, SECOND, now);
+        }
+        assert_eq!(offer(&mut all, A, 1, now + 5 * SECOND), [1, 0, 0]);
+    }
+
+    #[test]
+    fn a_receiver_that_wants_less_gets_half_and_one_more_with_each_success() {
+        let (mut all, now) = (endpoints(), Instant::now());
+        offer(&mut all, A, 1, now);
+        all.done(A, &Contact::Slower(None), SECOND, now);
+        assert_eq!(offer(&mut all, A, 4, now), [2, 0, 2]);
+        all.done(A, &Contact::Well, SECOND, now);
+        all.done(A, &Contact::Well, SECOND, now);
+        assert_eq!(offer(&mut all, A, 4, now), [4, 0, 0]);
+    }
+
+    #[test]
+    fn a_receiver_that_asks_for_time_gets_it_within_bounds() {
+        let (mut all, now) = (endpoints(), Instant::now());
+        offer(&mut all, A, 1, now);
+        let year = Duration::from_hours(8_760);
+        all.done(A, &Contact::Slower(Some(year)), SECOND, now);
+        assert_eq!(offer(&mut all, A, 1, now + 59 * SECOND), [0, 0, 1]);
+        assert_eq!(offer(&mut all, A, 1, now + 60 * SECOND), [1, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_given_back_comes_again_within_a_minute_of_the_rests_end() {
+        let (mut all, now) = (endpoints(), Instant::now());
+        offer(&mut all, A, 4, now);
+        for _ in 0..4 {
+            all.done(A, &Contact::Failing, 15 * SECOND, now);
+        }
+        for item in 0..1_000 {
+            let Placed::Later(_, wait, _) = all.offer(A, item, now) else {
+                panic!("it rests");
+            };
+            assert!((5 * SECOND..=65 * SECOND).contains(&wait), "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn idle_receivers_are_forgotten_and_resting_ones_are_not() {
+        let (mut all, now) = (endpoints(), Instant::now());
+        offer(&mut all, A, 3, now);
+        for _ in 0..3 {
+            all.done(A, &Contact::Failing, SECOND, now);
+        }
+        for at in 0..2 * REMEMBERED {
+            let name = format!("https://{at}.example:443");
+            offer(&mut all, &name, 1, now);
+            all.done(&name, &Contact::Well, SECOND, now);
+        }
+        assert!(all.all.len() <= REMEMBERED);
+        assert_eq!(offer(&mut all, A, 1, now), [0, 0, 1]);
+    }
+}
