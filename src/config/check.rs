@@ -307,11 +307,8 @@ fn callbacks(config: &Config, found: &mut Found) {
     if callbacks.concurrency == 0 || callbacks.timeout.get().is_zero() {
         found.add("callbacks", "concurrency and timeout must be above 0");
     }
-    if !(1..=callbacks.concurrency).contains(&callbacks.per_endpoint) {
-        found.add(
-            "callbacks.per_endpoint",
-            "must be from 1 to callbacks.concurrency",
-        );
+    if callbacks.per_endpoint == 0 {
+        found.add("callbacks.per_endpoint", "must be at least 1");
     }
     if callbacks.rest.get().is_zero() || callbacks.rest > callbacks.rest_max {
         let says = "must be above 0s and at most callbacks.rest_max; to switch it off write \

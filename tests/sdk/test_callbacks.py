@@ -72,7 +72,7 @@ def test_no_spelling_of_an_inside_address_is_taken_and_no_listener_is_reached(ga
         assert len(urls) >= 60
         for url in urls:
             status, _, answer = gateway.call(
-                "/v1/chat/completions", BODY, prefer="respond-async, wait=0", x_shunt_callback=url
+                "/v1/embeddings", BODY, prefer="respond-async, wait=0", x_shunt_callback=url
             )
             error = json.loads(answer)["error"]
             assert (status, error["code"]) == (400, "bad_request"), (url, answer)

@@ -125,12 +125,12 @@ fn contact(reply: &Result<Reply, SendError>) -> Contact {
             status,
             retry_after,
         }) => match status.as_u16() {
-            429 | 502 | 504 => Contact::Slower(*retry_after),
-            503 if retry_after.is_some() => Contact::Slower(*retry_after),
-            500..=599 => Contact::Failing,
+            429 | 502 | 504 => Contact::Slower(*retry_after, says(*status)),
+            503 if retry_after.is_some() => Contact::Slower(*retry_after, says(*status)),
+            500..=599 => Contact::Failing(says(*status)),
             _ => Contact::Well,
         },
         Err(SendError::Inside(_)) => Contact::Nothing,
-        Err(_) => Contact::Failing,
+        Err(error) => Contact::Failing(error.to_string()),
     }
 }

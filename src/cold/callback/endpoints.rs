@@ -29,10 +29,11 @@ pub struct EndpointSettings {
 pub enum Contact {
     /// It answers.
     Well,
-    /// It wants less: 429, 502, 504, or a 503 with `Retry-After`; how long it asked for.
-    Slower(Option<Duration>),
-    /// It does not answer, or with an error of its own.
-    Failing,
+    /// It wants less: 429, 502, 504, or a 503 with `Retry-After`; how long it asked for, and the
+    /// sentence for the job.
+    Slower(Option<Duration>, String),
+    /// It does not answer, or with an error of its own; the sentence for the job.
+    Failing(String),
     /// Nothing: it was not asked.
     Nothing,
 }
@@ -63,8 +64,9 @@ const REMEMBERED: usize = 4_096;
 struct Endpoint<T> {
     running: usize,
     places: usize,
-    /// In a row.
+    /// In a row, and what the last was.
     failures: u32,
+    failure: String,
     /// In a row.
     rests: u32,
     until: Option<Instant>,
@@ -82,6 +84,7 @@ pub struct Endpoints<T> {
     settings: EndpointSettings,
     all: HashMap<String, Endpoint<T>>,
     held: usize,
+    looked: Option<Instant>,
 }
 
 impl<T> Endpoints<T> {
@@ -91,6 +94,7 @@ impl<T> Endpoints<T> {
             settings,
             all: HashMap::new(),
             held: 0,
+            looked: None,
         }
     }
 
@@ -112,6 +116,7 @@ impl<T> Endpoints<T> {
                 running: 0,
                 places,
                 failures: 0,
+                failure: String::new(),
                 rests: 0,
                 until: None,
                 held: VecDeque::new(),
@@ -155,11 +160,13 @@ impl<T> Endpoints<T> {
         self.settle(origin, now)
     }
 
-    /// Gives back what was held for too long; meant for several times a second.
+    /// Gives back what was held for too long. Looks some times a second, however often it is asked.
     pub fn tick(&mut self, now: Instant) -> Vec<(String, Placed<T>)> {
-        if self.held == 0 {
+        let soon = self.looked.is_some_and(|looked| now - looked < HOLD / 4);
+        if self.held == 0 || soon {
             return Vec::new();
         }
+        self.looked = Some(now);
         let names: Vec<String> = self.all.keys().cloned().collect();
         let mut all = Vec::new();
         for name in names {
@@ -247,14 +254,16 @@ impl<T> Endpoint<T> {
             next
         };
         let why = (self.rest(now).is_some()).then(|| {
-            let failures = self.failures;
-            format!("{origin} is left alone for a time; failures in a row: {failures}")
+            let (failures, last) = (self.failures, &self.failure);
+            format!(
+                "{origin} is left alone for a time; failures in a row: {failures}, the last: {last}"
+            )
         });
         Placed::Later(item, self.last - now, why)
     }
 
     fn learn(&mut self, settings: &EndpointSettings, contact: &Contact, now: Instant) {
-        match contact {
+        let failure = match contact {
             Contact::Nothing => return,
             Contact::Well => {
                 (self.failures, self.rests, self.until) = (0, 0, None);
@@ -262,15 +271,17 @@ impl<T> Endpoint<T> {
                 self.last = self.last.min(now);
                 return;
             }
-            Contact::Slower(asked) => {
+            Contact::Slower(asked, failure) => {
                 self.places = (self.places / 2).max(1);
                 if let Some(asked) = asked {
                     let until = now + (*asked).min(settings.rest_max);
                     self.until = self.until.max(Some(until));
                 }
+                failure
             }
-            Contact::Failing => {}
-        }
+            Contact::Failing(failure) => failure,
+        };
+        self.failure.clone_from(failure);
         self.failures = self.failures.saturating_add(1);
         // Those that ran when its rest began tell nothing new.
         let rests = settings.failures > 0 && self.failures >= settings.failures;

@@ -305,6 +305,78 @@ fn climbs(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Pieces that parsers of URLs read differently.
+    const PIECES: [&str; 44] = [
+        "https://",
+        "http://",
+        "https:",
+        "//",
+        "/",
+        "\\",
+        ":",
+        "@",
+        "#",
+        "?",
+        "%",
+        "%2f",
+        "%40",
+        "%2e",
+        "%00",
+        "%0a",
+        ".",
+        "..",
+        "-",
+        "_",
+        ";",
+        "=",
+        "&",
+        "[",
+        "]",
+        "[::1]",
+        "::1",
+        "[2606:4700::1]",
+        "127.0.0.1",
+        "93.184.216.34",
+        "0x7f",
+        "1",
+        "0",
+        "443",
+        "80",
+        "65536",
+        "localhost",
+        "example.com",
+        "Example.COM",
+        "user",
+        "a",
+        " ",
+        "\t",
+        "\u{2460}",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        /// The WHATWG's parser, which browsers and many clients follow, is the other opinion.
+        #[test]
+        fn what_is_taken_means_the_same_to_another_parser(
+            begin in 0..3usize,
+            pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 1..8),
+        ) {
+            let begin = ["https://", "https://example.com", ""][begin];
+            let text = format!("{begin}{}", pieces.concat());
+            if let Ok(address) = guard().check_url(&text) {
+                let other = url::Url::parse(&text).unwrap();
+                let host = other.host_str().unwrap();
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                prop_assert_eq!(host.trim_end_matches('.'), &address.host, "{}", text);
+                prop_assert_eq!(other.port_or_known_default(), Some(address.port), "{}", text);
+                prop_assert_eq!(other.scheme() == "https", address.secure);
+                prop_assert_eq!((other.username(), other.password()), ("", None));
+                prop_assert_eq!(other.path(), address.uri.path());
+            }
+        }
+    }
 
     fn guard() -> AddressGuard {
         let allow = [

@@ -13,6 +13,10 @@ fn endpoints() -> Endpoints<u32> {
     })
 }
 
+fn failing() -> Contact {
+    Contact::Failing("it answered 500".into())
+}
+
 /// Offers so many; gives how many go, are held, and come later.
 fn offer(all: &mut Endpoints<u32>, origin: &str, count: u32, now: Instant) -> [usize; 3] {
     let mut found = [0; 3];
@@ -69,7 +73,7 @@ fn a_receiver_that_keeps_failing_rests_longer_each_time_and_is_asked_by_one_alon
     let (mut all, mut now) = (endpoints(), Instant::now());
     offer(&mut all, A, 3, now);
     for _ in 0..3 {
-        all.done(A, &Contact::Failing, SECOND, now);
+        all.done(A, &failing(), SECOND, now);
     }
     for rest in [5, 10, 20, 40, 60, 60] {
         let almost = now + rest * SECOND - Duration::from_millis(1);
@@ -77,10 +81,13 @@ fn a_receiver_that_keeps_failing_rests_longer_each_time_and_is_asked_by_one_alon
             panic!("it rests");
         };
         assert!(wait >= Duration::from_millis(1));
-        assert!(why.contains("failures in a row"), "{why}");
+        assert!(
+            why.contains("in a row: ") && why.ends_with("it answered 500"),
+            "{why}"
+        );
         now += rest * SECOND;
         assert_eq!(offer(&mut all, A, 5, now), [1, 0, 4]);
-        all.done(A, &Contact::Failing, SECOND, now);
+        all.done(A, &failing(), SECOND, now);
     }
     now += 60 * SECOND;
     assert_eq!(offer(&mut all, A, 1, now), [1, 0, 0]);
@@ -93,7 +100,7 @@ fn deliveries_that_ran_when_the_rest_began_do_not_lengthen_it() {
     let (mut all, now) = (endpoints(), Instant::now());
     offer(&mut all, A, 4, now);
     for _ in 0..4 {
-        all.done(A, &Contact::Failing, SECOND, now);
+        all.done(A, &failing(), SECOND, now);
     }
     assert_eq!(offer(&mut all, A, 1, now + 5 * SECOND), [1, 0, 0]);
 }
@@ -102,7 +109,7 @@ fn deliveries_that_ran_when_the_rest_began_do_not_lengthen_it() {
 fn a_receiver_that_wants_less_gets_half_and_one_more_with_each_success() {
     let (mut all, now) = (endpoints(), Instant::now());
     offer(&mut all, A, 1, now);
-    all.done(A, &Contact::Slower(None), SECOND, now);
+    all.done(A, &Contact::Slower(None, "429".into()), SECOND, now);
     assert_eq!(offer(&mut all, A, 4, now), [2, 0, 2]);
     all.done(A, &Contact::Well, SECOND, now);
     all.done(A, &Contact::Well, SECOND, now);
@@ -114,7 +121,7 @@ fn a_receiver_that_asks_for_time_gets_it_within_bounds() {
     let (mut all, now) = (endpoints(), Instant::now());
     offer(&mut all, A, 1, now);
     let year = Duration::from_hours(8_760);
-    all.done(A, &Contact::Slower(Some(year)), SECOND, now);
+    all.done(A, &Contact::Slower(Some(year), "429".into()), SECOND, now);
     assert_eq!(offer(&mut all, A, 1, now + 59 * SECOND), [0, 0, 1]);
     assert_eq!(offer(&mut all, A, 1, now + 60 * SECOND), [1, 0, 0]);
 }
@@ -124,7 +131,7 @@ fn what_is_given_back_comes_again_within_a_minute_of_the_rests_end() {
     let (mut all, now) = (endpoints(), Instant::now());
     offer(&mut all, A, 4, now);
     for _ in 0..4 {
-        all.done(A, &Contact::Failing, 15 * SECOND, now);
+        all.done(A, &failing(), 15 * SECOND, now);
     }
     for item in 0..1_000 {
         let Placed::Later(_, wait, _) = all.offer(A, item, now) else {
@@ -139,7 +146,7 @@ fn idle_receivers_are_forgotten_and_resting_ones_are_not() {
     let (mut all, now) = (endpoints(), Instant::now());
     offer(&mut all, A, 3, now);
     for _ in 0..3 {
-        all.done(A, &Contact::Failing, SECOND, now);
+        all.done(A, &failing(), SECOND, now);
     }
     for at in 0..2 * REMEMBERED {
         let name = format!("https://{at}.example:443");
