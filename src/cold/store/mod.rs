@@ -159,7 +159,8 @@ pub trait Store: Send + Sync + 'static {
         until: UnixMillis,
     ) -> StoreFuture<'_, Vec<Delivery>>;
 
-    /// Writes what came of a delivery.
+    /// Writes what came of a delivery. What was acknowledged stays so, and what was given up can
+    /// only be acknowledged: somebody late changes neither.
     fn delivered(&self, webhook_id: &str, outcome: DeliveryOutcome) -> StoreFuture<'_, ()>;
 
     /// Jobs whose callback was given up, the last given up first; at most 1,000.

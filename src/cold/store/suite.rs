@@ -116,6 +116,7 @@ every_store! {
     a_scope_lists_its_own_unfinished_jobs,
     a_delivery_that_is_put_off_is_not_counted_and_keeps_its_last_error,
     what_was_given_up_is_listed_counted_and_begins_anew_under_the_same_name,
+    what_was_acknowledged_stays_so_whoever_comes_late,
     only_a_finished_jobs_delivery_that_does_not_run_begins_anew,
     a_job_whose_delivery_was_given_up_is_kept_as_long_as_one_that_finished_then,
 }

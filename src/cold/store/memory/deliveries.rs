@@ -66,6 +66,10 @@ impl Rows {
         let (Some(callback), Some(told)) = (&mut row.job.callback, &mut row.delivery) else {
             return;
         };
+        let acknowledged = matches!(outcome, DeliveryOutcome::Delivered);
+        if callback.status != CallbackStatus::Pending && !acknowledged {
+            return;
+        }
         let (status, due, died, error) = match outcome {
             DeliveryOutcome::Delivered => (CallbackStatus::Delivered, None, None, None),
             DeliveryOutcome::Later { at, error } => {

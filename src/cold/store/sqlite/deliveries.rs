@@ -48,8 +48,10 @@ pub(super) fn claim(
 }
 
 pub(super) fn delivered(desk: &Desk, id: &str, outcome: &DeliveryOutcome) -> Done<()> {
+    // What was acknowledged stays so, whoever comes late.
     let sql = "update deliveries set state = ?2, due = ?3, last_error = ?4, died_at = ?5, \
-               claimed = 0, deliveries = deliveries + 1 where webhook_id = ?1";
+               claimed = 0, deliveries = deliveries + 1 \
+               where webhook_id = ?1 and (state = 'pending' or ?2 = 'delivered')";
     let done = match outcome {
         DeliveryOutcome::Delivered => {
             let nothing = None::<i64>;

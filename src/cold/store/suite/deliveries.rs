@@ -89,6 +89,33 @@ pub async fn what_was_given_up_is_listed_counted_and_begins_anew_under_the_same_
     assert_eq!(replayed.answer, taken_all[2].answer);
 }
 
+pub async fn what_was_acknowledged_stays_so_whoever_comes_late<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
+    let one = taken(&store).await;
+    let (id, name) = (&one.job.id, &one.webhook_id);
+    store.delivered(name, dead(NOW)).await.unwrap();
+    let done = DeliveryOutcome::Delivered;
+    store.delivered(name, done).await.unwrap();
+    let acknowledged = callback(&store, id).await;
+    assert_eq!(acknowledged.status, CallbackStatus::Delivered);
+    let late = [
+        DeliveryOutcome::Later {
+            at: NOW,
+            error: "500".into(),
+        },
+        DeliveryOutcome::PutOff { at: NOW, why: None },
+        dead(NOW),
+    ];
+    for outcome in late {
+        store.delivered(name, outcome).await.unwrap();
+        assert_eq!(callback(&store, id).await, acknowledged);
+        let due = store.claim_deliveries(9, NOW, NOW).await.unwrap();
+        assert!(due.is_empty());
+    }
+    assert_eq!(store.count_dead().await.unwrap(), 0);
+}
+
 pub async fn only_a_finished_jobs_delivery_that_does_not_run_begins_anew<P: Place>() {
     let place = P::default();
     let store = place.open(100);
