@@ -23,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::build::{cold_routes, state};
 use self::build::{signer, store};
 use self::callbacks::Callbacks;
-use crate::cold::callback::{AddressGuard, Deliverer, DeliverySettings, Sender, Signer};
+use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
 use crate::cold::door::Door;
 use crate::cold::runner::{ColdRoutes, Parts, Runner};
 use crate::cold::store::SharedStore;
-use crate::config::{Config, Period};
+use crate::config::Config;
 use crate::hot::{Gateway, Worker};
 use crate::latency::{Summary, Window, set_shard};
 use crate::listen::{self, Listener};
@@ -141,7 +141,8 @@ impl Server {
             retention: config.cold.retention.get(),
             callbacks: callbacks.clone(),
         });
-        let api = crate::cold::api::router(runner.clone());
+        let keys = callback::keys::router(signer.as_ref());
+        let api = crate::cold::api::router(runner.clone()).merge(keys);
         let gateway = Arc::new(Gateway::new(built, door, api, owners.calls.clone()));
         let mut server = Self {
             public: config.listen.public,
@@ -188,7 +189,7 @@ impl Server {
         &self,
         config: &Config,
         store: &SharedStore,
-        signer: Option<Signer>,
+        signer: Option<Arc<Signer>>,
         guard: Arc<AddressGuard>,
         wake: Arc<Notify>,
     ) -> Result<()> {
@@ -202,20 +203,14 @@ impl Server {
         let deliverer = Arc::new(Deliverer {
             store: store.clone(),
             signer,
-            sender: Sender::new(guard.clone(), tls, callbacks.timeout.get()),
+            sender: Arc::new(Sender::new(
+                guard.clone(),
+                Arc::new(System),
+                tls,
+                callbacks.timeout.get(),
+            )),
             guard,
-            settings: DeliverySettings {
-                schedule: callbacks
-                    .schedule
-                    .iter()
-                    .copied()
-                    .map(Period::get)
-                    .collect(),
-                jitter: callbacks.jitter,
-                inline_limit: callbacks.inline_limit.bytes(),
-                concurrency: callbacks.concurrency,
-                timeout: callbacks.timeout.get(),
-            },
+            settings: self::callbacks::settings(callbacks),
             watch: Arc::new(Callbacks::new(&self.meter)),
         });
         let _inside = self.control.enter();

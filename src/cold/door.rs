@@ -17,6 +17,9 @@ use super::recall::{CallKey, Kept, Recalled};
 use super::store::StoreError;
 use crate::upstream::attempts::Attempts;
 
+/// The public page of the keys that callbacks are signed with.
+pub const KEYS: &str = super::callback::keys::PATH;
+
 /// A call on its way to become a job.
 pub struct Handover {
     /// The job, `Running` if attempts run, else `Queued`.
@@ -59,8 +62,8 @@ pub struct Door {
 const QUEUE: usize = 4_096;
 
 impl Door {
-    /// A door and its cold side. `guard` judges callback addresses; `None`: there is no secret,
-    /// so no callbacks.
+    /// A door and its cold side. `guard` judges callback addresses; `None`: there is nothing to sign
+    /// with, so no callbacks.
     pub fn new(guard: Option<Arc<AddressGuard>>) -> (Self, mpsc::Receiver<Errand>) {
         let (queue, intake) = mpsc::channel(QUEUE);
         (Self { queue, guard }, intake)
@@ -73,8 +76,8 @@ impl Door {
     pub fn check_callback(&self, url: &str) -> Result<(), String> {
         let Some(guard) = &self.guard else {
             return Err(
-                "this gateway has no callbacks.secret, so it sends no callbacks; poll the job, \
-                 or configure a secret"
+                "this gateway has neither callbacks.secret nor callbacks.signing_key, so it sends \
+                 no callbacks; poll the job, or configure one"
                     .into(),
             );
         };

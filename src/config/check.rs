@@ -282,14 +282,13 @@ fn limits(config: &Config, found: &mut Found) {
 
 fn callbacks(config: &Config, found: &mut Found) {
     let callbacks = &config.callbacks;
-    match &callbacks.secret {
-        Some(Secrets::One(one)) => secret("callbacks.secret", one, found),
-        Some(Secrets::Many(all)) => {
-            for one in all {
-                secret("callbacks.secret", one, found);
-            }
+    for (key, sources) in [
+        ("callbacks.secret", &callbacks.secret),
+        ("callbacks.signing_key", &callbacks.signing_key),
+    ] {
+        for one in sources.iter().flat_map(Secrets::all) {
+            secret(key, one, found);
         }
-        None => {}
     }
     for entry in &callbacks.allow {
         let bare = entry.strip_suffix('*').unwrap_or(entry);
@@ -307,5 +306,13 @@ fn callbacks(config: &Config, found: &mut Found) {
     }
     if callbacks.concurrency == 0 || callbacks.timeout.get().is_zero() {
         found.add("callbacks", "concurrency and timeout must be above 0");
+    }
+    if callbacks.per_endpoint == 0 {
+        found.add("callbacks.per_endpoint", "must be at least 1");
+    }
+    if callbacks.rest.get().is_zero() || callbacks.rest > callbacks.rest_max {
+        let says = "must be above 0s and at most callbacks.rest_max; to switch it off write \
+                    rest_after = 0";
+        found.add("callbacks.rest", says);
     }
 }

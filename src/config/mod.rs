@@ -3,6 +3,7 @@
 //! Promises: a configuration that loads is consistent; every mistake is told at once, with its
 //! line. Known to every other room and knows none of them. Never opens a socket.
 
+mod callbacks;
 mod check;
 mod concurrency;
 mod glob;
@@ -14,6 +15,7 @@ mod schema;
 mod typed;
 mod values;
 
+pub use callbacks::{Callbacks, Secrets};
 pub use concurrency::{Concurrency, ConcurrencyMode};
 pub use glob::{Glob, PathPattern};
 pub use load::{Problem, Problems, load, parse};

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::callbacks::Callbacks;
 use super::concurrency::Concurrency;
 use super::quota::Quota;
 use super::route::Route;
@@ -228,51 +229,6 @@ impl Default for Cold {
             retention: Period::from_secs(24 * 3600),
             queue_limit: 10_000,
             margin: Period::from_millis(5),
-        }
-    }
-}
-
-/// One secret, or several while they rotate.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Secrets {
-    /// One.
-    One(SecretSource),
-    /// Several: each signs.
-    Many(Vec<SecretSource>),
-}
-
-/// How finished jobs are announced.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Callbacks {
-    /// `whsec_<base64>`; several for rotation. Absent: callers cannot ask for callbacks.
-    pub secret: Option<Secrets>,
-    /// Addresses besides public https ones; needed for http, private or loopback ones.
-    pub allow: Vec<String>,
-    /// Longest wait for a receiver's answer.
-    pub timeout: Period,
-    /// A larger answer is left out, with its address instead.
-    pub inline_limit: Size,
-    /// Waits before the second and each further delivery; after the last it is dead.
-    pub schedule: Vec<Period>,
-    /// Each wait is drawn within this share around its length.
-    pub jitter: f64,
-    /// Deliveries running at once.
-    pub concurrency: usize,
-}
-
-impl Default for Callbacks {
-    fn default() -> Self {
-        const SCHEDULE: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
-        Self {
-            secret: None,
-            allow: Vec::new(),
-            timeout: Period::from_secs(15),
-            inline_limit: Size(256 << 10),
-            schedule: SCHEDULE.into_iter().map(Period::from_secs).collect(),
-            jitter: 0.2,
-            concurrency: 64,
         }
     }
 }

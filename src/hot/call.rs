@@ -137,7 +137,7 @@ fn is_own(path: &str) -> bool {
         path.strip_prefix(name)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    under("/jobs") || under("/scopes")
+    under("/jobs") || under("/scopes") || path == crate::cold::door::KEYS
 }
 
 /// A route and the body that told it.

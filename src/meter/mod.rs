@@ -207,6 +207,10 @@ const HELP: &[(&str, &str)] = &[
         "Callback deliveries, by what came of them.",
     ),
     (
+        "shunt_callbacks_dead",
+        "Callbacks in the store that were given up and can be replayed.",
+    ),
+    (
         "shunt_tokens_total",
         "Tokens told or estimated by providers, by what they were used for.",
     ),

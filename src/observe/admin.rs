@@ -55,6 +55,12 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let alive: usize = admin.tasks.iter().map(Tasks::alive).sum();
     admin.meter.gauge("shunt_tasks", &[]).set(alive as f64);
     jobs(&admin).await;
+    if let Ok(dead) = admin.store.count_dead().await {
+        admin
+            .meter
+            .gauge("shunt_callbacks_dead", &[])
+            .set(dead as f64);
+    }
     for provider in admin.gateway.state.load().table.providers() {
         super::quota::show(provider, &admin.meter);
     }

@@ -65,20 +65,26 @@ pub(crate) fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, 
     table.routes().iter().map(route).collect()
 }
 
-pub(super) fn signer(config: &Config) -> Result<Option<Signer>> {
-    let sources = match &config.callbacks.secret {
-        None => return Ok(None),
-        Some(Secrets::One(one)) => vec![one.clone()],
-        Some(Secrets::Many(all)) => all.clone(),
-    };
-    let read = |source: &crate::config::SecretSource| source.read();
-    let secrets: Vec<Secret> = sources
-        .iter()
-        .map(read)
-        .collect::<Result<_, _>>()
-        .map_err(|why| anyhow!("callbacks.secret: {why}"))?;
+/// The signer of callbacks; none where there is neither secret nor key.
+pub(super) fn signer(config: &Config) -> Result<Option<Arc<Signer>>> {
+    let callbacks = &config.callbacks;
+    if callbacks.secret.is_none() && callbacks.signing_key.is_none() {
+        return Ok(None);
+    }
+    let secrets = read("callbacks.secret", callbacks.secret.as_ref())?;
+    let keys = read("callbacks.signing_key", callbacks.signing_key.as_ref())?;
     let signer = Signer::new(&secrets).map_err(|why| anyhow!("callbacks.secret: {why}"))?;
-    Ok(Some(signer))
+    let signer = signer
+        .with_keys(&keys)
+        .map_err(|why| anyhow!("callbacks.signing_key: {why}"))?;
+    Ok(Some(Arc::new(signer)))
+}
+
+fn read(key: &str, sources: Option<&Secrets>) -> Result<Vec<Secret>> {
+    let sources = sources.into_iter().flat_map(Secrets::all);
+    sources
+        .map(|source| source.read().map_err(|why| anyhow!("{key}: {why}")))
+        .collect()
 }
 
 pub(super) fn store(config: &Config) -> Result<SharedStore> {

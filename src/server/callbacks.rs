@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use metrics::Counter;
 
-use crate::cold::callback::Watch;
+use crate::cold::callback::{DeliverySettings, EndpointSettings, Watch};
+use crate::config::{self, Period};
 use crate::meter::{Meter, Metric, Tracked};
 
 /// The counters.
 pub(super) struct Callbacks {
     counters: Vec<(&'static str, Counter)>,
+    rested: Counter,
     lag: Arc<Tracked>,
 }
 
@@ -24,6 +26,7 @@ impl Callbacks {
         };
         Self {
             counters: ["delivered", "retried", "dead"].map(counter).into(),
+            rested: meter.counter("shunt_callbacks_total", &[("result", "rested")]),
             lag: meter.track(Metric::CallbackLag, "", None),
         }
     }
@@ -35,5 +38,30 @@ impl Watch for Callbacks {
         if let Some((_, counter)) = self.counters.iter().find(|(name, _)| *name == result) {
             counter.increment(1);
         }
+    }
+    fn rested(&self) {
+        self.rested.increment(1);
+    }
+}
+
+/// How deliveries are made, by the configuration.
+pub(super) fn settings(callbacks: &config::Callbacks) -> DeliverySettings {
+    DeliverySettings {
+        schedule: callbacks
+            .schedule
+            .iter()
+            .copied()
+            .map(Period::get)
+            .collect(),
+        jitter: callbacks.jitter,
+        inline_limit: callbacks.inline_limit.bytes(),
+        concurrency: callbacks.concurrency,
+        timeout: callbacks.timeout.get(),
+        endpoints: EndpointSettings {
+            places: callbacks.per_endpoint,
+            failures: callbacks.rest_after,
+            rest: callbacks.rest.get(),
+            rest_max: callbacks.rest_max.get(),
+        },
     }
 }

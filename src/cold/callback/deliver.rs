@@ -1,28 +1,34 @@
 //! Delivers what is due, as long as the process runs.
 //!
-//! Promises: a delivery survives a restart under the same `webhook-id`; at most `concurrency`
-//! run at once; when it is cancelled, none is left behind.
+//! Promises: a delivery survives a restart under the same `webhook-id`; at most `concurrency` run
+//! or are held at once, and of them only some to one receiver; what its receiver cannot take now
+//! is put off and not counted; when it is cancelled, none is left behind.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use futures_util::future::join_all;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::Ready;
+use super::endpoints::{Contact, EndpointSettings, Endpoints, Placed};
 use super::guard::AddressGuard;
-use super::send::{SendError, Sender};
+use super::send::Post;
 use super::sign::Signer;
-use super::{payload, schedule};
 use crate::cold::job::UnixMillis;
 use crate::cold::store::{Delivery, DeliveryOutcome, SharedStore};
 
 /// Told of each delivery: `delivered`, `retried` or `dead`, and the age of the job's end.
 pub trait Watch: Send + Sync + 'static {
-    /// A delivery was made.
+    /// A delivery was made or given up.
     fn delivered(&self, result: &'static str, lag: Duration);
+
+    /// A delivery was put off because its receiver rests.
+    fn rested(&self);
 }
 
 /// How deliveries are made.
@@ -37,6 +43,17 @@ pub struct DeliverySettings {
     pub concurrency: usize,
     /// Longest time of one delivery.
     pub timeout: Duration,
+    /// How each receiver is treated.
+    pub endpoints: EndpointSettings,
+}
+
+impl DeliverySettings {
+    /// The longest that a delivery is tried or put off, from the end of its job or its replay.
+    fn life(&self) -> Duration {
+        let waits: Duration = self.schedule.iter().sum();
+        let tries = u32::try_from(self.schedule.len() + 1).unwrap_or(u32::MAX);
+        waits.mul_f64(1.0 + self.jitter) + self.timeout * tries + self.endpoints.rest_max
+    }
 }
 
 /// Delivers callbacks.
@@ -44,11 +61,11 @@ pub struct Deliverer {
     /// Where they are kept.
     pub store: SharedStore,
     /// Signs them.
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
     /// Judges where they go.
     pub guard: Arc<AddressGuard>,
     /// Sends them.
-    pub sender: Sender,
+    pub sender: Arc<dyn Post>,
     /// How.
     pub settings: DeliverySettings,
     /// Counts them.
@@ -58,121 +75,162 @@ pub struct Deliverer {
 /// Longest pause between two looks at the store.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// A delivery that waits until so long from now; why, if its receiver rests.
+type PutOff = (Box<Ready>, Duration, Option<String>);
+
+/// What a delivery tells when it has ended.
+type Told = (Contact, Duration);
+
+/// What runs and what is held.
+struct Round {
+    endpoints: Endpoints<Box<Ready>>,
+    running: JoinSet<Told>,
+    /// Whom a running delivery goes to.
+    origins: HashMap<Id, String>,
+    back: Vec<PutOff>,
+}
+
 impl Deliverer {
     /// Delivers until it is cancelled; `wake` says that a job finished.
     pub async fn run(self: Arc<Self>, cancel: CancellationToken, wake: Arc<Notify>) {
-        let mut running = JoinSet::new();
+        let mut round = Round {
+            endpoints: Endpoints::new(self.settings.endpoints.clone()),
+            running: JoinSet::new(),
+            origins: HashMap::new(),
+            back: Vec::new(),
+        };
         loop {
-            let free = self.settings.concurrency.saturating_sub(running.len());
-            let mut taken = 0;
-            if free > 0 {
-                let now = UnixMillis::now();
-                // Twice the limit of a delivery: after a crash it is due again.
-                let until = now.plus(self.settings.timeout * 2);
-                let due = self.store.claim_deliveries(free, now, until).await;
-                let due = due.unwrap_or_default();
-                taken = due.len();
-                for delivery in due {
-                    running.spawn(self.clone().deliver(delivery));
-                }
+            while let Some(ended) = round.running.try_join_next_with_id() {
+                self.ended(&mut round, ended);
             }
-            if taken > 0 && taken == free {
+            for (origin, placed) in round.endpoints.tick(Instant::now()) {
+                self.place(&mut round, &origin, placed);
+            }
+            let held = round.endpoints.held();
+            let most = self.settings.concurrency;
+            let room = most.saturating_sub(round.running.len() + held);
+            // While some are held, the next are taken many at a time.
+            let worth = room > 0 && (held == 0 || room >= most / 4);
+            let taken = if worth {
+                self.take(&mut round, room).await
+            } else {
+                0
+            };
+            self.give_back(&mut round).await;
+            if taken > 0 && taken == room && !cancel.is_cancelled() {
                 continue;
             }
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = wake.notified() => {}
-                Some(_) = running.join_next(), if !running.is_empty() => {}
+                Some(ended) = round.running.join_next_with_id(), if !round.running.is_empty() => {
+                    self.ended(&mut round, ended);
+                }
                 () = tokio::time::sleep(PAUSE) => {}
             }
         }
-        running.shutdown().await;
+        round.running.shutdown().await;
     }
 
-    async fn deliver(self: Arc<Self>, delivery: Delivery) {
-        let outcome = self.attempt(&delivery).await;
+    /// Takes up to `room` due deliveries and finds each its place.
+    async fn take(self: &Arc<Self>, round: &mut Round, room: usize) -> usize {
+        let now = UnixMillis::now();
+        // Held for a moment, sent, and written down; after a crash it is due again.
+        let until = now.plus(self.settings.timeout * 3);
+        let due = self.store.claim_deliveries(room, now, until).await;
+        let due = due.unwrap_or_default();
+        let taken = due.len();
+        let mut refused = Vec::new();
+        for delivery in due {
+            match Ready::new(delivery, &self.guard) {
+                Ok(ready) => {
+                    let origin = ready.address.origin();
+                    let placed = round.endpoints.offer(&origin, ready, Instant::now());
+                    self.place(round, &origin, placed);
+                }
+                Err((delivery, error)) => refused.push(self.dead(delivery, error)),
+            }
+        }
+        join_all(refused).await;
+        taken
+    }
+
+    fn place(self: &Arc<Self>, round: &mut Round, origin: &str, placed: Placed<Box<Ready>>) {
+        match placed {
+            Placed::Go(ready) => {
+                let task = round.running.spawn(self.clone().deliver(ready));
+                round.origins.insert(task.id(), origin.to_owned());
+            }
+            Placed::Held => {}
+            Placed::Later(ready, wait, why) => round.back.push((ready, wait, why)),
+        }
+    }
+
+    /// A delivery that panicked frees its place too.
+    fn ended(self: &Arc<Self>, round: &mut Round, ended: Result<(Id, Told), JoinError>) {
+        let (id, (contact, took)) = match ended {
+            Ok(ended) => ended,
+            Err(error) => (error.id(), (Contact::Nothing, Duration::ZERO)),
+        };
+        let Some(origin) = round.origins.remove(&id) else {
+            return;
+        };
+        let now = Instant::now();
+        for placed in round.endpoints.done(&origin, &contact, took, now) {
+            self.place(round, &origin, placed);
+        }
+    }
+
+    /// Writes down what is put off; what is older than its schedule is given up.
+    async fn give_back(&self, round: &mut Round) {
+        let now = UnixMillis::now();
+        let life = self.settings.life();
+        let one = async |(ready, wait, why): PutOff| {
+            let delivery = ready.delivery;
+            if delivery.since.plus(life) < now {
+                let error = why.unwrap_or_else(|| "the receiver was busy all the time".into());
+                return self.dead(delivery, error).await;
+            }
+            if why.is_some() {
+                self.watch.rested();
+            }
+            let at = now.plus(wait);
+            self.write(&delivery, DeliveryOutcome::PutOff { at, why })
+                .await;
+        };
+        join_all(round.back.drain(..).map(one)).await;
+    }
+
+    async fn deliver(self: Arc<Self>, ready: Box<Ready>) -> Told {
+        let began = Instant::now();
+        let (outcome, contact) = self.attempt(&ready).await;
+        let told = (contact, began.elapsed());
         let result = match &outcome {
             DeliveryOutcome::Delivered => "delivered",
-            DeliveryOutcome::Later { .. } => "retried",
             DeliveryOutcome::Dead { .. } => "dead",
+            _ => "retried",
         };
-        let ended = delivery.job.finished_at.unwrap_or_else(UnixMillis::now);
-        self.watch.delivered(result, ended.until(UnixMillis::now()));
+        self.count(&ready.delivery, result);
+        self.write(&ready.delivery, outcome).await;
+        told
+    }
+
+    async fn dead(&self, delivery: Delivery, error: String) {
+        self.count(&delivery, "dead");
+        let at = UnixMillis::now();
+        self.write(&delivery, DeliveryOutcome::Dead { at, error })
+            .await;
+    }
+
+    fn count(&self, delivery: &Delivery, result: &'static str) {
+        self.watch
+            .delivered(result, delivery.since.until(UnixMillis::now()));
+    }
+
+    async fn write(&self, delivery: &Delivery, outcome: DeliveryOutcome) {
         // A store that cannot be written delivers again, under the same id.
         if let Err(error) = self.store.delivered(&delivery.webhook_id, outcome).await {
             tracing::warn!(%error, webhook_id = delivery.webhook_id, "delivery not written down");
-        }
-    }
-
-    async fn attempt(&self, delivery: &Delivery) -> DeliveryOutcome {
-        let Some(callback) = &delivery.job.callback else {
-            return DeliveryOutcome::Dead {
-                error: "the job has no callback".into(),
-            };
-        };
-        // Judged again: `callbacks.allow` may have changed since the call was made.
-        let address = match self.guard.check_url(&callback.url) {
-            Ok(address) => address,
-            Err(why) => {
-                return DeliveryOutcome::Dead {
-                    error: why.to_string(),
-                };
-            }
-        };
-        let inline = self.settings.inline_limit;
-        let body = payload::body(&delivery.job, delivery.answer.as_ref(), inline);
-        let headers = self.headers(&delivery.webhook_id, &body);
-        let reply = self.sender.post(&address, headers, Bytes::from(body)).await;
-        match reply {
-            Ok(reply) if reply.status.is_success() => DeliveryOutcome::Delivered,
-            Ok(reply) if reply.status == StatusCode::GONE => DeliveryOutcome::Dead {
-                error: "the receiver answered 410: it wants no more".into(),
-            },
-            Ok(reply) => {
-                let error = format!("the receiver answered {}", reply.status);
-                self.later(callback.deliveries + 1, error, reply.retry_after)
-            }
-            Err(SendError::Inside(host)) => DeliveryOutcome::Dead {
-                error: SendError::Inside(host).to_string(),
-            },
-            Err(error) => self.later(callback.deliveries + 1, error.to_string(), None),
-        }
-    }
-
-    fn headers(&self, id: &str, body: &[u8]) -> HeaderMap {
-        let timestamp = UnixMillis::now().0 / 1_000;
-        let signature = self.signer.sign(id, timestamp, body);
-        let mut headers = HeaderMap::new();
-        let values = [
-            ("webhook-id", id),
-            ("webhook-timestamp", &timestamp.to_string()),
-            ("webhook-signature", &signature),
-        ];
-        for (name, value) in values {
-            let value = HeaderValue::from_str(value);
-            headers.insert(
-                name,
-                value.expect("ids, numbers and base64 are header text"),
-            );
-        }
-        headers
-    }
-
-    fn later(&self, done: u32, error: String, retry_after: Option<Duration>) -> DeliveryOutcome {
-        let settings = &self.settings;
-        let random = rand::random::<f64>();
-        match schedule::next(
-            &settings.schedule,
-            done,
-            settings.jitter,
-            random,
-            retry_after,
-        ) {
-            Some(wait) => DeliveryOutcome::Later {
-                at: UnixMillis::now().plus(wait),
-                error,
-            },
-            None => DeliveryOutcome::Dead { error },
         }
     }
 }

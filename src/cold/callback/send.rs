@@ -1,10 +1,14 @@
-//! One POST to a receiver: resolved, judged, pinned, without redirects, within one time limit.
+//! One POST to a receiver: resolved, judged, pinned, within one time limit.
+//!
+//! Promises: no byte is sent to an address that was not judged; a redirect is an answer like any
+//! other; of the answer only the head is read, up to a limit.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::Full;
@@ -13,10 +17,10 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::guard::{Address, AddressGuard};
+use super::network::{Network, Stream};
 
 /// A receiver's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +34,12 @@ pub struct Reply {
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Every address of the name reaches inside.
-    #[error("{0} resolves to no public address; name it in callbacks.allow if it is meant")]
+    /// An address of the name reaches inside. Which one is not said: the caller would learn the
+    /// addresses of names inside.
+    #[error(
+        "{0} resolves to an address that is not public, so nothing was sent; name it in \
+         callbacks.allow if it is meant to be reached"
+    )]
     Inside(String),
     /// No connection, or it broke.
     #[error("{0}")]
@@ -41,29 +49,60 @@ pub enum SendError {
     TimedOut(Duration),
 }
 
+/// Makes one delivery.
+pub trait Post: Send + Sync + 'static {
+    /// Posts a body to a receiver.
+    fn post<'a>(
+        &'a self,
+        address: &'a Address,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<Reply, SendError>>;
+}
+
 /// Sends callbacks.
 pub struct Sender {
     guard: Arc<AddressGuard>,
+    network: Arc<dyn Network>,
     tls: Arc<ClientConfig>,
     limit: Duration,
 }
 
-impl Sender {
-    /// A sender; `limit` bounds each delivery, from its name to its answer's head.
-    pub fn new(guard: Arc<AddressGuard>, tls: Arc<ClientConfig>, limit: Duration) -> Self {
-        Self { guard, tls, limit }
-    }
+/// Addresses of a name that are tried, within the limit of one delivery.
+const TRIED: u32 = 3;
 
-    /// Posts a body.
-    pub async fn post(
-        &self,
-        address: &Address,
+/// Longest head of an answer; its body is never read.
+const HEAD: usize = 16 << 10;
+
+impl Post for Sender {
+    fn post<'a>(
+        &'a self,
+        address: &'a Address,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Reply, SendError> {
-        tokio::time::timeout(self.limit, self.attempt(address, headers, body))
-            .await
-            .map_err(|_| SendError::TimedOut(self.limit))?
+    ) -> BoxFuture<'a, Result<Reply, SendError>> {
+        Box::pin(async move {
+            tokio::time::timeout(self.limit, self.attempt(address, headers, body))
+                .await
+                .map_err(|_| SendError::TimedOut(self.limit))?
+        })
+    }
+}
+
+impl Sender {
+    /// A sender; `limit` bounds each delivery, from its name to its answer's head.
+    pub fn new(
+        guard: Arc<AddressGuard>,
+        network: Arc<dyn Network>,
+        tls: Arc<ClientConfig>,
+        limit: Duration,
+    ) -> Self {
+        Self {
+            guard,
+            network,
+            tls,
+            limit,
+        }
     }
 
     async fn attempt(
@@ -74,8 +113,8 @@ impl Sender {
     ) -> Result<Reply, SendError> {
         let failed =
             |error: &dyn std::fmt::Display| SendError::Failed(format!("{}: {error}", address.host));
-        let stream = self.connect(address).await?;
         let request = request(address, headers, body).map_err(|error| failed(&error))?;
+        let stream = self.connect(address).await?;
         if !address.secure {
             return exchange(stream, request)
                 .await
@@ -91,27 +130,44 @@ impl Sender {
             .map_err(|error| failed(&error))
     }
 
-    /// Connects to an address that was judged; the name is not resolved again.
-    async fn connect(&self, address: &Address) -> Result<TcpStream, SendError> {
-        let failed =
-            |error: std::io::Error| SendError::Failed(format!("{}: {error}", address.host));
-        let found: Vec<IpAddr> = match address.host.parse() {
+    /// Resolves the name once and judges every address of it. One that reaches inside is enough to
+    /// refuse all: a name that is both public and private is a trap, or a mistake.
+    async fn addresses(&self, address: &Address) -> Result<Vec<IpAddr>, SendError> {
+        let failed = |why: String| SendError::Failed(format!("{}: {why}", address.host));
+        let found = match address.host.parse() {
             Ok(literal) => vec![literal],
-            Err(_) => tokio::net::lookup_host((address.host.as_str(), address.port))
+            Err(_) => self
+                .network
+                .resolve(&address.host)
                 .await
-                .map_err(failed)?
-                .map(|found| found.ip())
-                .collect(),
+                .map_err(|error| failed(error.to_string()))?,
         };
-        let mut last = SendError::Inside(address.host.clone());
-        for ip in found
+        if found.is_empty() {
+            return Err(failed("the name has no address".into()));
+        }
+        if found.iter().all(|ip| self.guard.judge(address, *ip)) {
+            Ok(found)
+        } else {
+            Err(SendError::Inside(address.host.clone()))
+        }
+    }
+
+    /// Connects to an address that was judged; the name is not resolved again.
+    async fn connect(&self, address: &Address) -> Result<Stream, SendError> {
+        let failed = |why: String| SendError::Failed(format!("{}: {why}", address.host));
+        let mut last = failed("the name has no address".into());
+        for ip in self
+            .addresses(address)
+            .await?
             .into_iter()
-            .filter(|ip| self.guard.judge(address, *ip))
+            .take(TRIED as usize)
         {
-            match TcpStream::connect(SocketAddr::new(ip, address.port)).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = failed(error),
-            }
+            let connect = self.network.connect(SocketAddr::new(ip, address.port));
+            last = match tokio::time::timeout(self.limit / TRIED, connect).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failed(error.to_string()),
+                Err(_) => failed("no connection in time".into()),
+            };
         }
         Err(last)
     }
@@ -149,13 +205,17 @@ async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Reply, 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD);
+    let (mut sender, mut driver) = builder.handshake(TokioIo::new(stream)).await?;
     let answer = sender.send_request(request);
-    tokio::pin!(driver, answer);
-    let answer = loop {
-        tokio::select! {
-            answer = &mut answer => break answer?,
-            driven = &mut driver => driven?,
+    tokio::pin!(answer);
+    let answer = tokio::select! {
+        biased;
+        answer = &mut answer => answer?,
+        driven = &mut driver => {
+            driven?;
+            answer.await?
         }
     };
     let retry_after = answer.headers().get(RETRY_AFTER).and_then(seconds);

@@ -4,10 +4,13 @@
 //! Promises: what every store promises (it passes the same suite), with what was kept in place of
 //! a disk; each operation may take virtual time. Nothing in it is sealed.
 
+mod deliveries;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::deliveries::Told;
 use super::{
     ClaimedJob, Delivery, DeliveryOutcome, ListQuery, Outcome, Store, StoreError, StoreFuture,
 };
@@ -37,8 +40,7 @@ pub struct Row {
     /// Its answer.
     pub answer: Option<StoredAnswer>,
     due: UnixMillis,
-    /// Its callback's name, when it is due, and whether somebody has it.
-    delivery: Option<(String, Option<UnixMillis>, bool)>,
+    delivery: Option<Told>,
 }
 
 impl Row {
@@ -85,8 +87,7 @@ impl Rows {
         let (status, due) = (job.status, job.created_at);
         self.names.insert(job.id.clone(), at);
         self.unfinished.insert((job.expires_at, at));
-        let name = || format!("msg_{:032x}", rand::random::<u128>());
-        let delivery = job.callback.is_some().then(|| (name(), None, false));
+        let delivery = job.callback.is_some().then(Told::new);
         let row = Row {
             job,
             request,
@@ -125,8 +126,8 @@ impl Rows {
         row.job.finished_at = Some(now);
         row.job.error = outcome.error;
         row.answer = outcome.answer;
-        if let Some((_, due, _)) = &mut row.delivery {
-            *due = Some(now);
+        if let Some(told) = &mut row.delivery {
+            told.due = Some(now);
         }
         let (due, expires_at) = (row.due, row.job.expires_at);
         self.moves(at, outcome.status, due);
@@ -134,62 +135,11 @@ impl Rows {
         Some(self.all.get(&at)?.job.clone())
     }
 
-    fn claim_deliveries(
-        &mut self,
-        limit: usize,
-        now: UnixMillis,
-        until: UnixMillis,
-    ) -> Vec<Delivery> {
-        let mut due: Vec<(UnixMillis, &mut Row)> = self
-            .all
-            .values_mut()
-            .filter_map(|row| {
-                let pending = row.job.callback.as_ref()?.status == CallbackStatus::Pending;
-                let due = row.delivery.as_ref()?.1?;
-                (pending && due <= now).then_some((due, row))
-            })
-            .collect();
-        due.sort_by_key(|(due, _)| *due);
-        let claim = |(_, row): (UnixMillis, &mut Row)| {
-            let (name, due, claimed) = row.delivery.as_mut()?;
-            (*due, *claimed) = (Some(until), true);
-            Some(Delivery {
-                webhook_id: name.clone(),
-                job: row.job.clone(),
-                answer: row.answer.clone(),
-            })
-        };
-        due.into_iter().take(limit).filter_map(claim).collect()
-    }
-
-    fn delivered(&mut self, name: &str, outcome: DeliveryOutcome) {
-        let mut rows = self.all.values_mut();
-        let Some(row) = rows.find(|row| row.delivery.as_ref().is_some_and(|one| one.0 == name))
-        else {
-            return;
-        };
-        let (status, at, error) = match outcome {
-            DeliveryOutcome::Delivered => (CallbackStatus::Delivered, None, None),
-            DeliveryOutcome::Later { at, error } => {
-                (CallbackStatus::Pending, Some(at), Some(error))
-            }
-            DeliveryOutcome::Dead { error } => (CallbackStatus::Dead, None, Some(error)),
-        };
-        if let (Some(callback), Some((_, due, claimed))) =
-            (&mut row.job.callback, &mut row.delivery)
-        {
-            callback.status = status;
-            callback.deliveries += 1;
-            callback.last_error = error;
-            (*due, *claimed) = (at, false);
-        }
-    }
-
     fn recover(&mut self, now: UnixMillis) -> u64 {
         let mut running = Vec::new();
         for (at, row) in &mut self.all {
-            if let Some((_, due, claimed @ true)) = &mut row.delivery {
-                (*due, *claimed) = (Some(now), false);
+            if let Some(told) = row.delivery.as_mut().filter(|told| told.claimed) {
+                (told.due, told.claimed) = (Some(now), false);
             }
             if row.job.status == Status::Running {
                 running.push(*at);
@@ -204,7 +154,9 @@ impl Rows {
     fn sweep(&mut self, limit: usize, before: UnixMillis) -> u64 {
         let told = |row: &Row| {
             let callback = row.job.callback.as_ref();
+            let died = row.delivery.as_ref().and_then(|told| told.died);
             callback.is_none_or(|one| one.status != CallbackStatus::Pending)
+                && died.is_none_or(|died| died < before)
         };
         let old = |row: &Row| row.job.finished_at.filter(|at| *at < before && told(row));
         let mut found: Vec<_> = self
@@ -419,6 +371,19 @@ impl Store for MemoryStore {
             rows.delivered(&name, outcome);
             Ok(())
         })
+    }
+
+    fn dead_deliveries(&self, limit: usize) -> StoreFuture<'_, Vec<Job>> {
+        self.run(move |rows| Ok(rows.dead(limit.min(1_000))))
+    }
+
+    fn count_dead(&self) -> StoreFuture<'_, u64> {
+        self.run(|rows| Ok(rows.dead(usize::MAX).len() as u64))
+    }
+
+    fn replay_delivery(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, Option<Job>> {
+        let id = id.clone();
+        self.run(move |rows| Ok(rows.replay(&id, now)))
     }
 
     fn recover(&self, now: UnixMillis) -> StoreFuture<'_, u64> {

@@ -60,6 +60,8 @@ pub struct Outcome {
 pub struct Delivery {
     /// `webhook-id`, the same for every delivery of a job.
     pub webhook_id: String,
+    /// When its schedule began: the job's end, or the replay.
+    pub since: UnixMillis,
     /// The job in its final state; its callback names the address and counts deliveries so far.
     pub job: Job,
     /// The answer that is told.
@@ -78,8 +80,17 @@ pub enum DeliveryOutcome {
         /// Why it failed.
         error: String,
     },
+    /// Not tried: its receiver is busy or rests. It does not count.
+    PutOff {
+        /// When it is due again.
+        at: UnixMillis,
+        /// Why, if that is to be told; else the last error stands.
+        why: Option<String>,
+    },
     /// Given up.
     Dead {
+        /// When.
+        at: UnixMillis,
         /// Why.
         error: String,
     },
@@ -148,8 +159,20 @@ pub trait Store: Send + Sync + 'static {
         until: UnixMillis,
     ) -> StoreFuture<'_, Vec<Delivery>>;
 
-    /// Writes what came of a delivery.
+    /// Writes what came of a delivery. What was acknowledged stays so, and what was given up can
+    /// only be acknowledged: somebody late changes neither.
     fn delivered(&self, webhook_id: &str, outcome: DeliveryOutcome) -> StoreFuture<'_, ()>;
+
+    /// Jobs whose callback was given up, the last given up first; at most 1,000.
+    fn dead_deliveries(&self, limit: usize) -> StoreFuture<'_, Vec<Job>>;
+
+    /// How many callbacks were given up.
+    fn count_dead(&self) -> StoreFuture<'_, u64>;
+
+    /// Begins a finished job's delivery anew, whatever came of it: due now, under the same
+    /// `webhook-id`, with the schedule from its start. `None`: there is no such job or callback,
+    /// or a delivery of it runs at this moment.
+    fn replay_delivery(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, Option<Job>>;
 
     /// After a start: jobs left running by the last process are queued again, due now, and
     /// deliveries in progress are due now. Resolves to how many jobs.
@@ -166,7 +189,8 @@ pub trait Store: Send + Sync + 'static {
     fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<Kept>>;
 
     /// Deletes up to `limit` jobs that finished before `before` and whose callback is not
-    /// pending, and as many answers that were kept under a key before. Resolves to how many.
+    /// pending nor was given up since, and as many answers that were kept under a key before.
+    /// Resolves to how many.
     fn sweep(&self, limit: usize, before: UnixMillis) -> StoreFuture<'_, u64>;
 
     /// Resolves while the store can be written.

@@ -1,11 +1,14 @@
 //! What every store must keep to; run against each.
 
+mod deliveries;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::deliveries::*;
 use super::memory::{Kept, MemoryStore};
 use super::sqlite::SqliteStore;
 use super::*;
@@ -111,6 +114,11 @@ every_store! {
     a_postponed_job_is_due_again_as_if_it_had_not_been_tried,
     what_a_key_stands_for_is_there_after_a_restart_and_is_swept_in_time,
     a_scope_lists_its_own_unfinished_jobs,
+    a_delivery_that_is_put_off_is_not_counted_and_keeps_its_last_error,
+    what_was_given_up_is_listed_counted_and_begins_anew_under_the_same_name,
+    what_was_acknowledged_stays_so_whoever_comes_late,
+    only_a_finished_jobs_delivery_that_does_not_run_begins_anew,
+    a_job_whose_delivery_was_given_up_is_kept_as_long_as_one_that_finished_then,
 }
 
 async fn what_was_kept_is_there_after_a_restart<P: Place>() {

@@ -3,6 +3,7 @@
 //! Promises: what resolved is on disk; two gateways never share a file; callers' credentials are
 //! sealed. Never blocks the runtime.
 
+mod deliveries;
 mod rows;
 mod worker;
 mod writes;
@@ -34,16 +35,18 @@ pub struct SqliteStore {
 
 /// The queries of the queue, and the partial index that each must be answered by.
 #[cfg(test)]
-pub(super) const QUEUE_QUERIES: [(&str, &str); 3] = [
+pub(super) const QUEUE_QUERIES: [(&str, &str); 4] = [
     (writes::DUE, "jobs_due"),
-    (writes::DUE_DELIVERIES, "deliveries_due"),
+    (deliveries::DUE, "deliveries_due"),
+    (deliveries::DEAD, "deliveries_dead"),
     (writes::SCOPE, "jobs_scope"),
 ];
 
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_deliveries.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.
@@ -243,12 +246,25 @@ impl Store for SqliteStore {
         now: UnixMillis,
         until: UnixMillis,
     ) -> StoreFuture<'_, Vec<Delivery>> {
-        self.write(move |desk| writes::claim_deliveries(desk, limit, now, until))
+        self.write(move |desk| deliveries::claim(desk, limit, now, until))
     }
 
     fn delivered(&self, webhook_id: &str, outcome: DeliveryOutcome) -> StoreFuture<'_, ()> {
         let id = webhook_id.to_owned();
-        self.write(move |desk| writes::delivered(desk, &id, &outcome))
+        self.write(move |desk| deliveries::delivered(desk, &id, &outcome))
+    }
+
+    fn dead_deliveries(&self, limit: usize) -> StoreFuture<'_, Vec<Job>> {
+        self.read(move |connection| deliveries::dead(connection, limit.min(LIST)))
+    }
+
+    fn count_dead(&self) -> StoreFuture<'_, u64> {
+        self.read(deliveries::count_dead)
+    }
+
+    fn replay_delivery(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, Option<Job>> {
+        let id = id.clone();
+        self.write(move |desk| deliveries::replay(desk, &id, now))
     }
 
     fn recover(&self, now: UnixMillis) -> StoreFuture<'_, u64> {

@@ -8,9 +8,9 @@ use super::worker::{Desk, unavailable};
 use crate::cold::job::{Job, JobId, Owner, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, Kept};
 use crate::cold::seal::Sealer;
-use crate::cold::store::{ClaimedJob, Delivery, DeliveryOutcome, Outcome, StoreError};
+use crate::cold::store::{ClaimedJob, Outcome, StoreError};
 
-type Done<T> = Result<T, StoreError>;
+pub(super) type Done<T> = Result<T, StoreError>;
 
 /// The due jobs of a route; the partial index `jobs_due` answers it.
 pub(super) const DUE: &str = "select id from jobs where status = 'queued' and route = ?1 \
@@ -20,11 +20,7 @@ pub(super) const DUE: &str = "select id from jobs where status = 'queued' and ro
 pub(super) const SCOPE: &str = "select id from jobs where owner = ?1 and scope = ?2 \
     and scope is not null and finished_at is null order by seq desc limit ?3";
 
-/// The due deliveries; the partial index `deliveries_due` answers it.
-pub(super) const DUE_DELIVERIES: &str = "select webhook_id, job_id from deliveries \
-    where state = 'pending' and due <= ?1 order by due limit ?2";
-
-fn execute(desk: &Desk, sql: &str, values: impl rusqlite::Params) -> Done<usize> {
+pub(super) fn execute(desk: &Desk, sql: &str, values: impl rusqlite::Params) -> Done<usize> {
     let done = desk
         .connection
         .prepare_cached(sql)
@@ -32,7 +28,7 @@ fn execute(desk: &Desk, sql: &str, values: impl rusqlite::Params) -> Done<usize>
     done.map_err(|error| unavailable(&error))
 }
 
-fn all<T>(
+pub(super) fn all<T>(
     desk: &Desk,
     sql: &str,
     values: impl rusqlite::Params,
@@ -49,7 +45,7 @@ fn all<T>(
     found.map_err(|error| unavailable(&error))
 }
 
-fn many(limit: usize) -> i64 {
+pub(super) fn many(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
@@ -250,46 +246,6 @@ pub(super) fn jobs_in(
     Ok(jobs)
 }
 
-pub(super) fn claim_deliveries(
-    desk: &Desk,
-    limit: usize,
-    now: UnixMillis,
-    until: UnixMillis,
-) -> Done<Vec<Delivery>> {
-    let due = all(desk, DUE_DELIVERIES, params![now.0, many(limit)], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-    })?;
-    let mut claimed = Vec::with_capacity(due.len());
-    for (webhook_id, job_id) in due {
-        let sql = "update deliveries set due = ?2, claimed = 1 where webhook_id = ?1";
-        execute(desk, sql, params![webhook_id, until.0])?;
-        let Some(id) = JobId::parse(&job_id) else {
-            continue;
-        };
-        let job = get(&desk.connection, &id).map_err(|error| unavailable(&error))?;
-        let answer = answer(&desk.connection, &id).map_err(|error| unavailable(&error))?;
-        if let Some(job) = job {
-            claimed.push(Delivery {
-                webhook_id,
-                job,
-                answer,
-            });
-        }
-    }
-    Ok(claimed)
-}
-
-pub(super) fn delivered(desk: &Desk, id: &str, outcome: &DeliveryOutcome) -> Done<()> {
-    let (state, due, error) = match outcome {
-        DeliveryOutcome::Delivered => ("delivered", None, None),
-        DeliveryOutcome::Later { at, error } => ("pending", Some(at.0), Some(error)),
-        DeliveryOutcome::Dead { error } => ("dead", None, Some(error)),
-    };
-    let sql = "update deliveries set state = ?2, due = ?3, last_error = ?4, claimed = 0, \
-               deliveries = deliveries + 1 where webhook_id = ?1";
-    execute(desk, sql, params![id, state, due, error]).map(|_| ())
-}
-
 pub(super) fn recover(desk: &Desk, now: UnixMillis) -> Done<u64> {
     execute(
         desk,
@@ -304,7 +260,7 @@ pub(super) fn recover(desk: &Desk, now: UnixMillis) -> Done<u64> {
 pub(super) fn sweep(desk: &Desk, limit: usize, before: UnixMillis) -> Done<u64> {
     let sql = "delete from jobs where seq in (select seq from jobs where finished_at is not null \
                and finished_at < ?1 and not exists (select 1 from deliveries d \
-               where d.job_id = jobs.id and d.state = 'pending') order by finished_at limit ?2)";
+               where d.job_id = jobs.id and (d.state = 'pending' or d.died_at >= ?1)) order by finished_at limit ?2)";
     let jobs = execute(desk, sql, params![before.0, many(limit)])?;
     let sql = "delete from kept where name in (select name from kept where at < ?1 \
                order by at limit ?2)";

@@ -1,0 +1,374 @@
+//! Deliveries on virtual time, over a store in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, StatusCode};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::battery::{World, guard, sender};
+use super::deliver::{Deliverer, DeliverySettings, Watch};
+use super::endpoints::EndpointSettings;
+use super::guard::Address;
+use super::send::{Post, Reply, SendError};
+use super::sign::Signer;
+use crate::cold::job::{
+    Callback, CallbackStatus, Job, JobId, Owner, Reason, Status, StoredRequest, UnixMillis,
+    virtual_clock,
+};
+use crate::cold::store::memory::{Kept, MemoryStore};
+use crate::cold::store::{Outcome, SharedStore};
+
+const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
+const SECOND: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+type Told = Result<Reply, SendError>;
+
+/// What a host answers, and after how long.
+type Manner = Box<dyn Fn(&str) -> (Duration, Told) + Send + Sync>;
+
+/// Receivers of one manner each.
+struct Script {
+    manner: Manner,
+    calls: Mutex<Vec<(Instant, String, String)>>,
+    running: Mutex<HashMap<String, [usize; 2]>>,
+}
+
+impl Script {
+    fn new(manner: impl Fn(&str) -> (Duration, Told) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            manner: Box::new(manner),
+            calls: Mutex::default(),
+            running: Mutex::default(),
+        })
+    }
+
+    /// When a host was called, and under which names.
+    fn calls(&self, host: &str) -> Vec<(Instant, String)> {
+        let calls = self.calls.lock().unwrap();
+        let ours = calls.iter().filter(|(_, to, _)| to == host);
+        ours.map(|(at, _, id)| (*at, id.clone())).collect()
+    }
+
+    fn most_at_once(&self, host: &str) -> usize {
+        self.running.lock().unwrap()[host][1]
+    }
+}
+
+impl Post for Script {
+    fn post<'a>(
+        &'a self,
+        address: &'a Address,
+        headers: HeaderMap,
+        _: Bytes,
+    ) -> BoxFuture<'a, Told> {
+        Box::pin(async move {
+            let id = headers["webhook-id"].to_str().unwrap().to_owned();
+            let call = (Instant::now(), address.host.clone(), id);
+            self.calls.lock().unwrap().push(call);
+            let change = |by: isize| {
+                let mut running = self.running.lock().unwrap();
+                let [now, most] = running.entry(address.host.clone()).or_default();
+                *now = now.strict_add_signed(by);
+                *most = (*most).max(*now);
+            };
+            change(1);
+            let (after, told) = (self.manner)(&address.host);
+            sleep(after).await;
+            change(-1);
+            told
+        })
+    }
+}
+
+struct Nobody;
+
+impl Watch for Nobody {
+    fn delivered(&self, _: &'static str, _: Duration) {}
+    fn rested(&self) {}
+}
+
+/// A running deliverer.
+struct House {
+    store: SharedStore,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl House {
+    fn open(sender: Arc<dyn Post>, schedule: &[Duration]) -> Self {
+        virtual_clock::begin(NOW);
+        let house = Self {
+            store: Arc::new(MemoryStore::open(&Kept::default(), 1_000_000)),
+            wake: Arc::new(Notify::new()),
+            stop: CancellationToken::new(),
+        };
+        let deliverer = Arc::new(Deliverer {
+            store: house.store.clone(),
+            signer: Arc::new(Signer::new(&[]).unwrap()),
+            guard: guard(&[]),
+            sender,
+            settings: DeliverySettings {
+                schedule: schedule.to_vec(),
+                jitter: 0.0,
+                inline_limit: 1_000,
+                concurrency: 64,
+                timeout: TIMEOUT,
+                endpoints: EndpointSettings {
+                    places: 8,
+                    failures: 5,
+                    rest: 5 * SECOND,
+                    rest_max: 600 * SECOND,
+                },
+            },
+            watch: Arc::new(Nobody),
+        });
+        tokio::spawn(deliverer.run(house.stop.clone(), house.wake.clone()));
+        house
+    }
+
+    /// Finishes a job that is called back there.
+    async fn finish(&self, url: &str) -> JobId {
+        let job = job(url);
+        let id = job.id.clone();
+        let request = StoredRequest {
+            method: "POST".into(),
+            path_and_query: "/".into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+        };
+        self.store.insert(job, request).await.unwrap();
+        let outcome = Outcome {
+            status: Status::Failed,
+            answer: None,
+            error: None,
+        };
+        let now = UnixMillis::now();
+        self.store.finish(&id, outcome, now).await.unwrap();
+        self.wake.notify_one();
+        id
+    }
+
+    async fn callback(&self, id: &JobId) -> Callback {
+        self.store.get(id).await.unwrap().unwrap().callback.unwrap()
+    }
+
+    async fn count(&self, ids: &[JobId], status: CallbackStatus) -> usize {
+        let mut count = 0;
+        for id in ids {
+            count += usize::from(self.callback(id).await.status == status);
+        }
+        count
+    }
+}
+
+fn job(url: &str) -> Job {
+    Job {
+        id: JobId::random(),
+        owner: Owner::ANYONE,
+        status: Status::Running,
+        route: "chat".into(),
+        reason: Reason::Requested,
+        budget_ms: 0,
+        elapsed_ms: 0,
+        created_at: UnixMillis::now(),
+        expires_at: UnixMillis::now().plus(60 * SECOND),
+        finished_at: None,
+        attempts: 1,
+        error: None,
+        callback: Some(Callback {
+            url: url.into(),
+            status: CallbackStatus::Pending,
+            deliveries: 0,
+            last_error: None,
+        }),
+        scope: None,
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "what a manner gives")]
+fn status(code: u16) -> Told {
+    Ok(Reply {
+        status: StatusCode::from_u16(code).unwrap(),
+        retry_after: None,
+    })
+}
+
+const QUICK: Duration = Duration::from_millis(5);
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_never_answers_takes_up_no_others_places() {
+    let script = Script::new(|host| match host {
+        "hole.example.com" => (TIMEOUT, Err(SendError::TimedOut(TIMEOUT))),
+        _ => (QUICK, status(204)),
+    });
+    let house = House::open(script.clone(), &[60 * SECOND; 3]);
+    for _ in 0..2_000 {
+        house.finish("https://hole.example.com/x").await;
+    }
+    sleep(SECOND).await;
+    for second in 0..60 {
+        let began = Instant::now();
+        let well = house
+            .finish(&format!("https://well.example.com/{second}"))
+            .await;
+        while house.callback(&well).await.status != CallbackStatus::Delivered {
+            sleep(QUICK).await;
+        }
+        let took = began.elapsed();
+        assert!(took < SECOND, "{second}: {took:?}");
+        sleep(SECOND).await;
+    }
+    assert_eq!(script.most_at_once("hole.example.com"), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_results_for_one_quick_receiver_are_delivered_at_its_pace() {
+    let script = Script::new(|_| (QUICK, status(204)));
+    let house = House::open(script.clone(), &[60 * SECOND]);
+    let mut ids = Vec::new();
+    for _ in 0..1_000 {
+        ids.push(house.finish("https://one.example.com/x").await);
+    }
+    // 1,000 of 5 ms, eight at once, take 0.63 s; what was put off at first comes some later.
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(house.count(&ids, CallbackStatus::Delivered).await, 1_000);
+    assert_eq!(script.calls("one.example.com").len(), 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_fails_rests_and_its_deliveries_are_not_used_up() {
+    let began = Instant::now();
+    let outage = 1_800 * SECOND;
+    let script = Script::new(move |_| {
+        let down = began.elapsed() < outage;
+        (QUICK, status(if down { 500 } else { 204 }))
+    });
+    let house = House::open(script.clone(), &[5 * SECOND, 300 * SECOND, 3_600 * SECOND]);
+    let mut ids = Vec::new();
+    for _ in 0..500 {
+        ids.push(house.finish("https://down.example.com/x").await);
+    }
+    sleep(600 * SECOND).await;
+    let told = house.callback(&ids[499]).await;
+    assert!(told.last_error.unwrap().contains("failures in a row"));
+    sleep(outage.saturating_sub(began.elapsed())).await;
+    let calls = script.calls("down.example.com").len();
+    assert!(calls < 30, "{calls} calls in an outage of half an hour");
+    // Its longest rest, and the minute over which what waits is spread.
+    sleep(Duration::from_secs(600 + 61)).await;
+    let delivered = house.count(&ids, CallbackStatus::Delivered).await;
+    assert!(delivered >= 490, "{delivered}");
+    // Those that were tried in the outage follow their own schedule.
+    sleep(Duration::from_secs(3_700)).await;
+    assert_eq!(house.count(&ids, CallbackStatus::Delivered).await, 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_is_put_off_for_longer_than_its_schedule_is_given_up_with_the_reason() {
+    let script = Script::new(|_| (TIMEOUT, Err(SendError::TimedOut(TIMEOUT))));
+    let house = House::open(script.clone(), &[5 * SECOND, 60 * SECOND]);
+    let mut ids = Vec::new();
+    for _ in 0..100 {
+        ids.push(house.finish("https://gone.example.com/x").await);
+    }
+    sleep(Duration::from_mins(30)).await;
+    assert_eq!(house.count(&ids, CallbackStatus::Dead).await, 100);
+    let told = house.callback(&ids[99]).await;
+    assert!(told.last_error.is_some(), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_asks_for_time_gets_it_for_all_its_deliveries() {
+    let began = Instant::now();
+    let script = Script::new(move |_| {
+        if began.elapsed() > 100 * SECOND {
+            return (QUICK, status(204));
+        }
+        let reply = Reply {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            retry_after: Some(120 * SECOND),
+        };
+        (QUICK, Ok(reply))
+    });
+    let house = House::open(script.clone(), &[SECOND; 3]);
+    let first = house.finish("https://busy.example.com/1").await;
+    sleep(SECOND).await;
+    let second = house.finish("https://busy.example.com/2").await;
+    sleep(118 * SECOND).await;
+    assert_eq!(script.calls("busy.example.com").len(), 1);
+    sleep(62 * SECOND).await;
+    let all = [first, second];
+    assert_eq!(house.count(&all, CallbackStatus::Delivered).await, 2);
+    assert_eq!(script.calls("busy.example.com").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_410_ends_it_a_redirect_is_a_failure_and_a_replay_begins_under_the_same_name() {
+    let script = Script::new(|host| match host {
+        "gone.example.com" => (QUICK, status(410)),
+        _ => (QUICK, status(302)),
+    });
+    let house = House::open(script.clone(), &[SECOND]);
+    let gone = house.finish("https://gone.example.com/").await;
+    let moved = house.finish("https://moved.example.com/").await;
+    sleep(5 * SECOND).await;
+    let told = house.callback(&gone).await;
+    assert_eq!((told.status, told.deliveries), (CallbackStatus::Dead, 1));
+    assert!(told.last_error.unwrap().contains("410"));
+    let told = house.callback(&moved).await;
+    assert_eq!((told.status, told.deliveries), (CallbackStatus::Dead, 2));
+    assert!(
+        told.last_error
+            .unwrap()
+            .contains("redirects are not followed")
+    );
+    assert_eq!(house.store.count_dead().await.unwrap(), 2);
+
+    let now = UnixMillis::now();
+    house.store.replay_delivery(&moved, now).await.unwrap();
+    sleep(5 * SECOND).await;
+    let told = house.callback(&moved).await;
+    assert_eq!((told.status, told.deliveries), (CallbackStatus::Dead, 2));
+    let calls = script.calls("moved.example.com");
+    assert_eq!(calls.len(), 4);
+    assert!(calls.iter().all(|(_, id)| *id == calls[0].1));
+}
+
+/// A name that is public when it is first asked for, and then is not.
+#[tokio::test(start_paused = true)]
+async fn a_name_that_turns_inside_ends_its_delivery_with_the_reason_on_the_job() {
+    let world = World::with(
+        "hooks.example.com",
+        &[&["93.184.216.34"], &["93.184.216.34", "10.0.0.1"]],
+    );
+    let world = Arc::new(world);
+    let house = House::open(Arc::new(sender(guard(&[]), world.clone())), &[SECOND; 3]);
+    let turned = house.finish("https://hooks.example.com/").await;
+    let inside = house.finish("https://[::ffff:10.0.0.1]/").await;
+    sleep(60 * SECOND).await;
+    let told = house.callback(&turned).await;
+    assert_eq!((told.status, told.deliveries), (CallbackStatus::Dead, 2));
+    assert!(
+        told.last_error
+            .unwrap()
+            .contains("an address that is not public")
+    );
+    let told = house.callback(&inside).await;
+    assert_eq!((told.status, told.deliveries), (CallbackStatus::Dead, 1));
+    assert!(told.last_error.unwrap().contains("is not a public address"));
+    let reached = world.reached.lock().unwrap();
+    assert_eq!(*reached, ["93.184.216.34:443".parse().unwrap()]);
+}
