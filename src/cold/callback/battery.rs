@@ -6,12 +6,13 @@ mod addresses;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
+use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::addresses::{INSIDE, PUBLIC, URLS};
@@ -83,8 +84,12 @@ pub(super) fn guard(allow: &[&str]) -> Arc<AddressGuard> {
 }
 
 pub(super) fn sender(guard: Arc<AddressGuard>, network: Arc<dyn Network>) -> Sender {
-    let tls = Roots::of_the_system().client(None, &[b"http/1.1"]);
-    Sender::new(guard, network, tls.unwrap(), LIMIT)
+    static TLS: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    let tls = TLS.get_or_init(|| {
+        let made = Roots::of_the_system().client(None, &[b"http/1.1"]);
+        made.unwrap()
+    });
+    Sender::new(guard, network, tls.clone(), LIMIT)
 }
 
 async fn post(

@@ -356,7 +356,7 @@ mod tests {
     ];
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #![proptest_config(ProptestConfig::with_cases(8_000))]
         /// The WHATWG's parser, which browsers and many clients follow, is the other opinion.
         #[test]
         fn what_is_taken_means_the_same_to_another_parser(
