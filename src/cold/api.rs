@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, header_map};
+use super::responses;
 use super::runner::Runner;
 use super::store::{ListQuery, Outcome, StoreError};
 
@@ -28,7 +29,8 @@ pub fn router(runner: Arc<Runner>) -> Router {
         .route("/jobs/{id}", get(show).delete(cancel))
         .route("/jobs/{id}/result", get(result))
         .fallback(async || problem(StatusCode::NOT_FOUND, "not_found", "there is no such page"))
-        .with_state(runner)
+        .with_state(runner.clone())
+        .merge(responses::router(runner))
 }
 
 fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
@@ -148,7 +150,8 @@ async fn result(
     })
 }
 
-fn replay(answer: StoredAnswer) -> Response {
+/// A provider's answer as it was.
+pub(super) fn replay(answer: StoredAnswer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = (status, answer.body).into_response();
     *response.headers_mut() = header_map(&answer.headers);
@@ -169,21 +172,25 @@ fn unanswered(job: &Job) -> Response {
     problem(status, &error.code, &error.message)
 }
 
-async fn cancel(
-    State(runner): State<Arc<Runner>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Response> {
-    let job = own(&runner, &id, &headers).await?;
-    let outcome = Outcome {
+/// The end that its caller wants.
+pub(super) fn cancelled() -> Outcome {
+    Outcome {
         status: Status::Cancelled,
         answer: None,
         error: Some(JobError {
             code: "cancelled".into(),
             message: "its caller cancelled it".into(),
         }),
-    };
-    match runner.end(&job.id, outcome).await {
+    }
+}
+
+async fn cancel(
+    State(runner): State<Arc<Runner>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let job = own(&runner, &id, &headers).await?;
+    match runner.end(&job.id, cancelled()).await {
         Some(job) => Ok(object(&job)),
         None => Err(problem(
             StatusCode::CONFLICT,

@@ -5,11 +5,13 @@
 //! hot path, and never shows one caller another's job.
 
 pub mod api;
+pub mod background;
 pub mod callback;
 pub mod door;
 pub mod job;
 mod quota;
 pub mod recall;
+pub mod responses;
 pub mod runner;
 mod scope;
 mod seal;

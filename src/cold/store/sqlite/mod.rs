@@ -41,9 +41,10 @@ pub(super) const QUEUE_QUERIES: [(&str, &str); 3] = [
 ];
 
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_responses.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.
