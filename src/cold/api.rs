@@ -28,6 +28,7 @@ pub fn router(runner: Arc<Runner>) -> Router {
         .route("/jobs", get(list))
         .route("/jobs/{id}", get(show).delete(cancel))
         .route("/jobs/{id}/result", get(result))
+        .route("/jobs/{id}/events", get(super::events::events))
         .fallback(async || problem(StatusCode::NOT_FOUND, "not_found", "there is no such page"))
         .with_state(runner.clone())
         .merge(responses::router(runner))
@@ -66,7 +67,7 @@ fn object(job: &Job) -> Response {
 }
 
 /// The job, if it is this caller's.
-async fn own(runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Job, Response> {
+pub(super) async fn own(runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Job, Response> {
     let id = JobId::parse(id).ok_or_else(unknown)?;
     let job = runner
         .store()

@@ -7,7 +7,10 @@
 pub mod api;
 pub mod background;
 pub mod callback;
+mod cursor;
 pub mod door;
+pub mod events;
+mod follow;
 pub mod job;
 mod quota;
 pub mod recall;
@@ -16,4 +19,5 @@ pub mod runner;
 mod scope;
 mod seal;
 pub mod store;
+mod tape;
 mod waiters;

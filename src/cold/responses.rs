@@ -6,16 +6,18 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::api::{cancelled, replay};
 use super::background::{Background, finished, job_id, object};
+use super::events;
 use super::job::{Job, Owner, Status};
 use super::runner::Runner;
 use super::store::StoreError;
@@ -86,13 +88,32 @@ async fn own(
     Ok((job, background))
 }
 
+#[derive(Deserialize)]
+struct Asked {
+    stream: Option<bool>,
+    starting_after: Option<u64>,
+}
+
 async fn show(
     State(runner): State<Arc<Runner>>,
     Path(name): Path<String>,
+    Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let (job, background) = own(&runner, &name, &headers).await?;
-    told(&runner, &job, &background).await
+    if !asked.stream.unwrap_or(false) {
+        return told(&runner, &job, &background).await;
+    }
+    if background.stream {
+        return Ok(events::responses(
+            runner,
+            job,
+            background,
+            asked.starting_after,
+        ));
+    }
+    let message = "only a response that was created with stream=true can be streamed";
+    Err(refused(StatusCode::BAD_REQUEST, "bad_request", message))
 }
 
 async fn cancel(
