@@ -140,6 +140,7 @@ impl Server {
             answer_limit: config.limits.answer.bytes(),
             retention: config.cold.retention.get(),
             callbacks: callbacks.clone(),
+            stop: owners.stop.clone(),
         });
         let keys = callback::keys::router(signer.as_ref());
         let api = crate::cold::api::router(runner.clone()).merge(keys);

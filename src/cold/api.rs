@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, header_map};
+use super::responses;
 use super::runner::Runner;
 use super::store::{ListQuery, Outcome, StoreError};
 
@@ -27,8 +28,10 @@ pub fn router(runner: Arc<Runner>) -> Router {
         .route("/jobs", get(list))
         .route("/jobs/{id}", get(show).delete(cancel))
         .route("/jobs/{id}/result", get(result))
+        .route("/jobs/{id}/events", get(super::events::events))
         .fallback(async || problem(StatusCode::NOT_FOUND, "not_found", "there is no such page"))
-        .with_state(runner)
+        .with_state(runner.clone())
+        .merge(responses::router(runner))
 }
 
 fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
@@ -64,7 +67,7 @@ fn object(job: &Job) -> Response {
 }
 
 /// The job, if it is this caller's.
-async fn own(runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Job, Response> {
+pub(super) async fn own(runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Job, Response> {
     let id = JobId::parse(id).ok_or_else(unknown)?;
     let job = runner
         .store()
@@ -148,7 +151,8 @@ async fn result(
     })
 }
 
-fn replay(answer: StoredAnswer) -> Response {
+/// A provider's answer as it was.
+pub(super) fn replay(answer: StoredAnswer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = (status, answer.body).into_response();
     *response.headers_mut() = header_map(&answer.headers);
@@ -169,21 +173,25 @@ fn unanswered(job: &Job) -> Response {
     problem(status, &error.code, &error.message)
 }
 
-async fn cancel(
-    State(runner): State<Arc<Runner>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Response> {
-    let job = own(&runner, &id, &headers).await?;
-    let outcome = Outcome {
+/// The end that its caller wants.
+pub(super) fn cancelled() -> Outcome {
+    Outcome {
         status: Status::Cancelled,
         answer: None,
         error: Some(JobError {
             code: "cancelled".into(),
             message: "its caller cancelled it".into(),
         }),
-    };
-    match runner.end(&job.id, outcome).await {
+    }
+}
+
+async fn cancel(
+    State(runner): State<Arc<Runner>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let job = own(&runner, &id, &headers).await?;
+    match runner.end(&job.id, cancelled()).await {
         Some(job) => Ok(object(&job)),
         None => Err(problem(
             StatusCode::CONFLICT,

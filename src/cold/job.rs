@@ -8,6 +8,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::background::Background;
+
 /// Milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixMillis(pub i64);
@@ -267,6 +269,8 @@ pub struct Job {
     pub callback: Option<Callback>,
     /// The pipeline that its call belongs to.
     pub scope: Option<String>,
+    /// What its response tells of its request, where it has OpenAI's background shape.
+    pub background: Option<Background>,
 }
 
 impl Job {

@@ -5,13 +5,19 @@
 //! hot path, and never shows one caller another's job.
 
 pub mod api;
+pub mod background;
 pub mod callback;
+mod cursor;
 pub mod door;
+pub mod events;
+mod follow;
 pub mod job;
 mod quota;
 pub mod recall;
+pub mod responses;
 pub mod runner;
 mod scope;
 mod seal;
 pub mod store;
+mod tape;
 mod waiters;

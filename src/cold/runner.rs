@@ -25,11 +25,12 @@ use super::job::{
     Job, JobError, JobId, Reason, Status, StoredAnswer, StoredRequest, UnixMillis, header_map,
 };
 use super::store::{Outcome, SharedStore, StoreError};
+use super::tape::Tapes;
 use super::waiters::Waiters;
 use crate::config::{Dialect, RouteCold};
 use crate::latency::Kind;
 use crate::meter::{Meter, Metric, Predictions, Said, Tracked, Witness};
-use crate::tasks::Tasks;
+use crate::tasks::{Signal, Tasks};
 use crate::upstream::attempts::Attempts;
 use crate::upstream::balance::Targets;
 use crate::upstream::peek::Peek;
@@ -105,12 +106,15 @@ pub struct Parts {
     pub retention: Duration,
     /// Told when a callback is due.
     pub callbacks: Arc<Notify>,
+    /// Ends the answers that follow a job.
+    pub stop: Signal,
 }
 
 /// Runs jobs.
 pub struct Runner {
     parts: Parts,
     waiters: Waiters,
+    tapes: Tapes,
     wake: Notify,
     /// Which route is looked at first.
     turn: AtomicUsize,
@@ -131,6 +135,7 @@ impl Runner {
         Arc::new(Self {
             parts,
             waiters: Waiters::default(),
+            tapes: Tapes::default(),
             wake: Notify::new(),
             turn: AtomicUsize::new(0),
         })
@@ -139,6 +144,16 @@ impl Runner {
     /// The store.
     pub fn store(&self) -> &SharedStore {
         &self.parts.store
+    }
+
+    /// What running jobs bring.
+    pub(super) fn tapes(&self) -> &Tapes {
+        &self.tapes
+    }
+
+    /// Raised when answers that follow a job are to end.
+    pub(super) fn stop(&self) -> &Signal {
+        &self.parts.stop
     }
 
     /// The job once it is finished, or as it stands after the wait.
@@ -235,12 +250,14 @@ impl Runner {
     /// there before anybody could hear of the job's start.
     async fn run(&self, job: Job, attempts: Attempts, route: &ColdRoute, stop: CancellationToken) {
         let left = UnixMillis::now().until(job.expires_at);
+        let tape = self.tapes.of(&job.id);
+        tape.touch();
         let ended = tokio::select! {
             biased;
             // Whoever stopped it has written its end.
             () = stop.cancelled() => return,
             () = sleep_until(Instant::now() + left) => Ended::With(expired()),
-            ended = drive(attempts, self.parts.answer_limit) => ended,
+            ended = drive(attempts, self.parts.answer_limit, &tape) => ended,
         };
         self.waiters.rests(&job.id);
         let result = match &ended {
@@ -269,6 +286,8 @@ impl Runner {
                 route.more.store(true, Ordering::Relaxed);
             }
         }
+        tape.touch();
+        self.tapes.left(&job.id, &tape);
     }
 
     /// Writes a job's end and tells who waits for it. Gives the job, or nothing if it had ended.
@@ -287,6 +306,7 @@ impl Runner {
             }
         };
         self.waiters.finished(id);
+        self.tapes.finished(id);
         if job.callback.is_some() {
             self.parts.callbacks.notify_one();
         }

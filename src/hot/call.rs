@@ -21,6 +21,7 @@ use super::intent::Intent;
 use super::pipeline;
 use super::record::Record;
 use super::relay::AnswerBody;
+use super::responses;
 use super::route::{Route, Table};
 use super::run::run;
 use super::safe::is_safe;
@@ -168,6 +169,9 @@ impl Worker {
             return answer
                 .unwrap_or_else(|never| match never {})
                 .map(AnswerBody::Api);
+        }
+        if let Some(answer) = responses::told(&self.gateway.api, &request).await {
+            return answer;
         }
         let id = request_id();
         let mut response = match self.answer(request, arrived, &id).await {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::answer::mark;
 use super::budget::Then;
@@ -10,6 +10,7 @@ use super::call::{Ready, Refusal};
 use super::error::Code;
 use super::relay::AnswerBody;
 use super::share::Settled;
+use crate::cold::background::{Background, object};
 use crate::cold::door::{Door, Handover};
 use crate::cold::job::{
     Callback, CallbackStatus, Job, JobId, Owner, Status, StoredRequest, UnixMillis, lines,
@@ -106,6 +107,12 @@ fn job(ready: &Ready, attempts: &Attempts) -> Job {
             last_error: None,
         }),
         scope: ready.scope.as_ref().map(|scope| scope.name().to_owned()),
+        background: Background::of(
+            ready.route.dialect,
+            ready.call.method == Method::POST,
+            ready.call.path.path(),
+            &ready.call.body,
+        ),
     }
 }
 
@@ -121,7 +128,11 @@ pub(super) fn accepted(ready: Box<Ready>, job: &Job, made: usize) -> Response<An
     } else {
         (StatusCode::ACCEPTED, format!("/jobs/{}", job.id))
     };
-    let body = Bytes::from(job.to_json().to_string());
+    let body = match &job.background {
+        Some(background) if !see_other => object(job, background, None),
+        _ => job.to_json(),
+    };
+    let body = Bytes::from(body.to_string());
     let mut response = Response::new(AnswerBody::from(body));
     *response.status_mut() = status;
     response.extensions_mut().insert(Settled);

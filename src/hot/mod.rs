@@ -22,6 +22,7 @@ mod race;
 mod recalled;
 mod record;
 mod relay;
+mod responses;
 mod route;
 mod run;
 mod safe;

@@ -23,7 +23,7 @@ pub mod provider;
 pub mod queue;
 pub mod quota;
 pub mod refusal;
-mod scan;
+pub mod scan;
 pub mod sse;
 pub mod target;
 pub mod tls;

@@ -72,6 +72,7 @@ impl House {
             answer_limit: config.limits.answer.bytes(),
             retention: config.cold.retention.get(),
             callbacks: Arc::new(Notify::new()),
+            stop: owners.stop.clone(),
         });
         let api = crate::cold::api::router(runner.clone());
         let gateway = Arc::new(Gateway::new(built, door, api, owners.calls.clone()));

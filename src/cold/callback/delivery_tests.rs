@@ -195,6 +195,7 @@ fn job(url: &str) -> Job {
             last_error: None,
         }),
         scope: None,
+        background: None,
     }
 }
 

@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::cold::job::{Job, StoredAnswer, UnixMillis};
+use crate::cold::background;
+use crate::cold::job::{Job, Status, StoredAnswer, UnixMillis};
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -36,7 +37,12 @@ struct Answer<'a> {
 
 /// The body of a callback. An answer longer than `inline_limit` is left out, with the path where
 /// it is to be fetched.
+///
+/// A job in OpenAI's background shape is told in OpenAI's own event.
 pub fn body(job: &Job, answer: Option<&StoredAnswer>, inline_limit: usize) -> Vec<u8> {
+    if job.background.is_some() {
+        return event(job, answer);
+    }
     let inline = answer.filter(|answer| answer.body.len() <= inline_limit);
     let elsewhere = answer.is_some() && inline.is_none();
     // The same bytes at every delivery: how often it was tried is no part of what is told.
@@ -55,6 +61,27 @@ pub fn body(job: &Job, answer: Option<&StoredAnswer>, inline_limit: usize) -> Ve
         },
     };
     serde_json::to_vec(&envelope).expect("strings, numbers and raw JSON can be written")
+}
+
+/// The event that `client.webhooks.unwrap` takes. Its id is the job's: every delivery is the same.
+fn event(job: &Job, answer: Option<&StoredAnswer>) -> Vec<u8> {
+    let status = answer.filter(|_| job.status == Status::Succeeded);
+    let status = status.and_then(background::status);
+    let status = match status.as_deref() {
+        Some("failed") => "failed",
+        Some("cancelled") => "cancelled",
+        Some("incomplete") => "incomplete",
+        _ => background::word(job.status),
+    };
+    let moment = job.finished_at.unwrap_or_else(UnixMillis::now);
+    let event = serde_json::json!({
+        "id": job.id.as_str().replacen("job_", "evt_", 1),
+        "object": "event",
+        "type": format!("response.{status}"),
+        "created_at": moment.0 / 1_000,
+        "data": {"id": background::response_id(&job.id)},
+    });
+    event.to_string().into_bytes()
 }
 
 fn told(answer: &StoredAnswer) -> Answer<'_> {

@@ -3,15 +3,18 @@
 //! Promises: the first whole answer ends the others; what is kept of it is at most `limits.answer`.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::{error, failed};
+use crate::cold::follow::is_readable;
 use crate::cold::job::{JobError, Status, StoredAnswer, lines};
 use crate::cold::store::Outcome;
+use crate::cold::tape::{Tape, Writer};
 use crate::upstream::attempt::{Attempt, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
 use crate::upstream::refusal::retryable;
@@ -28,8 +31,10 @@ pub(super) enum Ended {
 
 /// Runs attempts side by side until one has a whole answer, or none is left. None waits for
 /// another's bytes: one that stops within does not hold up the others.
-pub(super) async fn drive(attempts: Attempts, limit: usize) -> Ended {
-    let each = attempts.into_running().map(|one| follow(one, limit));
+pub(super) async fn drive(attempts: Attempts, limit: usize, tape: &Arc<Tape>) -> Ended {
+    let each = attempts
+        .into_running()
+        .map(|one| follow(one, limit, tape.writer()));
     let mut running: FuturesUnordered<_> = each.collect();
     let mut last = Ended::Again(error("provider_unreachable", "there is no attempt"), None);
     while let Some(ended) = running.next().await {
@@ -41,17 +46,25 @@ pub(super) async fn drive(attempts: Attempts, limit: usize) -> Ended {
     last
 }
 
-async fn follow(mut attempt: Box<Attempt>, limit: usize) -> Ended {
+async fn follow(attempt: Box<Attempt>, limit: usize, writer: Writer) -> Ended {
+    let ended = answered(attempt, limit, &writer).await;
+    if !matches!(&ended, Ended::With(outcome) if outcome.status == Status::Succeeded) {
+        writer.void();
+    }
+    ended
+}
+
+async fn answered(mut attempt: Box<Attempt>, limit: usize, writer: &Writer) -> Ended {
     match poll_fn(|context| attempt.poll_verdict(context, Hold::Head)).await {
-        Verdict::Answer => keep(attempt, limit).await,
+        Verdict::Answer => keep(attempt, limit, Some(writer)).await,
         Verdict::Refused(429, rest) => {
             let rest = attempt.target().provider.quota.rest(rest);
             // Read to its end, so that its connection can be used again.
-            let _ = keep(attempt, limit).await;
+            let _ = keep(attempt, limit, None).await;
             Ended::Later(rest)
         }
         Verdict::Refused(status, _) => {
-            let answer = match keep(attempt, limit).await {
+            let answer = match keep(attempt, limit, None).await {
                 Ended::With(outcome) => outcome.answer,
                 Ended::Again(_, answer) => answer,
                 Ended::Later(_) => None,
@@ -64,14 +77,24 @@ async fn follow(mut attempt: Box<Attempt>, limit: usize) -> Ended {
 }
 
 /// Reads an answer to its end.
-async fn keep(mut attempt: Box<Attempt>, limit: usize) -> Ended {
+async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) -> Ended {
     let Some(head) = attempt.take_head() else {
         return Ended::Again(error("provider_unreachable", "there is no answer"), None);
     };
+    let readable = head.status.is_success() && is_readable(&head.headers);
+    let writer = writer.filter(|_| readable);
     let mut body = BytesMut::new();
     while let Some(frame) = poll_fn(|context| attempt.poll_frame(context)).await {
         match frame {
-            Ok(frame) => body.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new())),
+            Ok(frame) => {
+                if let Some(data) = frame.data_ref() {
+                    // What is too long is not shown either.
+                    if let Some(writer) = writer.filter(|_| body.len() + data.len() <= limit) {
+                        writer.write(&body, data);
+                    }
+                    body.extend_from_slice(data);
+                }
+            }
             Err(why) => {
                 let message = format!("the provider broke off: {why}");
                 return Ended::Again(error("provider_unreachable", &message), None);

@@ -12,6 +12,7 @@ use self::deliveries::*;
 use super::memory::{Kept, MemoryStore};
 use super::sqlite::SqliteStore;
 use super::*;
+use crate::cold::background::Background;
 use crate::cold::job::{Callback, CallbackStatus, Reason};
 use crate::cold::recall::{self, Became, CallKey};
 
@@ -38,6 +39,11 @@ fn job(route: &str, status: Status) -> Job {
             last_error: None,
         }),
         scope: None,
+        background: Some(Background {
+            model: Some("gpt-4o".into()),
+            metadata: Some(serde_json::json!({"k": "v"})),
+            stream: true,
+        }),
     }
 }
 

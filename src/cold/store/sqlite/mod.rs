@@ -43,10 +43,11 @@ pub(super) const QUEUE_QUERIES: [(&str, &str); 4] = [
 ];
 
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
-    concat!("begin;", include_str!("schema_deliveries.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_3.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_4.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.

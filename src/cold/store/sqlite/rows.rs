@@ -12,7 +12,7 @@ use crate::cold::recall::{Became, CallKey, Kept};
 /// The columns of a job, in the order that `job` reads them.
 pub const JOB: &str = "j.id, j.owner, j.status, j.route, j.reason, j.budget_ms, j.elapsed_ms, \
     j.created_at, j.expires_at, j.finished_at, j.attempts, j.error_code, j.error_message, \
-    d.url, d.state, d.deliveries, d.last_error, j.scope";
+    d.url, d.state, d.deliveries, d.last_error, j.scope, j.background";
 
 /// Where those columns come from.
 pub const FROM: &str = "from jobs j left join deliveries d on d.job_id = j.id";
@@ -64,6 +64,9 @@ pub fn job(row: &Row) -> rusqlite::Result<Job> {
             None => None,
         },
         scope: row.get(17)?,
+        background: row
+            .get::<_, Option<String>>(18)?
+            .and_then(|text| serde_json::from_str(&text).ok()),
     })
 }
 

@@ -64,10 +64,13 @@ pub(super) fn insert(
         return Err(StoreError::QueueFull { limit });
     }
     let id = job.id.as_str();
+    let background = job.background.as_ref();
+    let background = background.and_then(|shape| serde_json::to_string(shape).ok());
     execute(
         desk,
         "insert into jobs (id, owner, status, route, reason, budget_ms, elapsed_ms, created_at, \
-         expires_at, attempts, due, scope) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11)",
+         expires_at, attempts, due, scope, background) \
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11, ?12)",
         params![
             id,
             job.owner.0,
@@ -80,6 +83,7 @@ pub(super) fn insert(
             job.expires_at.0,
             job.attempts,
             job.scope,
+            background,
         ],
     )?;
     let headers = sealer.seal(id.as_bytes(), &rows::headers_to(&request.headers));

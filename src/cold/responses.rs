@@ -1,0 +1,188 @@
+//! `OpenAI`'s own way to poll and cancel a response, for those that Shunt made.
+//!
+//! Promises: answers for a caller's own; another's is 404 in `OpenAI`'s shape; a name that no job
+//! has is handed back, since the provider may know it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::api::{cancelled, replay};
+use super::background::{Background, finished, job_id, object};
+use super::events;
+use super::job::{Job, Owner, Status};
+use super::runner::Runner;
+use super::store::StoreError;
+
+/// Marks an answer that is none: the name is not of Shunt's making.
+#[derive(Clone, Copy, Debug)]
+pub struct NotOurs;
+
+/// The page that answers for a path, if it may name a response that Shunt made.
+pub fn page(path: &str) -> Option<&str> {
+    const NAME: usize = "resp_".len() + 32;
+    let whole = path.strip_suffix("/cancel").unwrap_or(path);
+    let at = whole.len().checked_sub(NAME)?;
+    let (before, name) = whole.split_at_checked(at)?;
+    let before = before.strip_suffix("/responses/")?;
+    job_id(name)?;
+    Some(&path[before.len()..])
+}
+
+/// The pages.
+pub fn router(runner: Arc<Runner>) -> Router {
+    Router::new()
+        .route("/responses/{id}", get(show))
+        .route("/responses/{id}/cancel", post(cancel))
+        .with_state(runner)
+}
+
+pub(super) fn refused(status: StatusCode, code: &str, message: &str) -> Response {
+    let kind = if status.is_client_error() {
+        "invalid_request_error"
+    } else {
+        "server_error"
+    };
+    let error = json!({"message": message, "type": kind, "code": code, "param": null});
+    let body = json!({"error": error}).to_string();
+    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+pub(super) fn unavailable(error: &StoreError) -> Response {
+    refused(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        &error.to_string(),
+    )
+}
+
+fn not_ours() -> Response {
+    let mut response = refused(StatusCode::NOT_FOUND, "not_found", "there is no response");
+    response.extensions_mut().insert(NotOurs);
+    response
+}
+
+/// The caller's own job and its shape.
+async fn own(
+    runner: &Runner,
+    name: &str,
+    headers: &HeaderMap,
+) -> Result<(Job, Background), Response> {
+    let id = job_id(name).ok_or_else(not_ours)?;
+    let job = runner.store().get(&id).await;
+    let job = job.map_err(|error| unavailable(&error))?;
+    let mut job = job.ok_or_else(not_ours)?;
+    let background = job.background.take().ok_or_else(not_ours)?;
+    if job.owner != Owner::of(headers) {
+        let message = format!("Response with id '{name}' not found.");
+        return Err(refused(StatusCode::NOT_FOUND, "not_found", &message));
+    }
+    Ok((job, background))
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    stream: Option<bool>,
+    starting_after: Option<u64>,
+}
+
+async fn show(
+    State(runner): State<Arc<Runner>>,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let (job, background) = own(&runner, &name, &headers).await?;
+    if !asked.stream.unwrap_or(false) {
+        return told(&runner, &job, &background).await;
+    }
+    if background.stream {
+        return Ok(events::responses(
+            runner,
+            job,
+            background,
+            asked.starting_after,
+        ));
+    }
+    let message = "only a response that was created with stream=true can be streamed";
+    Err(refused(StatusCode::BAD_REQUEST, "bad_request", message))
+}
+
+async fn cancel(
+    State(runner): State<Arc<Runner>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let (mut job, background) = own(&runner, &name, &headers).await?;
+    if !job.status.is_final() {
+        let _ = runner.end(&job.id, cancelled()).await;
+        // Where it ended meanwhile, that end stands.
+        let stands = runner.store().get(&job.id).await;
+        job = stands
+            .map_err(|error| unavailable(&error))?
+            .ok_or_else(not_ours)?;
+    }
+    told(&runner, &job, &background).await
+}
+
+/// The response as it stands.
+async fn told(runner: &Runner, job: &Job, background: &Background) -> Result<Response, Response> {
+    let answer = if job.status.is_final() {
+        let answer = runner.store().answer(&job.id).await;
+        answer.map_err(|error| unavailable(&error))?
+    } else {
+        None
+    };
+    if job.status == Status::Succeeded
+        && let Some(answer) = answer
+    {
+        return Ok(match finished(job, &answer) {
+            Some(body) => json(body),
+            None => replay(answer),
+        });
+    }
+    let body = object(job, background, answer.as_ref());
+    Ok(json(body.to_string().into()))
+}
+
+fn json(body: Bytes) -> Response {
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_name_of_our_form_has_a_page() {
+        let name = format!("resp_{}", "a".repeat(32));
+        let at = |path: String| page(&path).map(str::to_owned);
+        let shown = format!("/responses/{name}");
+        assert_eq!(at(format!("/v1/responses/{name}")), Some(shown.clone()));
+        assert_eq!(
+            at(format!("/openai/v1/responses/{name}")),
+            Some(shown.clone())
+        );
+        assert_eq!(
+            at(format!("/v1/responses/{name}/cancel")),
+            Some(format!("{shown}/cancel"))
+        );
+        for other in [
+            format!("/v1/responses/{name}aa"),
+            format!("/v1/responses/{name}/input_items"),
+            format!("/v1/other/{name}"),
+            "/v1/responses/resp_1".to_owned(),
+            format!("/é{}", "x".repeat(36)),
+        ] {
+            assert_eq!(at(other.clone()), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Calls for a response by its name: Shunt answers for those that it made itself.
+//!
+//! Promises: a call that cannot name one costs a look at the path's end; a name that is not of
+//! Shunt's making goes on to the provider with its request untouched.
+
+use axum::body::Body;
+use http::{Method, Request, Response, Uri};
+use tower::ServiceExt as _;
+
+use super::relay::AnswerBody;
+use crate::cold::responses::{NotOurs, page};
+
+/// Shunt's answer; `None`: the call is the provider's.
+pub(super) async fn told<B>(
+    api: &axum::Router,
+    request: &Request<B>,
+) -> Option<Response<AnswerBody>> {
+    let path = request.uri().path();
+    let page = page(path)?;
+    let method = request.method();
+    if method != Method::GET && !(method == Method::POST && page.ends_with("/cancel")) {
+        return None;
+    }
+    let query = request.uri().query();
+    let uri: Uri = match query {
+        Some(query) => format!("{page}?{query}").parse().ok()?,
+        None => page.parse().ok()?,
+    };
+    let mut asked = Request::new(Body::empty());
+    *asked.method_mut() = method.clone();
+    *asked.uri_mut() = uri;
+    *asked.headers_mut() = request.headers().clone();
+    let answer = api.clone().oneshot(asked).await;
+    let answer = answer.unwrap_or_else(|never| match never {});
+    let ours = answer.extensions().get::<NotOurs>().is_none();
+    ours.then(|| answer.map(AnswerBody::Api))
+}
