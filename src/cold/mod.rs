@@ -7,6 +7,7 @@
 pub mod api;
 pub mod callback;
 pub mod door;
+pub mod history;
 pub mod job;
 mod quota;
 pub mod recall;

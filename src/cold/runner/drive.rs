@@ -3,6 +3,7 @@
 //! Promises: the first whole answer ends the others; what is kept of it is at most `limits.answer`.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +16,7 @@ use crate::cold::store::Outcome;
 use crate::upstream::attempt::{Attempt, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
 use crate::upstream::refusal::retryable;
+use crate::upstream::target::Target;
 
 /// What came of a job's attempts.
 pub(super) enum Ended {
@@ -27,13 +29,17 @@ pub(super) enum Ended {
 }
 
 /// Runs attempts side by side until one has a whole answer, or none is left. None waits for
-/// another's bytes: one that stops within does not hold up the others.
-pub(super) async fn drive(attempts: Attempts, limit: usize) -> Ended {
-    let each = attempts.into_running().map(|one| follow(one, limit));
+/// another's bytes: one that stops within does not hold up the others. Says whose end it is.
+pub(super) async fn drive(attempts: Attempts, limit: usize) -> (Ended, Option<Arc<Target>>) {
+    let each = attempts.into_running().map(|one| {
+        let target = one.target().clone();
+        async move { (follow(one, limit).await, Some(target)) }
+    });
     let mut running: FuturesUnordered<_> = each.collect();
-    let mut last = Ended::Again(error("provider_unreachable", "there is no attempt"), None);
+    let none = error("provider_unreachable", "there is no attempt");
+    let mut last = (Ended::Again(none, None), None);
     while let Some(ended) = running.next().await {
-        if matches!(ended, Ended::With(_)) {
+        if matches!(ended.0, Ended::With(_)) {
             return ended;
         }
         last = ended;

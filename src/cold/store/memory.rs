@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::{
     ClaimedJob, Delivery, DeliveryOutcome, ListQuery, Outcome, Store, StoreError, StoreFuture,
 };
+use crate::cold::history::{AttemptRecord, KEPT, Run};
 use crate::cold::job::{
     CallbackStatus, Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis,
 };
@@ -32,10 +33,11 @@ pub struct MemoryStore {
 pub struct Row {
     /// The job.
     pub job: Job,
-    /// What was sent; a real store forgets it when the job ends.
+    /// What was sent.
     pub request: StoredRequest,
     /// Its answer.
     pub answer: Option<StoredAnswer>,
+    history: Vec<AttemptRecord>,
     due: UnixMillis,
     /// Its callback's name, when it is due, and whether somebody has it.
     delivery: Option<(String, Option<UnixMillis>, bool)>,
@@ -91,6 +93,7 @@ impl Rows {
             job,
             request,
             answer: None,
+            history: Vec::new(),
             due,
             delivery,
         };
@@ -132,6 +135,34 @@ impl Rows {
         self.moves(at, outcome.status, due);
         self.unfinished.remove(&(expires_at, at));
         Some(self.all.get(&at)?.job.clone())
+    }
+
+    fn retry(&mut self, id: &JobId, now: UnixMillis, expires_at: UnixMillis) -> Option<Job> {
+        let (at, row) = self.row(id)?;
+        if !row.job.status.is_final() || row.job.status == Status::Succeeded {
+            return None;
+        }
+        (row.job.finished_at, row.job.error, row.answer) = (None, None, None);
+        (row.job.attempts, row.job.expires_at) = (0, expires_at);
+        if let (Some(callback), Some(delivery)) = (&mut row.job.callback, &mut row.delivery) {
+            (callback.status, callback.deliveries) = (CallbackStatus::Pending, 0);
+            callback.last_error = None;
+            *delivery = (format!("msg_{:032x}", rand::random::<u128>()), None, false);
+        }
+        self.unfinished.insert((expires_at, at));
+        self.moves(at, Status::Queued, now);
+        Some(self.all.get(&at)?.job.clone())
+    }
+
+    fn replay(&mut self, id: &JobId, now: UnixMillis) -> Option<Job> {
+        let (_, row) = self.row(id)?;
+        let callback = row.job.callback.as_mut()?;
+        let (_, due, claimed) = row.delivery.as_mut()?;
+        if *claimed || !row.job.status.is_final() {
+            return None;
+        }
+        (callback.status, callback.deliveries, *due) = (CallbackStatus::Pending, 0, Some(now));
+        Some(row.job.clone())
     }
 
     fn claim_deliveries(
@@ -192,6 +223,8 @@ impl Rows {
                 (*due, *claimed) = (Some(now), false);
             }
             if row.job.status == Status::Running {
+                let lost = Run::lost(row.job.attempts.max(1), now);
+                row.history.push(lost);
                 running.push(*at);
             }
         }
@@ -418,6 +451,46 @@ impl Store for MemoryStore {
         self.run(move |rows| {
             rows.delivered(&name, outcome);
             Ok(())
+        })
+    }
+
+    fn replay_delivery(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, Option<Job>> {
+        let id = id.clone();
+        self.run(move |rows| Ok(rows.replay(&id, now)))
+    }
+
+    fn note(&self, id: &JobId, records: Vec<AttemptRecord>) -> StoreFuture<'_, ()> {
+        let id = id.clone();
+        self.run(move |rows| {
+            if let Some((_, row)) = rows.row(&id) {
+                row.history.extend(records);
+                let over = row.history.len().saturating_sub(KEPT as usize);
+                row.history.drain(..over);
+            }
+            Ok(())
+        })
+    }
+
+    fn history(&self, id: &JobId) -> StoreFuture<'_, Vec<AttemptRecord>> {
+        let id = id.clone();
+        self.run(move |rows| {
+            let found = rows.row(&id).map(|(_, row)| row.history.clone());
+            Ok(found.unwrap_or_default())
+        })
+    }
+
+    fn retry(
+        &self,
+        id: &JobId,
+        now: UnixMillis,
+        expires_at: UnixMillis,
+    ) -> StoreFuture<'_, Option<Job>> {
+        let (id, limit) = (id.clone(), self.queue_limit);
+        self.run(move |rows| {
+            if rows.unfinished.len() as u64 >= limit {
+                return Err(StoreError::QueueFull { limit });
+            }
+            Ok(rows.retry(&id, now, expires_at))
         })
     }
 

@@ -10,7 +10,7 @@ use crate::cold::recall::{Became, Kept};
 use crate::cold::seal::Sealer;
 use crate::cold::store::{ClaimedJob, Delivery, DeliveryOutcome, Outcome, StoreError};
 
-type Done<T> = Result<T, StoreError>;
+pub(super) type Done<T> = Result<T, StoreError>;
 
 /// The due jobs of a route; the partial index `jobs_due` answers it.
 pub(super) const DUE: &str = "select id from jobs where status = 'queued' and route = ?1 \
@@ -24,7 +24,7 @@ pub(super) const SCOPE: &str = "select id from jobs where owner = ?1 and scope =
 pub(super) const DUE_DELIVERIES: &str = "select webhook_id, job_id from deliveries \
     where state = 'pending' and due <= ?1 order by due limit ?2";
 
-fn execute(desk: &Desk, sql: &str, values: impl rusqlite::Params) -> Done<usize> {
+pub(super) fn execute(desk: &Desk, sql: &str, values: impl rusqlite::Params) -> Done<usize> {
     let done = desk
         .connection
         .prepare_cached(sql)
@@ -208,11 +208,6 @@ pub(super) fn finish(
         "update deliveries set due = ?2 where job_id = ?1",
         params![id.as_str(), now.0],
     )?;
-    execute(
-        desk,
-        "delete from requests where job_id = ?1",
-        [id.as_str()],
-    )?;
     desk.unfinished.set(desk.unfinished.get().saturating_sub(1));
     get(&desk.connection, id).map_err(|error| unavailable(&error))
 }
@@ -291,6 +286,7 @@ pub(super) fn delivered(desk: &Desk, id: &str, outcome: &DeliveryOutcome) -> Don
 }
 
 pub(super) fn recover(desk: &Desk, now: UnixMillis) -> Done<u64> {
+    super::operators::note_lost(desk, now)?;
     execute(
         desk,
         "update deliveries set due = ?1, claimed = 0 where claimed = 1",
