@@ -168,14 +168,16 @@ async fn ask(admin: &str, method: Method, path: &str) -> Result<Value> {
         _ = &mut driver => exchange.await,
     };
     let (status, body) = answer.with_context(away)?;
+    let none = || format!("{admin} is no admin listener of a gateway; name it with --admin");
     if !status.is_success() {
         let says = String::from_utf8_lossy(&body);
         match says.trim() {
             "" => bail!("{admin} answered {status}; name a gateway's admin listener with --admin"),
+            // The admin listener says sentences; a public one says JSON.
+            says if says.starts_with('{') => bail!("{}", none()),
             says => bail!("{says}"),
         }
     }
-    let none = || format!("{admin} is no admin listener of a gateway; name it with --admin");
     serde_json::from_slice(&body).with_context(none)
 }
 

@@ -36,6 +36,7 @@ pub struct Admin {
 
 /// The pages.
 pub fn router(admin: Arc<Admin>) -> Router {
+    let jobs = jobs_api::router(admin.runner.clone());
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -44,8 +45,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/routes/{name}/what-if", get(what_if))
         .route("/api/routes/{name}/histogram.hgrm", get(histogram))
         .route("/", get(async || Html(PAGE)))
-        .with_state(admin.clone())
-        .merge(jobs_api::router(admin.runner.clone()))
+        .with_state(admin)
+        .merge(jobs)
 }
 
 const PAGE: &str = "<!doctype html><title>Shunt</title><h1>Shunt</h1><ul>\

@@ -4,6 +4,8 @@
 //! sealed. Never blocks the runtime.
 
 mod operators;
+#[cfg(test)]
+mod refusals;
 mod rows;
 mod worker;
 mod writes;
