@@ -62,6 +62,10 @@ struct Rows {
     next: u64,
 }
 
+fn may_retry(job: &Job) -> bool {
+    job.status.is_final() && job.status != Status::Succeeded
+}
+
 impl Rows {
     fn row(&mut self, id: &JobId) -> Option<(u64, &mut Row)> {
         let at = *self.names.get(id)?;
@@ -139,7 +143,7 @@ impl Rows {
 
     fn retry(&mut self, id: &JobId, now: UnixMillis, expires_at: UnixMillis) -> Option<Job> {
         let (at, row) = self.row(id)?;
-        if !row.job.status.is_final() || row.job.status == Status::Succeeded {
+        if !may_retry(&row.job) {
             return None;
         }
         (row.job.finished_at, row.job.error, row.answer) = (None, None, None);
@@ -487,7 +491,8 @@ impl Store for MemoryStore {
     ) -> StoreFuture<'_, Option<Job>> {
         let (id, limit) = (id.clone(), self.queue_limit);
         self.run(move |rows| {
-            if rows.unfinished.len() as u64 >= limit {
+            let full = rows.unfinished.len() as u64 >= limit;
+            if full && rows.row(&id).is_some_and(|(_, row)| may_retry(&row.job)) {
                 return Err(StoreError::QueueFull { limit });
             }
             Ok(rows.retry(&id, now, expires_at))

@@ -311,6 +311,6 @@ impl Store for SqliteStore {
     }
 
     fn ready(&self) -> StoreFuture<'_, ()> {
-        self.write(|desk| operators::probe(desk, UnixMillis::now()))
+        self.write(operators::probe)
     }
 }

@@ -13,5 +13,5 @@ create table history (
 ) strict;
 create index history_job on history (job_id);
 
-create table probe (one integer primary key, at integer not null) strict;
+create table probe (one integer primary key, room blob not null) strict;
 pragma user_version = 3;
