@@ -133,7 +133,8 @@ impl Plan {
         let (first_token, total) = self.lane.budget;
         let mut limit = if self.streamed { first_token } else { total };
         limit = limit.min(self.budget.unwrap_or(limit));
-        if let (true, Some(wait)) = (self.respond_async, self.wait) {
+        // A wait is for the job that comes after it.
+        if let (true, Some(wait)) = (self.respond_async && self.lane.demotes, self.wait) {
             limit = limit.min(wait * 1_000);
         }
         // An answer is there before the caller's own library goes.
