@@ -4,6 +4,7 @@ pub mod cold;
 pub mod config;
 pub mod demo;
 pub mod hot;
+pub mod jobs;
 pub mod latency;
 pub mod listen;
 pub mod meter;

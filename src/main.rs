@@ -29,6 +29,8 @@ enum Command {
     Check(File),
     /// Show the whole product on loopback, with no keys.
     Demo(shunt::demo::Arguments),
+    /// List, show, cancel, retry and call back jobs.
+    Jobs(shunt::jobs::Arguments),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Run the simulated provider.
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Serve(file) => serve(&file),
         Command::Check(file) => check(&file),
         Command::Demo(arguments) => shunt::demo::run(&arguments),
+        Command::Jobs(arguments) => shunt::jobs::run(&arguments),
         Command::Schema => schema(),
         Command::Simulate(arguments) => shunt::simulate::run(&arguments),
     };

@@ -161,7 +161,7 @@ impl Server {
         server.run_jobs(&store, &runner, intake)?;
         server.deliver(config, &store, signer, guard, callbacks)?;
         server.keep_time();
-        server.serve_admin(store)?;
+        server.serve_admin(runner)?;
         server.serve_public(config, count)?;
         Ok(server)
     }
@@ -231,12 +231,12 @@ impl Server {
             .spawn(keep_time(meter, gateway, SECOND));
     }
 
-    fn serve_admin(&mut self, store: SharedStore) -> Result<()> {
+    fn serve_admin(&mut self, runner: Arc<Runner>) -> Result<()> {
         let owners = &self.owners;
         let admin = Arc::new(Admin {
             meter: self.meter.clone(),
             gateway: self.gateway.clone(),
-            store,
+            runner,
             draining: self.draining.clone(),
             tasks: vec![owners.calls.clone(), owners.jobs.clone()],
         });

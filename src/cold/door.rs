@@ -6,6 +6,7 @@
 //! through: a full door refuses.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -34,13 +35,33 @@ pub struct Handover {
     pub scope: Option<CancellationToken>,
 }
 
+/// Who was first: the store, so that the caller hears of its job, or the caller's patience, so
+/// that it is refused. Never both.
+#[derive(Clone, Default)]
+pub struct Decision {
+    taken: Arc<AtomicBool>,
+    refused: CancellationToken,
+}
+
+impl Decision {
+    /// Whether nobody was first before.
+    pub fn is_first(&self) -> bool {
+        !self.taken.swap(true, Ordering::AcqRel)
+    }
+
+    /// Resolves once the caller was refused.
+    pub async fn refused(&self) {
+        self.refused.cancelled().await;
+    }
+}
+
 /// Told what came of an errand.
 pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the hot side asks of the cold one.
 pub enum Errand {
     /// Make a call a job.
-    TakeOver(Box<Handover>, Reply<()>),
+    TakeOver(Box<Handover>, Decision, Reply<()>),
     /// Look for what is kept under a key; wait so long for a job.
     Recall(CallKey, Duration, Reply<Recalled>),
     /// Keep an answer under its key.
@@ -88,12 +109,28 @@ impl Door {
     }
 
     /// Hands a call over. Before the first await the attempts belong to the cold side; where the
-    /// door is full they are cancelled.
+    /// door is full they are cancelled. A store that is silent for longer than `patience` is as good
+    /// as none: the caller is refused, and what it is refused for is undone if it is written later.
     pub fn hand_over(
         &self,
         handover: Handover,
+        patience: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        self.send(|reply| Errand::TakeOver(Box::new(handover), reply))
+        let decision = Decision::default();
+        let ours = decision.clone();
+        let told = self.send(|reply| Errand::TakeOver(Box::new(handover), decision, reply));
+        async move {
+            tokio::pin!(told);
+            match tokio::time::timeout(patience, &mut told).await {
+                Ok(kept) => kept,
+                Err(_) if ours.is_first() => {
+                    ours.refused.cancel();
+                    let silent = "it did not answer in time; send the call again later";
+                    Err(StoreError::Unavailable(silent.into()))
+                }
+                Err(_) => told.await,
+            }
+        }
     }
 
     /// What is kept under a key; a job that is not finished is waited for so long.

@@ -11,6 +11,7 @@ mod cursor;
 pub mod door;
 pub mod events;
 mod follow;
+pub mod history;
 pub mod job;
 mod quota;
 pub mod recall;

@@ -8,6 +8,7 @@
 mod claim;
 mod drive;
 mod errands;
+mod operators;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::drive::{Ended, drive};
+use super::history::{Run, Verdict};
 use super::job::{
     Job, JobError, JobId, Reason, Status, StoredAnswer, StoredRequest, UnixMillis, header_map,
 };
@@ -247,29 +249,55 @@ impl Runner {
     }
 
     /// Drives a job's attempts to its end, or back into the queue, unless it is stopped. `stop` was
-    /// there before anybody could hear of the job's start.
-    async fn run(&self, job: Job, attempts: Attempts, route: &ColdRoute, stop: CancellationToken) {
+    /// there before anybody could hear of the job's start. What became of them is written with it.
+    async fn run(
+        &self,
+        job: Job,
+        attempts: Attempts,
+        route: &ColdRoute,
+        stop: CancellationToken,
+        began: UnixMillis,
+    ) {
         let left = UnixMillis::now().until(job.expires_at);
         let tape = self.tapes.of(&job.id);
         tape.touch();
-        let ended = tokio::select! {
+        let run = Run::begin(&job, attempts.tried(), began);
+        let (ended, by) = tokio::select! {
             biased;
             // Whoever stopped it has written its end.
-            () = stop.cancelled() => return,
-            () = sleep_until(Instant::now() + left) => Ended::With(expired()),
+            () = stop.cancelled() => {
+                let _ = self.parts.store.note(&job.id, run.records(None, &Verdict::stopped())).await;
+                return;
+            }
+            () = sleep_until(Instant::now() + left) => (Ended::With(expired()), None),
             ended = drive(attempts, self.parts.answer_limit, &tape) => ended,
         };
         self.waiters.rests(&job.id);
-        let result = match &ended {
-            Ended::With(outcome) => outcome.status.as_str(),
-            Ended::Again(..) => "retried",
-            Ended::Later(_) => "rate_limited",
+        let verdict = match &ended {
+            Ended::With(outcome) => Verdict::of(outcome),
+            Ended::Again(error, answer) => Verdict::with("retried", answer.as_ref(), Some(error)),
+            Ended::Later(_) => Verdict::rate_limited(),
         };
-        let labels = [("route", route.name.as_str()), ("result", result)];
+        let labels = [("route", route.name.as_str()), ("result", verdict.result)];
         self.parts
             .meter
             .counter("shunt_job_attempts_total", &labels)
             .increment(1);
+        // Asked for together, they share a commit.
+        let note = self
+            .parts
+            .store
+            .note(&job.id, run.records(by.as_ref(), &verdict));
+        let (noted, ()) = tokio::join!(note, self.settle(&job, ended, route));
+        tape.touch();
+        self.tapes.left(&job.id, &tape);
+        if let Err(error) = noted {
+            tracing::warn!(%error, job = job.id.as_str(), "an attempt is missing in a job's history");
+        }
+    }
+
+    /// Writes what comes of a job whose attempts ended.
+    async fn settle(&self, job: &Job, ended: Ended, route: &ColdRoute) {
         match ended {
             Ended::With(outcome) => self.finish(&job.id, outcome).await,
             Ended::Again(error, answer) if job.attempts >= route.settings.max_attempts => {
@@ -286,8 +314,6 @@ impl Runner {
                 route.more.store(true, Ordering::Relaxed);
             }
         }
-        tape.touch();
-        self.tapes.left(&job.id, &tape);
     }
 
     /// Writes a job's end and tells who waits for it. Gives the job, or nothing if it had ended.
@@ -333,6 +359,13 @@ fn failed(error: JobError, answer: Option<StoredAnswer>) -> Outcome {
         status: Status::Failed,
         answer,
         error: Some(error),
+    }
+}
+
+fn cancelled(error: JobError) -> Outcome {
+    Outcome {
+        status: Status::Cancelled,
+        ..failed(error, None)
     }
 }
 

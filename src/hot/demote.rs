@@ -1,5 +1,7 @@
 //! What a call gets at its deadline: 202 and a job, 303 to its result, or 504.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -18,6 +20,10 @@ use crate::cold::job::{
 use crate::cold::store::StoreError;
 use crate::meter::{Outcome, Use};
 use crate::upstream::attempts::Attempts;
+
+/// How long the store may take over a job. It has `cold.margin` before the deadline for it; past
+/// this the caller hears that there is no job.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The answer to a call past a deadline that is enforced.
 pub(super) fn too_slow(ready: Box<Ready>) -> Refusal {
@@ -64,13 +70,14 @@ pub(super) async fn hand_over(
         body: ready.call.body.clone(),
     };
     let made = attempts.made();
-    let kept = door.hand_over(Handover {
+    let handover = Handover {
         job: job.clone(),
         request,
         attempts,
         key: ready.key,
         scope: ready.scope.as_ref().map(|scope| scope.token()),
-    });
+    };
+    let kept = door.hand_over(handover, PATIENCE);
     match kept.await {
         Ok(()) => Ok(accepted(ready, &job, made)),
         Err(why) => Err((ready, why)),
@@ -78,7 +85,7 @@ pub(super) async fn hand_over(
 }
 
 fn job(ready: &Ready, attempts: &Attempts) -> Job {
-    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let now = UnixMillis::now();
     let age = ready.arrived.elapsed();
     let created_at = UnixMillis(now.0 - i64::try_from(age.as_millis()).unwrap_or(0));

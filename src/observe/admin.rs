@@ -11,9 +11,9 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{histograms, report};
+use super::{histograms, jobs as jobs_api, report};
 use crate::cold::job::Status;
-use crate::cold::store::SharedStore;
+use crate::cold::runner::Runner;
 use crate::config::Period;
 use crate::hot::{Gateway, Route};
 use crate::latency::Window;
@@ -27,7 +27,7 @@ pub struct Admin {
     /// Routes.
     pub gateway: Arc<Gateway>,
     /// Jobs.
-    pub store: SharedStore,
+    pub runner: Arc<Runner>,
     /// The gateway takes no new calls.
     pub draining: Arc<AtomicBool>,
     /// Whose tasks are counted.
@@ -36,6 +36,7 @@ pub struct Admin {
 
 /// The pages.
 pub fn router(admin: Arc<Admin>) -> Router {
+    let jobs = jobs_api::router(admin.runner.clone());
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -45,6 +46,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/routes/{name}/histogram.hgrm", get(histogram))
         .route("/", get(async || Html(PAGE)))
         .with_state(admin)
+        .merge(jobs)
 }
 
 const PAGE: &str = "<!doctype html><title>Shunt</title><h1>Shunt</h1><ul>\
@@ -55,7 +57,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let alive: usize = admin.tasks.iter().map(Tasks::alive).sum();
     admin.meter.gauge("shunt_tasks", &[]).set(alive as f64);
     jobs(&admin).await;
-    if let Ok(dead) = admin.store.count_dead().await {
+    if let Ok(dead) = admin.runner.store().count_dead().await {
         admin
             .meter
             .gauge("shunt_callbacks_dead", &[])
@@ -74,7 +76,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Sets the gauges of jobs; a status without jobs is 0, not the last count.
 async fn jobs(admin: &Admin) {
-    let Ok(counts) = admin.store.counts().await else {
+    let Ok(counts) = jobs_api::asked(admin.runner.store().counts()).await else {
         return;
     };
     for route in admin.gateway.state.load().table.routes() {
@@ -93,9 +95,12 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
-    match admin.store.ready().await {
+    match jobs_api::asked(admin.runner.store().ready()).await {
         Ok(()) => "ready\n".into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        Err(error) => {
+            let says = format!("not ready: cold.store: {error}\n");
+            (StatusCode::SERVICE_UNAVAILABLE, says).into_response()
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! What operators see: metrics, health, the API behind dashboards.
 //!
-//! Promises: every figure comes from the same series that the gateway acts on. Reads, never
-//! decides; serves no caller's traffic.
+//! Promises: every figure comes from the same series that the gateway acts on. Reads, and does
+//! to jobs what an operator asks; never decides; serves no caller's traffic.
 
 mod admin;
 mod histograms;
+mod jobs;
 mod quota;
 mod report;
 

@@ -108,8 +108,9 @@ impl Runner {
             }
             match call {
                 Some((Some(place), call)) => {
+                    let began = UnixMillis::now();
                     let attempts = runner.first_attempt(&job, &call, place, &route);
-                    runner.run(job, attempts, &route, stop).await;
+                    runner.run(job, attempts, &route, stop, began).await;
                 }
                 // Hot calls took the last place meanwhile: no attempt was made.
                 Some((None, _)) => {

@@ -18,6 +18,7 @@ use crate::cold::tape::{Tape, Writer};
 use crate::upstream::attempt::{Attempt, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
 use crate::upstream::refusal::retryable;
+use crate::upstream::target::Target;
 
 /// What came of a job's attempts.
 pub(super) enum Ended {
@@ -30,15 +31,22 @@ pub(super) enum Ended {
 }
 
 /// Runs attempts side by side until one has a whole answer, or none is left. None waits for
-/// another's bytes: one that stops within does not hold up the others.
-pub(super) async fn drive(attempts: Attempts, limit: usize, tape: &Arc<Tape>) -> Ended {
-    let each = attempts
-        .into_running()
-        .map(|one| follow(one, limit, tape.writer()));
+/// another's bytes: one that stops within does not hold up the others. Says whose end it is.
+pub(super) async fn drive(
+    attempts: Attempts,
+    limit: usize,
+    tape: &Arc<Tape>,
+) -> (Ended, Option<Arc<Target>>) {
+    let each = attempts.into_running().map(|one| {
+        let target = one.target().clone();
+        let following = follow(one, limit, tape.writer());
+        async move { (following.await, Some(target)) }
+    });
     let mut running: FuturesUnordered<_> = each.collect();
-    let mut last = Ended::Again(error("provider_unreachable", "there is no attempt"), None);
+    let none = error("provider_unreachable", "there is no attempt");
+    let mut last = (Ended::Again(none, None), None);
     while let Some(ended) = running.next().await {
-        if matches!(ended, Ended::With(_)) {
+        if matches!(ended.0, Ended::With(_)) {
             return ended;
         }
         last = ended;

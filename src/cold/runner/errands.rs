@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Runner;
-use crate::cold::door::{Errand, Handover, Reply};
+use super::{Runner, cancelled, error};
+use crate::cold::door::{Decision, Errand, Handover, Reply};
 use crate::cold::job::{Job, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, CallKey, Kept};
 use crate::cold::scope;
@@ -37,7 +37,9 @@ impl Runner {
     /// Whoever asked may have left: then nobody is told.
     async fn run_errand(self: Arc<Self>, errand: Errand) {
         match errand {
-            Errand::TakeOver(handover, reply) => self.adopt(*handover, reply).await,
+            Errand::TakeOver(handover, decision, reply) => {
+                self.adopt(*handover, &decision, reply).await;
+            }
             Errand::Recall(key, wait, reply) => {
                 let _ = reply.send(self.recall(key, wait).await);
             }
@@ -72,18 +74,41 @@ impl Runner {
         tokio::try_join!(store.keep(kept), store.insert(job.clone(), request)).map(|_| ())
     }
 
-    async fn adopt(self: Arc<Self>, handover: Handover, reply: Reply<()>) {
+    /// Makes a call a job and runs it. A caller that was refused because the store was silent sends
+    /// its call again: without a key nobody will ask for the job, so its attempts are cancelled and
+    /// it ends as soon as it is written; with a key the job runs, and the next call finds it.
+    async fn adopt(self: Arc<Self>, handover: Handover, decision: &Decision, reply: Reply<()>) {
         let Handover {
             job,
             request,
-            attempts,
+            mut attempts,
             key,
             scope,
         } = handover;
-        let kept = self.insert(&job, request, key).await;
-        let failed = kept.is_err();
+        let kept = {
+            let insert = self.insert(&job, request, key);
+            tokio::pin!(insert);
+            tokio::select! {
+                biased;
+                kept = &mut insert => kept,
+                () = decision.refused(), if key.is_none() => {
+                    drop(std::mem::take(&mut attempts));
+                    insert.await
+                }
+            }
+        };
+        if kept.is_err() {
+            let _ = reply.send(kept);
+            return;
+        }
+        let wanted = decision.is_first() || key.is_some();
         let _ = reply.send(kept);
-        if failed {
+        if !wanted {
+            let refused = error(
+                "cancelled",
+                "its caller was refused: the job store was silent",
+            );
+            let _ = self.end(&job.id, cancelled(refused)).await;
             return;
         }
         // Its scope was cancelled while it was on its way here.
@@ -98,7 +123,8 @@ impl Runner {
             self.wake_for(&route);
         } else {
             let stop = self.waiters.runs(&job.id);
-            self.run(job, attempts, &route, stop).await;
+            let began = job.created_at;
+            self.run(job, attempts, &route, stop, began).await;
         }
     }
 }

@@ -14,6 +14,7 @@ use self::deliveries::Told;
 use super::{
     ClaimedJob, Delivery, DeliveryOutcome, ListQuery, Outcome, Store, StoreError, StoreFuture,
 };
+use crate::cold::history::{AttemptRecord, KEPT, Run};
 use crate::cold::job::{
     CallbackStatus, Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis,
 };
@@ -35,10 +36,11 @@ pub struct MemoryStore {
 pub struct Row {
     /// The job.
     pub job: Job,
-    /// What was sent; a real store forgets it when the job ends.
+    /// What was sent.
     pub request: StoredRequest,
     /// Its answer.
     pub answer: Option<StoredAnswer>,
+    history: Vec<AttemptRecord>,
     due: UnixMillis,
     delivery: Option<Told>,
 }
@@ -60,6 +62,10 @@ struct Rows {
     unfinished: BTreeSet<(UnixMillis, u64)>,
     keys: HashMap<[u8; 32], recall::Kept>,
     next: u64,
+}
+
+fn may_retry(job: &Job) -> bool {
+    job.status.is_final() && job.status != Status::Succeeded
 }
 
 impl Rows {
@@ -92,6 +98,7 @@ impl Rows {
             job,
             request,
             answer: None,
+            history: Vec::new(),
             due,
             delivery,
         };
@@ -135,6 +142,23 @@ impl Rows {
         Some(self.all.get(&at)?.job.clone())
     }
 
+    fn retry(&mut self, id: &JobId, now: UnixMillis, expires_at: UnixMillis) -> Option<Job> {
+        let (at, row) = self.row(id)?;
+        if !may_retry(&row.job) {
+            return None;
+        }
+        (row.job.finished_at, row.job.error, row.answer) = (None, None, None);
+        (row.job.attempts, row.job.expires_at) = (0, expires_at);
+        if let (Some(callback), Some(delivery)) = (&mut row.job.callback, &mut row.delivery) {
+            (callback.status, callback.deliveries) = (CallbackStatus::Pending, 0);
+            callback.last_error = None;
+            *delivery = Told::new();
+        }
+        self.unfinished.insert((expires_at, at));
+        self.moves(at, Status::Queued, now);
+        Some(self.all.get(&at)?.job.clone())
+    }
+
     fn recover(&mut self, now: UnixMillis) -> u64 {
         let mut running = Vec::new();
         for (at, row) in &mut self.all {
@@ -142,6 +166,8 @@ impl Rows {
                 (told.due, told.claimed) = (Some(now), false);
             }
             if row.job.status == Status::Running {
+                let lost = Run::lost(row.job.attempts.max(1), now);
+                row.history.push(lost);
                 running.push(*at);
             }
         }
@@ -384,6 +410,42 @@ impl Store for MemoryStore {
     fn replay_delivery(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, Option<Job>> {
         let id = id.clone();
         self.run(move |rows| Ok(rows.replay(&id, now)))
+    }
+
+    fn note(&self, id: &JobId, records: Vec<AttemptRecord>) -> StoreFuture<'_, ()> {
+        let id = id.clone();
+        self.run(move |rows| {
+            if let Some((_, row)) = rows.row(&id) {
+                row.history.extend(records);
+                let over = row.history.len().saturating_sub(KEPT as usize);
+                row.history.drain(..over);
+            }
+            Ok(())
+        })
+    }
+
+    fn history(&self, id: &JobId) -> StoreFuture<'_, Vec<AttemptRecord>> {
+        let id = id.clone();
+        self.run(move |rows| {
+            let found = rows.row(&id).map(|(_, row)| row.history.clone());
+            Ok(found.unwrap_or_default())
+        })
+    }
+
+    fn retry(
+        &self,
+        id: &JobId,
+        now: UnixMillis,
+        expires_at: UnixMillis,
+    ) -> StoreFuture<'_, Option<Job>> {
+        let (id, limit) = (id.clone(), self.queue_limit);
+        self.run(move |rows| {
+            let full = rows.unfinished.len() as u64 >= limit;
+            if full && rows.row(&id).is_some_and(|(_, row)| may_retry(&row.job)) {
+                return Err(StoreError::QueueFull { limit });
+            }
+            Ok(rows.retry(&id, now, expires_at))
+        })
     }
 
     fn recover(&self, now: UnixMillis) -> StoreFuture<'_, u64> {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use super::history::AttemptRecord;
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use super::recall::Kept;
 
@@ -130,7 +131,7 @@ pub trait Store: Send + Sync + 'static {
     fn postpone(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()>;
 
     /// Writes a final state, and with it the callback's first delivery, due now. Resolves to the
-    /// job as it then stands, or `None` where it was final already or unknown: the first stands.
+    /// job as it then stands, its request still kept for a retry, or `None` where it was final already or unknown: the first stands.
     fn finish(&self, id: &JobId, outcome: Outcome, now: UnixMillis)
     -> StoreFuture<'_, Option<Job>>;
 
@@ -173,6 +174,22 @@ pub trait Store: Send + Sync + 'static {
     /// `webhook-id`, with the schedule from its start. `None`: there is no such job or callback,
     /// or a delivery of it runs at this moment.
     fn replay_delivery(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, Option<Job>>;
+
+    /// Adds attempts that ended to a job's history, which holds the newest `history::KEPT`.
+    fn note(&self, id: &JobId, records: Vec<AttemptRecord>) -> StoreFuture<'_, ()>;
+
+    /// A job's history, oldest first.
+    fn history(&self, id: &JobId) -> StoreFuture<'_, Vec<AttemptRecord>>;
+
+    /// Queues a job that failed, expired or was cancelled once more: due now, no attempt made,
+    /// without its answer; its next end is told under a new `webhook-id`. `None`: it is in no such
+    /// state, or its request is not kept any more.
+    fn retry(
+        &self,
+        id: &JobId,
+        now: UnixMillis,
+        expires_at: UnixMillis,
+    ) -> StoreFuture<'_, Option<Job>>;
 
     /// After a start: jobs left running by the last process are queued again, due now, and
     /// deliveries in progress are due now. Resolves to how many jobs.

@@ -4,6 +4,9 @@
 //! sealed. Never blocks the runtime.
 
 mod deliveries;
+mod operators;
+#[cfg(test)]
+mod refusals;
 mod rows;
 mod worker;
 mod writes;
@@ -13,12 +16,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 use self::worker::{Desk, Worker, unavailable};
 use super::{
     ClaimedJob, Delivery, DeliveryOutcome, ListQuery, Outcome, Store, StoreError, StoreFuture,
 };
+use crate::cold::history::AttemptRecord;
 use crate::cold::job::{Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::Kept;
 use crate::cold::seal::Sealer;
@@ -43,11 +47,12 @@ pub(super) const QUEUE_QUERIES: [(&str, &str); 4] = [
 ];
 
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
     concat!("begin;", include_str!("schema_3.sql"), "commit;"),
     concat!("begin;", include_str!("schema_4.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_5.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.
@@ -268,6 +273,26 @@ impl Store for SqliteStore {
         self.write(move |desk| deliveries::replay(desk, &id, now))
     }
 
+    fn note(&self, id: &JobId, records: Vec<AttemptRecord>) -> StoreFuture<'_, ()> {
+        let id = id.clone();
+        self.write(move |desk| operators::note(desk, &id, &records))
+    }
+
+    fn history(&self, id: &JobId) -> StoreFuture<'_, Vec<AttemptRecord>> {
+        let id = id.clone();
+        self.read(move |connection| operators::history(connection, &id))
+    }
+
+    fn retry(
+        &self,
+        id: &JobId,
+        now: UnixMillis,
+        expires_at: UnixMillis,
+    ) -> StoreFuture<'_, Option<Job>> {
+        let (id, limit) = (id.clone(), self.queue_limit);
+        self.write(move |desk| operators::retry(desk, limit, &id, now, expires_at))
+    }
+
     fn recover(&self, now: UnixMillis) -> StoreFuture<'_, u64> {
         self.write(move |desk| writes::recover(desk, now))
     }
@@ -298,14 +323,6 @@ impl Store for SqliteStore {
     }
 
     fn ready(&self) -> StoreFuture<'_, ()> {
-        self.write(|desk| {
-            let found = desk
-                .connection
-                .query_row("select 1", [], |row| row.get::<_, i64>(0));
-            found
-                .optional()
-                .map(|_| ())
-                .map_err(|error| unavailable(&error))
-        })
+        self.write(operators::probe)
     }
 }

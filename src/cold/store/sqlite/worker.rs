@@ -1,7 +1,7 @@
 //! A thread with a connection of its own that does what it is sent.
 //!
 //! Promises: the writer takes everything that waits into one transaction (group commit), each
-//! command in a savepoint of its own, and answers after the commit; dropping the handle ends the
+//! command in a savepoint of its own, and answers after the commit: what was refused is not written; dropping the handle ends the
 //! thread once what was accepted is done.
 
 use std::cell::Cell;
@@ -27,7 +27,8 @@ pub struct Desk {
 }
 
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-type Command = Box<dyn FnOnce(&Desk) -> Answer + Send>;
+/// Is given the desk, or why nothing can be done at it.
+type Command = Box<dyn FnOnce(Result<&Desk, StoreError>) -> Answer + Send>;
 
 /// A thread that owns a connection.
 pub struct Worker {
@@ -66,7 +67,7 @@ impl Worker {
     {
         let (reply, told) = oneshot::channel();
         let command: Command = Box::new(move |desk| {
-            let done = savepoint(desk, work);
+            let done = desk.and_then(|desk| savepoint(desk, work));
             Box::new(move |committed: Result<(), StoreError>| {
                 // Whoever asked may have left.
                 let _ = reply.send(done.and_then(|value| committed.map(|()| value)));
@@ -103,7 +104,7 @@ fn savepoint<T>(
 
 fn read(desk: &Desk, mut commands: mpsc::Receiver<Command>) {
     while let Some(command) = commands.blocking_recv() {
-        command(desk)(Ok(()));
+        command(Ok(desk))(Ok(()));
     }
 }
 
@@ -111,9 +112,23 @@ fn write(desk: &Desk, mut commands: mpsc::Receiver<Command>) {
     let mut batch = Vec::with_capacity(BATCH);
     while commands.blocking_recv_many(&mut batch, BATCH) > 0 {
         let began = desk.connection.execute_batch("begin immediate");
-        let answers: Vec<Answer> = batch.drain(..).map(|command| command(desk)).collect();
-        let committed = began.and_then(|()| desk.connection.execute_batch("commit"));
-        let committed = committed.map_err(|error| unavailable(&error));
+        let mut open = began.map_err(|error| unavailable(&error));
+        let one = |command: Command| {
+            let answer = command(open.clone().map(|()| desk));
+            // A full disk can end the whole transaction: what came before is lost with it, and
+            // what comes after must not be written by itself.
+            if open.is_ok() && desk.connection.is_autocommit() {
+                open = Err(StoreError::Unavailable(
+                    "the disk is full or failing".into(),
+                ));
+            }
+            answer
+        };
+        let answers: Vec<Answer> = batch.drain(..).map(one).collect();
+        let committed = open.and_then(|()| {
+            let done = desk.connection.execute_batch("commit");
+            done.map_err(|error| unavailable(&error))
+        });
         if committed.is_err() {
             let _ = desk.connection.execute_batch("rollback");
             desk.recount();

@@ -208,11 +208,6 @@ pub(super) fn finish(
         "update deliveries set due = ?2 where job_id = ?1",
         params![id.as_str(), now.0],
     )?;
-    execute(
-        desk,
-        "delete from requests where job_id = ?1",
-        [id.as_str()],
-    )?;
     desk.unfinished.set(desk.unfinished.get().saturating_sub(1));
     get(&desk.connection, id).map_err(|error| unavailable(&error))
 }
@@ -251,6 +246,7 @@ pub(super) fn jobs_in(
 }
 
 pub(super) fn recover(desk: &Desk, now: UnixMillis) -> Done<u64> {
+    super::operators::note_lost(desk, now)?;
     execute(
         desk,
         "update deliveries set due = ?1, claimed = 0 where claimed = 1",

@@ -1,0 +1,171 @@
+//! The operators' jobs API: all callers' jobs, what became of them, and what can be done to them.
+//!
+//! Promises: shows job objects and histories, never headers, bodies or credentials. An error is
+//! one sentence that says what to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header::RETRY_AFTER};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::cold::job::{Job, JobId, Status};
+use crate::cold::runner::Runner;
+use crate::cold::store::{ListQuery, StoreError, StoreFuture};
+
+/// The pages.
+pub(super) fn router(runner: Arc<Runner>) -> Router {
+    Router::new()
+        .route("/api/jobs", get(list))
+        .route("/api/jobs/{id}", get(show))
+        .route("/api/jobs/{id}/cancel", post(cancel))
+        .route("/api/jobs/{id}/retry", post(retry))
+        .route("/api/jobs/{id}/replay-callback", post(replay))
+        .with_state(runner)
+}
+
+/// Longest that a page waits for the store.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+fn says(status: StatusCode, sentence: &str) -> Response {
+    (status, format!("{sentence}\n")).into_response()
+}
+
+fn unavailable(error: &StoreError) -> Response {
+    let text = format!("{error}\n");
+    let head = [(RETRY_AFTER, "5")];
+    (StatusCode::SERVICE_UNAVAILABLE, head, text).into_response()
+}
+
+/// What the store says, or that it says nothing.
+pub(super) async fn asked<T>(answer: StoreFuture<'_, T>) -> Result<T, StoreError> {
+    let seconds = PATIENCE.as_secs();
+    let silent = || StoreError::Unavailable(format!("it did not answer within {seconds} s"));
+    let told = tokio::time::timeout(PATIENCE, answer).await;
+    told.unwrap_or_else(|_| Err(silent()))
+}
+
+async fn find(runner: &Runner, id: &str) -> Result<Job, Response> {
+    let unknown = || {
+        let sentence = format!("there is no job `{id}`; list the jobs to see which there are");
+        says(StatusCode::NOT_FOUND, &sentence)
+    };
+    let name = JobId::parse(id).ok_or_else(unknown)?;
+    let job = asked(runner.store().get(&name)).await;
+    job.map_err(|error| unavailable(&error))?
+        .ok_or_else(unknown)
+}
+
+#[derive(Deserialize)]
+struct Filter {
+    status: Option<String>,
+    route: Option<String>,
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+async fn list(
+    State(runner): State<Arc<Runner>>,
+    Query(filter): Query<Filter>,
+) -> Result<Response, Response> {
+    let bad = |sentence: String| says(StatusCode::BAD_REQUEST, &sentence);
+    let status = filter.status.as_deref().map(|text| {
+        Status::parse(text).ok_or_else(|| {
+            let all: Vec<&str> = Status::ALL.iter().map(|status| status.as_str()).collect();
+            bad(format!(
+                "`{text}` is no status; use one of {}",
+                all.join(", ")
+            ))
+        })
+    });
+    let after = filter.after.as_deref().map(|text| {
+        JobId::parse(text).ok_or_else(|| bad(format!("`{text}` is no job's id, `job_…`")))
+    });
+    let query = ListQuery {
+        owner: None,
+        status: status.transpose()?,
+        route: filter.route,
+        limit: filter.limit.unwrap_or(20).min(1_000),
+        after: after.transpose()?,
+    };
+    let jobs = asked(runner.store().list(query)).await;
+    let jobs = jobs.map_err(|error| unavailable(&error))?;
+    let data: Vec<_> = jobs.iter().map(Job::to_json).collect();
+    Ok(axum::Json(json!({"object": "list", "data": data})).into_response())
+}
+
+async fn show(
+    State(runner): State<Arc<Runner>>,
+    Path(id): Path<String>,
+) -> Result<Response, Response> {
+    let job = find(&runner, &id).await?;
+    let history = asked(runner.store().history(&job.id)).await;
+    let history = history.map_err(|error| unavailable(&error))?;
+    let mut object = job.to_json();
+    object["history"] = json!(history);
+    Ok(axum::Json(object).into_response())
+}
+
+fn done(job: Option<Job>, otherwise: &str) -> Result<Response, Response> {
+    match job {
+        Some(job) => Ok(axum::Json(job.to_json()).into_response()),
+        None => Err(says(StatusCode::CONFLICT, otherwise)),
+    }
+}
+
+async fn cancel(
+    State(runner): State<Arc<Runner>>,
+    Path(id): Path<String>,
+) -> Result<Response, Response> {
+    let job = find(&runner, &id).await?;
+    if job.status.is_final() {
+        let status = job.status.as_str();
+        return done(
+            None,
+            &format!("the job is {status} already; there is nothing to cancel"),
+        );
+    }
+    let cancelled = runner.cancel_for_operator(&job.id).await;
+    done(
+        cancelled,
+        "the job could not be cancelled: it ended meanwhile; show it to see how",
+    )
+}
+
+async fn retry(
+    State(runner): State<Arc<Runner>>,
+    Path(id): Path<String>,
+) -> Result<Response, Response> {
+    let job = find(&runner, &id).await?;
+    if !job.status.is_final() || job.status == Status::Succeeded {
+        let status = job.status.as_str();
+        let sentence = format!(
+            "the job is {status}; only one that is failed, expired or cancelled runs again"
+        );
+        return done(None, &sentence);
+    }
+    let again = runner
+        .retry(&job)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let otherwise =
+        "the job cannot run again: its request or its route is gone; send the call anew";
+    done(again, otherwise)
+}
+
+async fn replay(
+    State(runner): State<Arc<Runner>>,
+    Path(id): Path<String>,
+) -> Result<Response, Response> {
+    let job = find(&runner, &id).await?;
+    let replayed = runner.replay_callback(&job.id).await;
+    let replayed = replayed.map_err(|error| unavailable(&error))?;
+    let otherwise = "there is nothing to deliver: the job has no callback, is not finished, or its \
+                     callback is being delivered at this moment";
+    done(replayed, otherwise)
+}
