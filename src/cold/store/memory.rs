@@ -5,6 +5,7 @@
 //! a disk; each operation may take virtual time. Nothing in it is sealed.
 
 mod deliveries;
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::deliveries::Told;
+use self::order::Queue;
 use super::{
     Beat, By, ClaimedJob, Delivery, DeliveryOutcome, ListQuery, NewsFeed, Outcome, Store,
     StoreError, StoreFuture,
@@ -61,7 +63,7 @@ impl Row {
 struct Rows {
     all: BTreeMap<u64, Row>,
     names: HashMap<JobId, u64>,
-    queued: HashMap<String, BTreeSet<(UnixMillis, u64)>>,
+    queued: HashMap<String, Queue>,
     unfinished: BTreeSet<(UnixMillis, u64)>,
     keys: HashMap<[u8; 32], recall::Kept>,
     next: u64,
@@ -83,10 +85,10 @@ impl Rows {
             return;
         };
         let queue = self.queued.entry(row.job.route.clone()).or_default();
-        queue.remove(&(row.due, at));
+        queue.remove(row, at);
         (row.job.status, row.due) = (status, due);
         if status == Status::Queued {
-            queue.insert((due, at));
+            queue.insert(row, at);
         }
     }
 
@@ -110,15 +112,11 @@ impl Rows {
     }
 
     fn claim(&mut self, route: &str, limit: usize, now: UnixMillis) -> Vec<ClaimedJob> {
-        let queue = self.queued.get(route).into_iter().flatten();
-        let due: Vec<_> = queue
-            .take_while(|(due, _)| *due <= now)
-            .take(limit)
-            .copied()
-            .collect();
-        let claim = |(due, at): (UnixMillis, u64)| {
-            self.moves(at, Status::Running, due);
+        let queue = self.queued.entry(route.to_owned()).or_default();
+        let taken = queue.take(limit, now);
+        let claim = |at: u64| {
             let row = self.all.get_mut(&at)?;
+            row.job.status = Status::Running;
             row.job.attempts += 1;
             row.job.fence += 1;
             Some(ClaimedJob {
@@ -126,7 +124,7 @@ impl Rows {
                 request: row.request.clone(),
             })
         };
-        due.into_iter().filter_map(claim).collect()
+        taken.into_iter().filter_map(claim).collect()
     }
 
     fn finish(&mut self, id: &JobId, by: By, outcome: Outcome, now: UnixMillis) -> Option<Job> {
