@@ -2,13 +2,14 @@
 //!
 //! Promises: a handed-over attempt goes on and is not sent again; a job is tried at most
 //! `max_attempts` times with full jitter between (Brooker, Exponential Backoff And Jitter, 2015)
-//! and ends by its deadline; a 429 is no attempt but a wait; stopping it leaves unfinished jobs in
+//! and ends by its deadline; a 429, and that every target is away, is no attempt but a wait; stopping it leaves unfinished jobs in
 //! the store for the next start.
 
 mod claim;
 mod drive;
 mod errands;
 mod operators;
+mod pause;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::drive::{Ended, drive};
+use self::pause::Next;
 use super::history::{Run, Verdict};
 use super::job::{
     Job, JobError, JobId, Reason, Status, StoredAnswer, StoredRequest, UnixMillis, header_map,
@@ -280,7 +282,9 @@ impl Runner {
         self.waiters.rests(&job.id);
         let verdict = match &ended {
             Ended::With(outcome) => Verdict::of(outcome),
-            Ended::Again(error, answer) => Verdict::with("retried", answer.as_ref(), Some(error)),
+            Ended::Again(failure) => {
+                Verdict::with("retried", failure.answer.as_ref(), Some(&failure.error))
+            }
             Ended::Later(_) => Verdict::rate_limited(),
         };
         let labels = [("route", route.name.as_str()), ("result", verdict.result)];
@@ -305,12 +309,22 @@ impl Runner {
     async fn settle(&self, job: &Job, ended: Ended, route: &ColdRoute) {
         match ended {
             Ended::With(outcome) => self.finish(job, outcome).await,
-            Ended::Again(error, answer) if job.attempts >= route.settings.max_attempts => {
-                self.finish(job, failed(error, answer)).await;
-            }
-            Ended::Again(..) => {
-                let at = UnixMillis::now().plus(backoff(&route.settings, job.attempts));
-                let _ = self.parts.store.release(&job.id, job.fence, at).await;
+            Ended::Again(failure) => {
+                let down = route.targets.are_doubtful(Instant::now());
+                let (settings, jitter) = (&route.settings, rand::random());
+                let (store, now) = (&self.parts.store, UnixMillis::now());
+                match pause::after(&failure, job.attempts, settings, down, jitter) {
+                    Next::Again(wait) => {
+                        let _ = store.release(&job.id, job.fence, now.plus(wait)).await;
+                    }
+                    Next::Uncounted(wait) => {
+                        let _ = store.postpone(&job.id, job.fence, now.plus(wait)).await;
+                    }
+                    Next::Nothing => {
+                        self.finish(job, failed(failure.error, failure.answer))
+                            .await;
+                    }
+                }
             }
             // No attempt: the provider took nothing of it. It ends by its deadline.
             Ended::Later(rest) => {
@@ -386,14 +400,6 @@ fn expired() -> Outcome {
         answer: None,
         error: Some(error("expired", "the job passed its route's cold.deadline")),
     }
-}
-
-/// Full jitter over a doubling back-off.
-fn backoff(settings: &RouteCold, attempts: u32) -> Duration {
-    let doubled = 2u32.saturating_pow(attempts.saturating_sub(1).min(20));
-    let most = settings.backoff.get().saturating_mul(doubled);
-    most.min(settings.backoff_max.get())
-        .mul_f64(rand::random::<f64>())
 }
 
 fn call(request: StoredRequest, dialect: Dialect) -> Option<Call> {
