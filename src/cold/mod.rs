@@ -13,6 +13,7 @@ pub mod events;
 mod follow;
 pub mod history;
 pub mod job;
+pub mod priority;
 mod quota;
 pub mod recall;
 pub mod responses;

@@ -2,7 +2,7 @@
 //!
 //! Promises: a handed-over attempt goes on and is not sent again; a job is tried at most
 //! `max_attempts` times with full jitter between (Brooker, Exponential Backoff And Jitter, 2015)
-//! and ends by its deadline; a 429 is no attempt but a wait; stopping it leaves unfinished jobs in
+//! and ends by its deadline; a 429, and that every target is away, is no attempt but a wait; stopping it leaves unfinished jobs in
 //! the store for the next start.
 
 mod claim;
@@ -11,6 +11,7 @@ mod errands;
 mod lease;
 mod news;
 mod operators;
+mod pause;
 mod writes;
 
 use std::collections::HashMap;
@@ -291,7 +292,9 @@ impl Runner {
         };
         let verdict = match &ended {
             Ended::With(outcome) => Verdict::of(outcome),
-            Ended::Again(error, answer) => Verdict::with("retried", answer.as_ref(), Some(error)),
+            Ended::Again(failure) => {
+                Verdict::with("retried", failure.answer.as_ref(), Some(&failure.error))
+            }
             Ended::Later(_) => Verdict::rate_limited(),
         };
         let labels = [("route", route.name.as_str()), ("result", verdict.result)];
@@ -341,14 +344,6 @@ fn expired() -> Outcome {
         answer: None,
         error: Some(error("expired", "the job passed its route's cold.deadline")),
     }
-}
-
-/// Full jitter over a doubling back-off.
-fn backoff(settings: &RouteCold, attempts: u32) -> Duration {
-    let doubled = 2u32.saturating_pow(attempts.saturating_sub(1).min(20));
-    let most = settings.backoff.get().saturating_mul(doubled);
-    most.min(settings.backoff_max.get())
-        .mul_f64(rand::random::<f64>())
 }
 
 fn call(request: StoredRequest, dialect: Dialect) -> Option<Call> {

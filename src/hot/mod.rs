@@ -9,6 +9,7 @@ mod answer;
 mod budget;
 mod call;
 mod demote;
+mod down;
 mod earlier;
 mod error;
 mod headers;

@@ -59,7 +59,7 @@ impl Runner {
         let now = Instant::now();
         let room = match quota::room(&route.targets, now) {
             // A job that no target has a place for stays where it is.
-            Ok(room) => room.min(free).min(route.targets.spare()),
+            Ok(room) => room.min(free),
             Err(wait) => {
                 let more = route.more.load(Ordering::Relaxed);
                 if more {
@@ -68,9 +68,6 @@ impl Runner {
                 return more.then_some(wait);
             }
         };
-        if room == 0 {
-            return route.more.load(Ordering::Relaxed).then_some(SHORTEST);
-        }
         // Cleared before the store is asked: a job that comes meanwhile sets it again.
         route.more.store(false, Ordering::Relaxed);
         let due = UnixMillis::now();
@@ -145,6 +142,9 @@ impl Runner {
         self.parts.tasks.spawn(async move {
             // Who ended it while it was claimed could not stop it; whoever ends it from here on can.
             if !runner.still_runs(&job).await {
+                if let Some((Some((target, _)), _)) = &call {
+                    target.health.given_up();
+                }
                 runner.runs.leave(&job.id, &stop, job.fence);
                 return;
             }

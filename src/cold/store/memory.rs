@@ -8,6 +8,7 @@
 mod between;
 mod deliveries;
 mod model;
+mod order;
 mod rows;
 
 use std::collections::BTreeMap;

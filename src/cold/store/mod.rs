@@ -173,8 +173,10 @@ pub trait Store: Send + Sync + 'static {
     /// `Queued`; durable when it resolves. Jobs that arrive together share one commit.
     fn insert(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()>;
 
-    /// Takes up to `limit` queued jobs of `route` that are due, oldest first, under this gateway's
-    /// lease: they run, with one more attempt and the next fence. No job is given to two gateways.
+    /// Takes up to `limit` queued jobs of `route` that are due, under this gateway's lease: they run,
+    /// with one more attempt and the next fence. No job is given to two gateways. Callers take turns,
+    /// from one claim to the next; of one caller's jobs the highest priority goes first, then the
+    /// oldest deadline, then arrival.
     fn claim(&self, route: &str, limit: usize, now: UnixMillis)
     -> StoreFuture<'_, Vec<ClaimedJob>>;
 

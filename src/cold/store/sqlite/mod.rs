@@ -5,6 +5,7 @@
 
 mod deliveries;
 mod operators;
+mod order;
 #[cfg(test)]
 mod refusals;
 mod rows;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, params};
 
+use self::order::Turns;
 use self::worker::{Desk, Worker, unavailable};
 use super::{
     Beat, By, ClaimedJob, Delivery, DeliveryOutcome, ListQuery, NewsFeed, Outcome, Store,
@@ -44,21 +46,28 @@ pub struct SqliteStore {
 
 /// The queries of the queue, and the partial index that each must be answered by.
 #[cfg(test)]
-pub(super) const QUEUE_QUERIES: [(&str, &str); 4] = [
-    (writes::DUE, "jobs_due"),
+pub(super) const QUEUE_QUERIES: [(&str, &str); 6] = [
+    (order::PROMOTE, "jobs_later"),
+    (order::CALLERS, "jobs_ready"),
+    (order::NEXT, "jobs_ready"),
     (deliveries::DUE, "deliveries_due"),
     (deliveries::DEAD, "deliveries_dead"),
     (writes::SCOPE, "jobs_scope"),
 ];
 
+/// The queries of a claim.
+#[cfg(test)]
+pub(super) const CLAIM: [&str; 3] = [order::PROMOTE, order::CALLERS, order::NEXT];
+
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
     concat!("begin;", include_str!("schema_3.sql"), "commit;"),
     concat!("begin;", include_str!("schema_4.sql"), "commit;"),
     concat!("begin;", include_str!("schema_5.sql"), "commit;"),
     concat!("begin;", include_str!("schema_6.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_7.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.
@@ -94,6 +103,7 @@ impl SqliteStore {
         let writer = Desk {
             connection,
             unfinished: Cell::new(0),
+            turns: Turns::default(),
         };
         writer.recount();
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -101,6 +111,7 @@ impl SqliteStore {
         let reader = Desk {
             connection,
             unfinished: Cell::new(0),
+            turns: Turns::default(),
         };
         let start = |name, desk, grouped| {
             Worker::start(name, desk, grouped).map_err(|error| told(path, error))
@@ -173,7 +184,7 @@ impl Store for SqliteStore {
         now: UnixMillis,
     ) -> StoreFuture<'_, Vec<ClaimedJob>> {
         let (sealer, route) = (self.sealer.clone(), route.to_owned());
-        self.write(move |desk| writes::claim(desk, &sealer, &route, limit, now))
+        self.write(move |desk| order::claim(desk, &sealer, &route, limit, now))
     }
 
     fn release(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {

@@ -8,13 +8,9 @@ use super::worker::{Desk, unavailable};
 use crate::cold::job::{Job, JobId, Owner, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, Kept};
 use crate::cold::seal::Sealer;
-use crate::cold::store::{By, ClaimedJob, Outcome, StoreError};
+use crate::cold::store::{By, Outcome, StoreError};
 
 pub(super) type Done<T> = Result<T, StoreError>;
-
-/// The due jobs of a route; the partial index `jobs_due` answers it.
-pub(super) const DUE: &str = "select id from jobs where status = 'queued' and route = ?1 \
-    and due <= ?2 order by due, seq limit ?3";
 
 /// A scope's unfinished jobs; the partial index `jobs_scope` answers it.
 pub(super) const SCOPE: &str = "select id from jobs where owner = ?1 and scope = ?2 \
@@ -69,8 +65,8 @@ pub(super) fn insert(
     execute(
         desk,
         "insert into jobs (id, owner, status, route, reason, budget_ms, elapsed_ms, created_at, \
-         expires_at, attempts, due, scope, background, fence) \
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11, ?12, ?13)",
+         expires_at, attempts, due, scope, background, fence, priority, ready) \
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11, ?12, ?13, ?14, 1)",
         params![
             id,
             job.owner.0,
@@ -85,6 +81,7 @@ pub(super) fn insert(
             job.scope,
             background,
             number(job.fence),
+            job.priority.level(),
         ],
     )?;
     let headers = sealer.seal(id.as_bytes(), &rows::headers_to(&request.headers));
@@ -111,37 +108,7 @@ pub(super) fn insert(
     Ok(())
 }
 
-pub(super) fn claim(
-    desk: &Desk,
-    sealer: &Sealer,
-    route: &str,
-    limit: usize,
-    now: UnixMillis,
-) -> Done<Vec<ClaimedJob>> {
-    let due = all(desk, DUE, params![route, now.0, many(limit)], |row| {
-        row.get::<_, String>(0)
-    })?;
-    let mut claimed = Vec::with_capacity(due.len());
-    for id in due {
-        execute(
-            desk,
-            "update jobs set status = 'running', attempts = attempts + 1, fence = fence + 1 \
-             where id = ?1",
-            [&id],
-        )?;
-        let Some(id) = JobId::parse(&id) else {
-            continue;
-        };
-        let job = get(&desk.connection, &id).map_err(|error| unavailable(&error))?;
-        let request = request(desk, sealer, &id)?;
-        if let (Some(job), Some(request)) = (job, request) {
-            claimed.push(ClaimedJob { job, request });
-        }
-    }
-    Ok(claimed)
-}
-
-fn request(desk: &Desk, sealer: &Sealer, id: &JobId) -> Done<Option<StoredRequest>> {
+pub(super) fn request(desk: &Desk, sealer: &Sealer, id: &JobId) -> Done<Option<StoredRequest>> {
     let sql = "select method, path, headers, body from requests where job_id = ?1";
     let read = |row: &Row| {
         let sealed: Vec<u8> = row.get(2)?;
@@ -161,13 +128,13 @@ fn request(desk: &Desk, sealer: &Sealer, id: &JobId) -> Done<Option<StoredReques
 }
 
 pub(super) fn release(desk: &Desk, id: &JobId, fence: u64, at: UnixMillis) -> Done<()> {
-    let sql = "update jobs set status = 'queued', due = ?2 \
+    let sql = "update jobs set status = 'queued', due = ?2, ready = 0 \
                where id = ?1 and status = 'running' and fence = ?3";
     execute(desk, sql, params![id.as_str(), at.0, number(fence)]).map(|_| ())
 }
 
 pub(super) fn postpone(desk: &Desk, id: &JobId, fence: u64, at: UnixMillis) -> Done<()> {
-    let sql = "update jobs set status = 'queued', due = ?2, attempts = max(attempts - 1, 0) \
+    let sql = "update jobs set status = 'queued', due = ?2, ready = 0, attempts = max(attempts - 1, 0) \
                where id = ?1 and status = 'running' and fence = ?3";
     execute(desk, sql, params![id.as_str(), at.0, number(fence)]).map(|_| ())
 }
@@ -278,7 +245,7 @@ pub(super) fn requeue(desk: &Desk, now: UnixMillis) -> Done<u64> {
         "update deliveries set due = ?1, claimed = 0 where claimed = 1",
         [now.0],
     )?;
-    let sql = "update jobs set status = 'queued', due = ?1 where status = 'running' \
+    let sql = "update jobs set status = 'queued', due = ?1, ready = 1 where status = 'running' \
                and finished_at is null";
     execute(desk, sql, [now.0]).map(|count| count as u64)
 }
