@@ -1,14 +1,15 @@
 //! What can happen next, and what comes of it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::{
-    ATTEMPTS, Ask, CLOCK, Call, JOBS, LEASE, NOW, ROUTE, Reply, Sent, State, id, number, outcome,
+    ATTEMPTS, Ask, CLOCK, Call, LEASE, NOW, ROUTE, Reply, Sent, State, id, number, outcome,
 };
 use crate::cold::job::Status;
 use crate::cold::runs::Runs;
 use crate::cold::store::By;
-use crate::cold::store::memory::rows::{Row, may_retry};
+use crate::cold::store::memory::rows::{GatewayId, Row, may_retry};
 
 /// A step. Numbers are those of gateways, jobs and of requests on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,18 +22,14 @@ pub enum Action {
     Strays(usize),
     /// The provider answered, or failed.
     Answer(usize, usize, bool),
-    /// It heard that a job may not be its own any more.
-    Doubt(usize, usize),
-    /// It looks that job up.
+    /// It looks up a job that may not be its own any more.
     Look(usize, usize),
     /// The store does what it was asked.
     Apply(usize),
     /// Its reply comes.
     Deliver(usize),
-    /// No reply comes.
-    Silence(usize),
-    /// A request that nobody waits for is lost.
-    Vanish(usize),
+    /// No reply comes; the request may be lost, too.
+    Silence(usize, bool),
     /// A gateway dies.
     Crash(usize),
     /// It leaves in good order.
@@ -47,9 +44,12 @@ pub enum Action {
     Retry(usize),
 }
 
-/// A row's part that writes change.
-fn face(row: &Row) -> (Status, u64, u32, Option<u64>) {
-    (row.job.status, row.job.fence, row.ends, row.holder)
+/// A row's part that writes change: with the answer's run.
+type Face = (Status, u64, u32, Option<GatewayId>, u8);
+
+fn face(row: &Row) -> Face {
+    let answer = row.answer.as_ref().map_or(0, |answer| answer.body[7]);
+    (row.job.status, row.job.fence, row.ends, row.holder, answer)
 }
 
 impl State {
@@ -63,25 +63,27 @@ impl State {
         let mut all = Vec::new();
         for (at, sent) in self.wire.iter().enumerate() {
             match (&sent.reply, sent.waits) {
-                (None, true) => all.push(Action::Apply(at)),
-                (None, false) => all.extend([Action::Apply(at), Action::Vanish(at)]),
+                (None, _) => all.push(Action::Apply(at)),
                 (Some(_), _) => all.push(Action::Deliver(at)),
             }
             if sent.waits && self.left.silences > 0 {
-                all.push(Action::Silence(at));
+                all.extend([Action::Silence(at, false), Action::Silence(at, true)]);
             }
         }
         for by in 0..self.runners.len() {
             self.runner_actions(by, &mut all);
         }
         for (gateway, end) in &self.rows.leases {
-            let alive = self.runners.iter().any(|one| one.id == *gateway && one.alive);
+            let alive = self
+                .runners
+                .iter()
+                .any(|one| one.id == *gateway && one.alive);
             let valid = end.is_some_and(|end| end > CLOCK);
             if valid && (!alive || self.left.expiries > 0) {
                 all.push(Action::Expire(*gateway));
             }
         }
-        for at in 0..JOBS {
+        for at in 0..self.jobs() {
             let job = &self.row(at).job;
             if self.left.cancels > 0 && !job.status.is_final() {
                 all.push(Action::Cancel(at));
@@ -93,6 +95,27 @@ impl State {
         all
     }
 
+    /// Whether a beat would find anything: one that finds nothing changes nothing.
+    fn beats(&self, by: usize) -> bool {
+        let runner = &self.runners[by];
+        let ended = |end: &Option<Duration>| end.is_none_or(|end| end <= CLOCK);
+        let held = |gateway: &GatewayId| {
+            let holds = |job| self.row(job).holder == Some(*gateway);
+            (0..self.jobs()).any(holds)
+        };
+        let leases = &self.rows.leases;
+        !runner.begun
+            || leases.get(&runner.id).is_none_or(ended)
+            || leases
+                .iter()
+                .any(|(gateway, end)| ended(end) && held(gateway))
+            || (0..self.jobs()).any(|job| {
+                self.row(job)
+                    .holder
+                    .is_some_and(|by| !leases.contains_key(&by))
+            })
+    }
+
     fn runner_actions(&self, by: usize, all: &mut Vec<Action>) {
         let runner = &self.runners[by];
         if !runner.alive {
@@ -102,15 +125,16 @@ impl State {
         if self.left.crashes > 0 {
             all.extend([Action::Crash(by), Action::Leave(by)]);
         }
-        if !self.waits_for(by, |ask| *ask == Ask::Beat) {
+        if self.beats(by) && !self.waits_for(by, |ask| *ask == Ask::Beat) {
             all.push(Action::Beat(by));
         }
         if !runner.begun {
             return;
         }
         // Claims and strays are asked for in turn.
-        if !self.waits_for(by, |ask| matches!(ask, Ask::Claim | Ask::Strays(_))) {
-            if runner.calls.len() < JOBS {
+        if !self.waits_for(by, |ask| matches!(ask, Ask::Claim | Ask::Strays(..))) {
+            let queued = |job| self.row(job).job.status == Status::Queued;
+            if runner.calls.len() < self.jobs() && (0..self.jobs()).any(queued) {
                 all.push(Action::Claim(by));
             }
             if runner.strays {
@@ -126,28 +150,32 @@ impl State {
                     all.push(Action::Answer(by, job, false));
                 }
             }
-            if doubtful.contains(&id(job)) {
-                if !self.waits_for(by, |ask| *ask == Ask::Look(job)) {
-                    all.push(Action::Look(by, job));
-                }
-                continue;
-            }
+            // News came, or its lease had been lost.
             let fence = runner.runs.fence(&id(job), &call.stop);
             let found = &self.row(job).job;
-            if found.status.is_final() || Some(found.fence) != fence {
-                all.push(Action::Doubt(by, job));
+            let news = found.status.is_final() || Some(found.fence) != fence;
+            let asked = self.waits_for(by, |ask| *ask == Ask::Look(job));
+            if !asked && (news || doubtful.contains(&id(job))) {
+                all.push(Action::Look(by, job));
             }
         }
     }
 
     /// The next step of a run in which nothing fails any more.
-    pub fn fair(&self) -> Option<Action> {
-        let has = |action: Action| self.actions().contains(&action).then_some(action);
+    pub fn fair(&self, actions: &[Action]) -> Option<Action> {
+        let has = |action: Action| actions.contains(&action).then_some(action);
         if let Some(sent) = self.wire.first() {
-            return Some(if sent.reply.is_some() { Action::Deliver(0) } else { Action::Apply(0) });
+            return Some(if sent.reply.is_some() {
+                Action::Deliver(0)
+            } else {
+                Action::Apply(0)
+            });
         }
         let dead = |gateway: u64| {
-            !self.runners.iter().any(|one| one.id == gateway && one.alive)
+            !self
+                .runners
+                .iter()
+                .any(|one| one.id == gateway && one.alive)
         };
         for (gateway, end) in &self.rows.leases {
             if dead(*gateway) && end.is_some_and(|end| end > CLOCK) {
@@ -172,7 +200,7 @@ impl State {
                 return Some(action);
             }
         }
-        let rows = || (0..JOBS).map(|job| self.row(job));
+        let rows = || (0..self.jobs()).map(|job| self.row(job));
         if rows().any(|row| row.job.status == Status::Queued) {
             return has(Action::Claim(by));
         }
@@ -190,22 +218,22 @@ impl State {
             Action::Strays(by) => {
                 let mut held: Vec<_> = self.runners[by].runs.all().iter().map(number).collect();
                 held.sort_unstable();
-                next.send(by, Ask::Strays(held));
+                // Asked for as long as a claim may still be on its way.
+                let gateway = self.runners[by].id;
+                let late = |sent: &Sent| sent.gateway == gateway && sent.ask == Ask::Claim;
+                next.send(by, Ask::Strays(held, !self.wire.iter().any(late)));
             }
             Action::Answer(by, job, ok) => next.answer(by, job, ok),
-            Action::Doubt(by, job) => {
+            Action::Look(by, job) => {
                 next.runners[by].runs.doubt(&id(job));
+                next.send(by, Ask::Look(job));
             }
-            Action::Look(by, job) => next.send(by, Ask::Look(job)),
             Action::Apply(at) => next.apply(at)?,
             Action::Deliver(at) => {
                 let sent = next.wire.remove(at);
                 next.deliver(sent);
             }
-            Action::Silence(at) => next.silence(at),
-            Action::Vanish(at) => {
-                next.wire.remove(at);
-            }
+            Action::Silence(at, lost) => next.silence(at, lost),
             Action::Crash(by) => next.dies(by),
             Action::Leave(by) => {
                 next.dies(by);
@@ -218,7 +246,10 @@ impl State {
                 next.next += 1;
             }
             Action::Expire(gateway) => {
-                let alive = next.runners.iter().any(|one| one.id == gateway && one.alive);
+                let alive = next
+                    .runners
+                    .iter()
+                    .any(|one| one.id == gateway && one.alive);
                 next.left.expiries -= u8::from(alive);
                 let rows = Rc::make_mut(&mut next.rows);
                 rows.leases.insert(gateway, Some(CLOCK / 2));
@@ -242,7 +273,9 @@ impl State {
         for by in 0..self.runners.len() {
             let runner = &mut self.runners[by];
             let runs = &runner.runs;
-            runner.calls.retain(|call| runs.fence(&id(call.job), &call.stop).is_some());
+            runner
+                .calls
+                .retain(|call| runs.fence(&id(call.job), &call.stop).is_some());
             runner.calls.sort_by_key(|call| call.job);
             let calls = &runner.calls;
             for sent in self.wire.iter_mut().filter(|sent| sent.by == by) {
@@ -293,31 +326,40 @@ impl State {
         let Some(fence) = runner.runs.fence(&id(job), &call.stop) else {
             return;
         };
-        self.send(by, match writes {
-            Some(ok) => Ask::End(job, fence, ok),
-            None => Ask::Release(job, fence),
-        });
+        self.send(
+            by,
+            match writes {
+                Some(ok) => Ask::End(job, fence, ok),
+                None => Ask::Release(job, fence),
+            },
+        );
     }
 
     /// The store does what it was asked; the promises are checked.
     fn apply(&mut self, at: usize) -> Result<(), String> {
         let mut sent = self.wire.remove(at);
-        let before: Vec<Row> = self.rows.all.values().cloned().collect();
+        let before: Vec<Face> = self.rows.all.values().map(face).collect();
         let rows = Rc::make_mut(&mut self.rows);
         let reply = match sent.ask {
             Ask::Claim => {
                 let claimed = rows.claim(sent.gateway, ROUTE, 1, NOW);
-                let each = claimed.iter().map(|one| (number(&one.job.id), one.job.fence));
+                let each = claimed
+                    .iter()
+                    .map(|one| (number(&one.job.id), one.job.fence));
                 Reply::Claimed(each.collect())
             }
             Ask::Beat => Reply::Beat(rows.beat(sent.gateway, (LEASE, CLOCK), NOW).lost),
-            Ask::Strays(ref held) => {
+            Ask::Strays(ref held, _) => {
                 let held: Vec<_> = held.iter().copied().map(id).collect();
                 rows.strays(sent.gateway, &held, NOW);
                 Reply::Done
             }
             Ask::End(job, fence, ok) => {
-                let status = if ok { Status::Succeeded } else { Status::Failed };
+                let status = if ok {
+                    Status::Succeeded
+                } else {
+                    Status::Failed
+                };
                 rows.finish(&id(job), By::Run(fence), outcome(status, fence), NOW);
                 Reply::Done
             }
@@ -328,7 +370,7 @@ impl State {
             Ask::Look(job) => Reply::Seen(Box::new(rows.all[&(job as u64)].job.clone())),
         };
         for (was, is) in before.iter().zip(rows.all.values()) {
-            if was.job.status.is_final() && (face(was), &was.answer) != (face(is), &is.answer) {
+            if was.0.is_final() && *was != face(is) {
                 return Err(format!("a final state changed: {was:?} to {is:?}"));
             }
             if is.ends > 1 {
@@ -336,8 +378,8 @@ impl State {
             }
         }
         if let Ask::End(job, fence, _) | Ask::Release(job, fence) = sent.ask {
-            let (was, is) = (&before[job], &rows.all[&(job as u64)]);
-            if was.job.fence != fence && face(was) != face(is) {
+            let (was, is) = (before[job], face(&rows.all[&(job as u64)]));
+            if was.1 != fence && was != is {
                 return Err(format!("an old fence wrote: {fence}, {was:?} to {is:?}"));
             }
         }
@@ -369,11 +411,7 @@ impl State {
                     runner.runs.doubt_all();
                 }
             }
-            (Ask::Strays(_), _) => {
-                // Asked for as long as a claim may still be on its way.
-                let late = |sent: &Sent| sent.gateway == runner.id && sent.ask == Ask::Claim;
-                runner.strays = self.wire.iter().any(late);
-            }
+            (Ask::Strays(_, last), _) => runner.strays = !last,
             (Ask::End(job, fence, _) | Ask::Release(job, fence), _) => {
                 let job = *job;
                 let call = runner.calls.iter().find(|call| call.job == job);
@@ -387,14 +425,17 @@ impl State {
         }
     }
 
-    fn silence(&mut self, at: usize) {
+    fn silence(&mut self, at: usize, lost: bool) {
         self.left.silences -= 1;
-        self.wire[at].waits = false;
-        let Sent { by, ref ask, .. } = self.wire[at];
-        match *ask {
-            Ask::Claim => self.runners[by].strays = true,
-            Ask::End(job, ..) | Ask::Release(job, _) => self.write(by, job),
+        let mut sent = self.wire.remove(at);
+        match sent.ask {
+            Ask::Claim => self.runners[sent.by].strays = true,
+            Ask::End(job, ..) | Ask::Release(job, _) => self.write(sent.by, job),
             _ => {}
+        }
+        if !lost {
+            sent.waits = false;
+            self.wire.push(sent);
         }
     }
 
