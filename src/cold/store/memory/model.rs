@@ -10,6 +10,7 @@
 
 mod act;
 mod explore;
+mod steps;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,6 +32,10 @@ const LEASE: Duration = Duration::from_secs(1);
 const ROUTE: &str = "r";
 /// A run that fails the second time ends its job.
 const ATTEMPTS: u32 = 2;
+
+fn small(number: usize) -> u8 {
+    u8::try_from(number).unwrap()
+}
 
 /// What may still go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,13 +86,20 @@ struct Sent {
     reply: Option<Reply>,
 }
 
+/// What a run writes last.
+#[derive(Clone, Copy)]
+enum Last {
+    /// The job's end: whether it succeeded.
+    End(bool),
+    Release,
+}
+
 /// A provider call of a run, and what its gateway is about to write of it.
 #[derive(Clone)]
 struct Call {
     job: usize,
     stop: Stop,
-    /// Success, failure that ends the job, or failure after which it is released.
-    writes: Option<Option<bool>>,
+    writes: Option<Last>,
 }
 
 #[derive(Clone)]
@@ -105,7 +117,7 @@ struct Runner {
 #[derive(Clone)]
 struct State {
     rows: Rc<Rows>,
-    runners: [Runner; 2],
+    runners: [Rc<Runner>; 2],
     wire: Vec<Sent>,
     left: Faults,
     next: GatewayId,
@@ -195,7 +207,7 @@ impl State {
         });
         Self {
             rows: Rc::new(rows),
-            runners,
+            runners: runners.map(Rc::new),
             wire: Vec::new(),
             left,
             next: 3,
@@ -235,11 +247,13 @@ impl State {
             let doubtful = runner.runs.doubtful();
             for call in &runner.calls {
                 let fence = runner.runs.fence(&id(call.job), &call.stop).unwrap_or(0);
-                let writes = call
-                    .writes
-                    .map_or(0, |what| what.map_or(1, |ok| 2 + u8::from(ok)));
+                let writes = match call.writes {
+                    None => 0,
+                    Some(Last::Release) => 1,
+                    Some(Last::End(ok)) => 2 + u8::from(ok),
+                };
                 let doubtful = u8::from(doubtful.contains(&id(call.job)));
-                key.extend([byte(call.job as u64), byte(fence), writes << 1 | doubtful]);
+                key.extend([small(call.job), byte(fence), writes << 1 | doubtful]);
             }
         }
         for sent in &self.wire {
@@ -261,12 +275,12 @@ impl Sent {
             Ask::Claim => key.push(1),
             Ask::Beat => key.push(2),
             Ask::Strays(held, last) => {
-                key.extend([8 + u8::from(*last), held.len() as u8]);
-                key.extend(held.iter().map(|at| *at as u8));
+                key.extend([8 + u8::from(*last), small(held.len())]);
+                key.extend(held.iter().map(|at| small(*at)));
             }
-            Ask::End(job, fence, ok) => key.extend([4 + u8::from(*ok), *job as u8, byte(*fence)]),
-            Ask::Release(job, fence) => key.extend([6, *job as u8, byte(*fence)]),
-            Ask::Look(job) => key.extend([7, *job as u8]),
+            Ask::End(job, fence, ok) => key.extend([4 + u8::from(*ok), small(*job), byte(*fence)]),
+            Ask::Release(job, fence) => key.extend([6, small(*job), byte(*fence)]),
+            Ask::Look(job) => key.extend([7, small(*job)]),
         }
         match &self.reply {
             None => key.push(0),
@@ -277,7 +291,7 @@ impl Sent {
                 key.push(5);
                 let each = jobs
                     .iter()
-                    .flat_map(|(job, fence)| [*job as u8, byte(*fence)]);
+                    .flat_map(|(job, fence)| [small(*job), byte(*fence)]);
                 key.extend(each);
             }
         }

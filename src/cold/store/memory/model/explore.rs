@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::State;
-use super::act::Action;
+use super::steps::Action;
 
 /// More are not explored: it would take too long.
 const MOST: usize = 300_000;
