@@ -112,7 +112,7 @@ impl Runner {
         match timeout(PATIENCE, store.strays(self.runs.all(), now)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(strays)) => {
-                tracing::info!(strays, "jobs whose claim was not answered are due again")
+                tracing::info!(strays, "jobs whose claim was not answered are due again");
             }
             // It is asked again after all of the time in which a claim may still come to light.
             _ => {
