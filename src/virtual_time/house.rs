@@ -79,7 +79,8 @@ impl House {
         let rest = owners.rest.clone();
         let jobs = &owners.jobs;
         jobs.spawn(runner.clone().take_over(intake, rest.clone()));
-        jobs.spawn(runner.look_after(rest));
+        jobs.spawn(runner.clone().look_after(rest.clone()));
+        jobs.spawn(runner.sweep_old(rest));
         owners
             .background
             .spawn(keep_time(meter, gateway.clone(), tick));

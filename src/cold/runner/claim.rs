@@ -119,7 +119,8 @@ impl Runner {
                     let _ = runner.parts.store.postpone(&job.id, job.fence, at).await;
                 }
                 None => {
-                    let error = error("bad_request", "the stored request cannot be read");
+                    let wrong = || error("bad_request", "the stored request cannot be read");
+                    let error = job.error.clone().unwrap_or_else(wrong);
                     runner.finish(&job, failed(error, None)).await;
                 }
             }

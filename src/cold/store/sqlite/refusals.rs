@@ -10,9 +10,9 @@ use crate::cold::door::{Decision, Door, Errand, Handover};
 use crate::cold::job::Reason;
 use crate::upstream::attempts::Attempts;
 
-const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
+pub(super) const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 
-fn job() -> Job {
+pub(super) fn job() -> Job {
     Job {
         id: JobId::random(),
         owner: Owner::ANYONE,
@@ -33,7 +33,7 @@ fn job() -> Job {
     }
 }
 
-fn request() -> StoredRequest {
+pub(super) fn request() -> StoredRequest {
     StoredRequest {
         method: "POST".into(),
         path_and_query: "/".into(),

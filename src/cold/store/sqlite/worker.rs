@@ -24,6 +24,8 @@ pub struct Desk {
     pub connection: Connection,
     /// Unfinished jobs; kept by the writer, so that the queue limit costs no count.
     pub unfinished: Cell<u64>,
+    /// The last old job that a sweep has passed: its end and its place.
+    pub swept: Cell<(i64, i64)>,
 }
 
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -140,6 +142,15 @@ fn write(desk: &Desk, mut commands: mpsc::Receiver<Command>) {
 }
 
 impl Desk {
+    /// A desk with nothing counted yet.
+    pub fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            unfinished: Cell::new(0),
+            swept: Cell::new(super::sweep::START),
+        }
+    }
+
     /// Counts the unfinished jobs anew.
     pub fn recount(&self) {
         let count = self.connection.query_row(
