@@ -4,6 +4,9 @@
 //! be told, one is held at a time. So the deliveries that run hold at most `concurrency` times
 //! `inline_limit`, and one long answer.
 
+#[cfg(test)]
+mod tests;
+
 use super::deliver::Deliverer;
 use super::payload::{self, Told};
 use crate::cold::job::{Job, Status};
