@@ -168,6 +168,7 @@ fn job(route: &str) -> Job {
         attempts: 0,
         fence: 0,
         error: None,
+        priority: crate::cold::priority::Priority::default(),
         callback: Some(Callback {
             url: "https://hooks.example.com/x".into(),
             status: CallbackStatus::Pending,

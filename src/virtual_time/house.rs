@@ -84,7 +84,8 @@ impl House {
         owners.background.spawn(runner.clone().keep_lease());
         owners.background.spawn(runner.clone().listen());
         jobs.spawn(runner.clone().take_over(intake, rest.clone()));
-        jobs.spawn(runner.clone().look_after(rest));
+        jobs.spawn(runner.clone().look_after(rest.clone()));
+        jobs.spawn(runner.clone().sweep_old(rest));
         owners
             .background
             .spawn(keep_time(meter, gateway.clone(), tick));

@@ -160,7 +160,8 @@ impl Runner {
                     runner.write(&job.id, &stop, Write::Postpone(at)).await;
                 }
                 None => {
-                    let error = error("bad_request", "the stored request cannot be read");
+                    let wrong = || error("bad_request", "the stored request cannot be read");
+                    let error = job.error.clone().unwrap_or_else(wrong);
                     let end = Write::End(failed(error, None));
                     runner.write(&job.id, &stop, end).await;
                 }
