@@ -66,6 +66,8 @@ pub(crate) struct Owners {
     pub background: Tasks,
     /// Connections to providers and their keepers.
     pub connections: Tasks,
+    /// The store's connections, if it has any.
+    pub store: Tasks,
     /// Accept nothing new.
     pub stop: Signal,
     /// Claim no more jobs, deliver no more callbacks.
@@ -85,11 +87,18 @@ impl Owners {
         end(&self.jobs, limit).await;
         end(&self.background, Duration::ZERO).await;
         end(&self.connections, Duration::ZERO).await;
+        end(&self.store, Duration::ZERO).await;
     }
 
     /// Tasks alive.
     pub fn alive(&self) -> usize {
-        let all = [&self.calls, &self.jobs, &self.background, &self.connections];
+        let all = [
+            &self.calls,
+            &self.jobs,
+            &self.background,
+            &self.connections,
+            &self.store,
+        ];
         all.into_iter().map(Tasks::alive).sum()
     }
 }
@@ -125,7 +134,7 @@ impl Server {
         });
         let built = state(config, &ground, &[], &meter)?;
         let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
-        let store = store(config)?;
+        let store = control.block_on(store(config, &owners.store))?;
         let guard = AddressGuard::new(&config.callbacks.allow).map_err(|why| anyhow!(why))?;
         let guard = Arc::new(guard);
         let signer = signer(config)?;

@@ -18,7 +18,7 @@ pub mod recall;
 pub mod responses;
 pub mod runner;
 mod scope;
-mod seal;
+pub mod seal;
 pub mod store;
 mod tape;
 mod waiters;

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use base64::Engine;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{Key, KeyInit, XChaCha20Poly1305, XNonce};
 
@@ -35,6 +36,17 @@ impl Sealer {
             }
             Err(error) => return Err(error),
         }
+        Ok(Self(XChaCha20Poly1305::new(&Key::from(key))))
+    }
+
+    /// Takes a key of 32 bytes in Base64.
+    ///
+    /// # Errors
+    /// A sentence that shows nothing of it.
+    pub fn with_key(text: &str) -> Result<Self, String> {
+        let key = base64::engine::general_purpose::STANDARD.decode(text.trim());
+        let key = key.ok().and_then(|key| <[u8; KEY]>::try_from(key).ok());
+        let key = key.ok_or("is no key: 32 random bytes in Base64 (openssl rand -base64 32)")?;
         Ok(Self(XChaCha20Poly1305::new(&Key::from(key))))
     }
 

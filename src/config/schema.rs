@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::callbacks::Callbacks;
 use super::concurrency::Concurrency;
+use super::postgres::Postgres;
 use super::quota::Quota;
 use super::route::Route;
 use super::values::{Period, SecretSource, Size};
@@ -211,7 +212,7 @@ fn idle_timeout() -> Period {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cold {
-    /// `sqlite:PATH`.
+    /// `sqlite:PATH`, or `postgres://USER@HOST:PORT/DATABASE` for as many gateways as one likes.
     #[schemars(extend("format" = "shunt-store"))]
     pub store: String,
     /// Finished jobs are kept this long.
@@ -220,6 +221,8 @@ pub struct Cold {
     pub queue_limit: u64,
     /// The hand-off starts this long before the deadline, so that the 202 arrives within it.
     pub margin: Period,
+    /// Bounds of a PostgreSQL store.
+    pub postgres: Postgres,
 }
 
 impl Default for Cold {
@@ -229,6 +232,7 @@ impl Default for Cold {
             retention: Period::from_secs(24 * 3600),
             queue_limit: 10_000,
             margin: Period::from_millis(5),
+            postgres: Postgres::default(),
         }
     }
 }

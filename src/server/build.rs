@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
 use crate::cold::callback::Signer;
 use crate::cold::runner::ColdRoute;
+use crate::cold::seal::Sealer;
 use crate::cold::store::SharedStore;
+use crate::cold::store::postgres::PostgresStore;
 use crate::cold::store::sqlite::SqliteStore;
-use crate::config::{Config, Secret, Secrets};
+use crate::config::{Config, PostgresAddress, Secret, Secrets, is_postgres};
 use crate::hot::{State, Table};
 use crate::meter::Meter;
+use crate::tasks::Tasks;
 use crate::upstream::provider::{Ground, Provider};
 
 fn providers(
@@ -87,12 +90,29 @@ fn read(key: &str, sources: Option<&Secrets>) -> Result<Vec<Secret>> {
         .collect()
 }
 
-pub(super) fn store(config: &Config) -> Result<SharedStore> {
-    let path = config
-        .cold
-        .store
-        .strip_prefix("sqlite:")
-        .unwrap_or(&config.cold.store);
-    let store = SqliteStore::open(Path::new(path), config.cold.queue_limit)?;
-    Ok(Arc::new(store))
+/// The variable that holds the key of credentials that several gateways share.
+const SEAL_KEY: &str = "SHUNT_SEAL_KEY";
+
+/// Opens the store; what it runs, it runs as tasks of this owner.
+pub(super) async fn store(config: &Config, tasks: &Tasks) -> Result<SharedStore> {
+    let cold = &config.cold;
+    if is_postgres(&cold.store) {
+        let address =
+            PostgresAddress::parse(&cold.store).map_err(|why| anyhow!("cold.store {why}"))?;
+        let key = std::env::var(SEAL_KEY).with_context(|| {
+            format!(
+                "{SEAL_KEY} is not set; every gateway on a PostgreSQL store needs the same key: 32 \
+                 random bytes in Base64 (openssl rand -base64 32)"
+            )
+        })?;
+        let sealer = Sealer::with_key(&key).map_err(|why| anyhow!("{SEAL_KEY} {why}"))?;
+        let limit = cold.queue_limit;
+        let store = PostgresStore::open(&address, &cold.postgres, limit, sealer, tasks.clone());
+        return Ok(Arc::new(store.await?));
+    }
+    let path = cold.store.strip_prefix("sqlite:").unwrap_or(&cold.store);
+    Ok(Arc::new(SqliteStore::open(
+        Path::new(path),
+        cold.queue_limit,
+    )?))
 }

@@ -11,6 +11,7 @@
 
 #[cfg(test)]
 pub mod memory;
+pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;

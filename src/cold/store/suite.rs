@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use self::deliveries::*;
 use super::memory::{Kept, MemoryStore};
+use super::postgres::{self, cluster};
 use super::sqlite::SqliteStore;
 use super::*;
 use crate::cold::background::Background;
@@ -18,11 +19,11 @@ use crate::cold::job::{Callback, CallbackStatus, Reason};
 use crate::cold::recall::{self, Became, CallKey};
 
 /// Longer than any test.
-const LEASE: Duration = Duration::from_hours(1);
+pub(super) const LEASE: Duration = Duration::from_hours(1);
 
-const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
+pub(super) const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 
-fn job(route: &str, status: Status) -> Job {
+pub(super) fn job(route: &str, status: Status) -> Job {
     Job {
         id: JobId::random(),
         owner: Owner::ANYONE,
@@ -52,7 +53,7 @@ fn job(route: &str, status: Status) -> Job {
     }
 }
 
-fn request() -> StoredRequest {
+pub(super) fn request() -> StoredRequest {
     StoredRequest {
         method: "POST".into(),
         path_and_query: "/v1/chat/completions?x=1".into(),
@@ -61,7 +62,7 @@ fn request() -> StoredRequest {
     }
 }
 
-fn answered() -> Outcome {
+pub(super) fn answered() -> Outcome {
     Outcome {
         status: Status::Succeeded,
         answer: Some(StoredAnswer {
@@ -102,6 +103,21 @@ impl Place for Kept {
     }
 }
 
+struct Database(String);
+
+impl Default for Database {
+    fn default() -> Self {
+        let cluster = cluster::shared();
+        Self(cluster.address(&cluster.database()))
+    }
+}
+
+impl Place for Database {
+    fn open(&self, queue_limit: u64) -> SharedStore {
+        Arc::new(postgres::tests::open(&self.0, queue_limit).unwrap())
+    }
+}
+
 macro_rules! every_store {
     ($($promise:ident),+ $(,)?) => {
         mod in_a_file {
@@ -109,6 +125,9 @@ macro_rules! every_store {
         }
         mod in_memory {
             $(#[tokio::test] async fn $promise() { super::$promise::<super::Kept>().await; })+
+        }
+        mod in_postgres {
+            $(#[tokio::test] async fn $promise() { super::$promise::<super::Database>().await; })+
         }
     };
 }

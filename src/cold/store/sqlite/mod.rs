@@ -7,7 +7,7 @@ mod deliveries;
 mod operators;
 #[cfg(test)]
 mod refusals;
-mod rows;
+pub(super) mod rows;
 mod worker;
 mod writes;
 
