@@ -12,6 +12,7 @@
 mod lines;
 #[cfg(test)]
 pub mod memory;
+pub mod postgres;
 pub mod sealed;
 pub mod sqlite;
 #[cfg(test)]
