@@ -18,6 +18,7 @@ mod quota;
 pub mod recall;
 pub mod responses;
 pub mod runner;
+mod runs;
 mod scope;
 mod seal;
 pub mod store;

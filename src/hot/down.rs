@@ -6,9 +6,9 @@
 use http::Response;
 use tokio::time::Instant;
 
-use super::call::Ready;
 use super::demote;
 use super::error::Code;
+use super::ready::Ready;
 use super::relay::AnswerBody;
 use super::route::Route;
 use super::shed::seconds;

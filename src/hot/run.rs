@@ -7,7 +7,7 @@ use http::Response;
 
 use super::answer::respond;
 use super::budget::Then;
-use super::call::{Gateway, Ready, Refusal, State};
+use super::call::{Gateway, State};
 use super::demote;
 use super::down;
 use super::error::Code;
@@ -15,6 +15,7 @@ use super::keepalive;
 use super::pipeline;
 use super::predict;
 use super::race::{Finish, Race, Rules};
+use super::ready::{Ready, Refusal};
 use super::recalled::recalled;
 use super::relay::AnswerBody;
 use super::shed;

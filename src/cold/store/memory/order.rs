@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 
-use super::Row;
+use super::rows::Row;
 use crate::cold::job::UnixMillis;
 use crate::cold::priority::Priority;
 
@@ -12,7 +12,7 @@ type Caller = [u8; 32];
 type Rank = (Reverse<Priority>, UnixMillis, u64);
 
 /// The queued jobs of a route.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Queue {
     ready: BTreeMap<Caller, BTreeSet<Rank>>,
     later: BTreeMap<(UnixMillis, u64), (Caller, Rank)>,

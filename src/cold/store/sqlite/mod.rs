@@ -67,7 +67,7 @@ const STEPS: [&str; 7] = [
     concat!("begin;", include_str!("schema_4.sql"), "commit;"),
     concat!("begin;", include_str!("schema_5.sql"), "commit;"),
     concat!("begin;", include_str!("schema_6.sql"), "commit;"),
-    concat!("begin;", include_str!("schema_order.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_7.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.
@@ -196,6 +196,10 @@ impl Store for SqliteStore {
     fn postpone(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {
         let id = id.clone();
         self.write(move |desk| writes::postpone(desk, &id, fence, at))
+    }
+
+    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64> {
+        self.write(move |desk| writes::strays(desk, &held, now))
     }
 
     fn finish(
