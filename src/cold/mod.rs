@@ -20,7 +20,7 @@ pub mod responses;
 pub mod runner;
 mod runs;
 mod scope;
-mod seal;
+pub mod seal;
 pub mod store;
 mod tape;
 mod waiters;

@@ -12,6 +12,7 @@ mod lease;
 mod news;
 mod operators;
 mod pause;
+mod sweep;
 mod writes;
 
 use std::collections::HashMap;
@@ -144,9 +145,6 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Jobs that expire or are swept in one step.
 const STEP: usize = 500;
 
-/// Steps of one sweep: half a million rows a minute.
-const SWEEPS: usize = 1_000;
-
 impl Runner {
     /// A runner that has not begun.
     pub fn new(parts: Parts) -> Arc<Self> {
@@ -195,7 +193,7 @@ impl Runner {
         self.parts.routes.load().get(name).cloned()
     }
 
-    /// Runs due jobs, ends overdue ones and sweeps old ones until it is cancelled.
+    /// Runs due jobs and ends overdue ones until it is cancelled.
     pub async fn look_after(self: Arc<Self>, cancel: CancellationToken) {
         let mut look = interval(LOOK);
         let mut steps = 0u64;
@@ -218,9 +216,6 @@ impl Runner {
                 self.expire().await;
                 self.give_back_strays().await;
             }
-            if steps.is_multiple_of(240) {
-                self.sweep().await;
-            }
         }
     }
 
@@ -233,17 +228,6 @@ impl Runner {
     /// Whether what was kept then is past its retention.
     pub fn is_past(&self, at: UnixMillis) -> bool {
         at < self.past()
-    }
-
-    /// Deletes what is past its retention, in steps between which others write.
-    async fn sweep(&self) {
-        let past = self.past();
-        for _ in 0..SWEEPS {
-            let swept = self.parts.store.sweep(STEP, past).await;
-            if swept.unwrap_or(0) < STEP as u64 {
-                return;
-            }
-        }
     }
 
     async fn expire(&self) {

@@ -14,6 +14,7 @@ mod caller;
 mod checks;
 mod entrance;
 mod found;
+mod gateways;
 mod house;
 mod identity;
 mod ledger;

@@ -135,6 +135,7 @@ impl House {
                 },
             },
             watch: Arc::new(Nobody),
+            long: tokio::sync::Mutex::default(),
         });
         tokio::spawn(deliverer.run(house.stop.clone(), house.wake.clone()));
         house

@@ -112,7 +112,7 @@ impl Runner {
         match timeout(PATIENCE, store.strays(self.runs.all(), now)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(strays)) => {
-                tracing::info!(strays, "jobs whose claim was not answered are due again")
+                tracing::info!(strays, "jobs whose claim was not answered are due again");
             }
             // It is asked again after all of the time in which a claim may still come to light.
             _ => {
@@ -160,7 +160,8 @@ impl Runner {
                     runner.write(&job.id, &stop, Write::Postpone(at)).await;
                 }
                 None => {
-                    let error = error("bad_request", "the stored request cannot be read");
+                    let wrong = || error("bad_request", "the stored request cannot be read");
+                    let error = job.error.clone().unwrap_or_else(wrong);
                     let end = Write::End(failed(error, None));
                     runner.write(&job.id, &stop, end).await;
                 }

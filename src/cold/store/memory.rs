@@ -228,6 +228,14 @@ impl Store for MemoryStore {
         self.run(move |rows| Ok(rows.row(&id).and_then(|(_, row)| row.answer.clone())))
     }
 
+    fn answer_size(&self, id: &JobId) -> StoreFuture<'_, Option<u64>> {
+        let id = id.clone();
+        self.run(move |rows| {
+            let answer = rows.row(&id).and_then(|(_, row)| row.answer.as_ref());
+            Ok(answer.map(|answer| answer.body.len() as u64))
+        })
+    }
+
     fn list(&self, query: ListQuery) -> StoreFuture<'_, Vec<Job>> {
         self.run(move |rows| Ok(rows.list(&query)))
     }

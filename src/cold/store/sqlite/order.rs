@@ -12,9 +12,8 @@ use std::collections::HashMap;
 use rusqlite::{Row, params};
 
 use super::worker::{Desk, unavailable};
-use super::writes::{Done, all, execute, get, many, request};
+use super::writes::{Apart, Done, all, execute, get, many, request};
 use crate::cold::job::{JobId, UnixMillis};
-use crate::cold::seal::Sealer;
 use crate::cold::store::ClaimedJob;
 
 /// Whose turn it was last: caller by route.
@@ -43,11 +42,10 @@ pub(super) const NEXT: &str = "select seq, id from jobs where status = 'queued' 
 
 pub(super) fn claim(
     desk: &Desk,
-    sealer: &Sealer,
     route: &str,
     limit: usize,
     now: UnixMillis,
-) -> Done<Vec<ClaimedJob>> {
+) -> Done<Vec<Apart<ClaimedJob>>> {
     execute(
         desk,
         PROMOTE,
@@ -71,7 +69,7 @@ pub(super) fn claim(
             )?;
             left -= next.len();
             for (seq, id) in next {
-                claimed.extend(take(desk, sealer, seq, &id)?);
+                claimed.extend(take(desk, seq, &id)?);
             }
         }
         desk.turns
@@ -95,7 +93,7 @@ fn callers(desk: &Desk, route: &str, limit: usize) -> Done<Vec<Vec<u8>>> {
     Ok(found)
 }
 
-fn take(desk: &Desk, sealer: &Sealer, seq: i64, id: &str) -> Done<Option<ClaimedJob>> {
+fn take(desk: &Desk, seq: i64, id: &str) -> Done<Option<Apart<ClaimedJob>>> {
     let sql = "update jobs set status = 'running', attempts = attempts + 1, fence = fence + 1 \
                where seq = ?1";
     execute(desk, sql, [seq])?;
@@ -103,8 +101,8 @@ fn take(desk: &Desk, sealer: &Sealer, seq: i64, id: &str) -> Done<Option<Claimed
         return Ok(None);
     };
     let job = get(&desk.connection, &id).map_err(|error| unavailable(&error))?;
-    let request = request(desk, sealer, &id)?;
+    let request = request(desk, &id)?;
     Ok(job
         .zip(request)
-        .map(|(job, request)| ClaimedJob { job, request }))
+        .map(|(job, (request, apart))| (ClaimedJob { job, request }, apart)))
 }

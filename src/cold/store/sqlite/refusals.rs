@@ -11,9 +11,9 @@ use crate::cold::job::Reason;
 use crate::cold::priority::Priority;
 use crate::upstream::attempts::Attempts;
 
-const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
+pub(super) const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 
-fn job() -> Job {
+pub(super) fn job() -> Job {
     Job {
         id: JobId::random(),
         owner: Owner::ANYONE,
@@ -35,7 +35,7 @@ fn job() -> Job {
     }
 }
 
-fn request() -> StoredRequest {
+pub(super) fn request() -> StoredRequest {
     StoredRequest {
         method: "POST".into(),
         path_and_query: "/".into(),
