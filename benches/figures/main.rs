@@ -1,7 +1,7 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `balance`,
 //! `bytes`,
 //! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `overload`, `percentiles`,
-//! `predict`, `quota`. Everything runs on loopback, in
+//! `predict`, `queue`, `quota`. Everything runs on loopback, in
 //! this process.
 
 mod auto;
@@ -17,6 +17,7 @@ mod outage;
 mod overload;
 mod percentiles;
 mod predict;
+mod queue;
 mod quota;
 mod rig;
 
@@ -31,7 +32,7 @@ fn main() -> anyhow::Result<()> {
         .collect();
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage, overload, percentiles, predict or quota"
+            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage, overload, percentiles, predict, queue or quota"
         );
     }
     for name in named {
@@ -47,6 +48,7 @@ fn main() -> anyhow::Result<()> {
             "hedge" => hedge::run()?,
             "percentiles" => percentiles::run()?,
             "predict" => predict::run()?,
+            "queue" => queue::run()?,
             "quota" => quota::run()?,
             "cost" => cost::run()?,
             other => anyhow::bail!("there is no figure `{other}`"),
