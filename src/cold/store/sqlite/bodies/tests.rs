@@ -174,7 +174,7 @@ async fn a_long_body_that_has_no_room_is_refused_and_leaves_nothing_and_short_on
             set.map_err(|error| unavailable(&error))
         })
     };
-    limit(10).await.unwrap();
+    limit(30).await.unwrap();
     let (mut long_one, refused, short) = (request(), job(), job());
     long_one.body = long(1);
     let told = store.insert(refused.clone(), long_one.clone()).await;
