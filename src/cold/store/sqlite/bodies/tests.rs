@@ -248,7 +248,9 @@ async fn a_job_is_kept_as_fast_while_long_answers_are_written() {
         beside.last().unwrap(),
     );
     assert!(written > 0);
-    // One writer for all held each of these up for 300 ms and more, on a machine with nothing else
-    // to do.
-    assert!(at(&beside, 50) < Duration::from_millis(100), "{beside:?}");
+    // With them in the rows some of these took 1.4 s.
+    assert!(
+        beside.last().unwrap() < &Duration::from_millis(500),
+        "{beside:?}"
+    );
 }
