@@ -21,6 +21,7 @@ use crate::cold::job::{
     Callback, CallbackStatus, Job, JobId, Owner, Reason, Status, StoredRequest, UnixMillis,
     virtual_clock,
 };
+use crate::cold::priority::Priority;
 use crate::cold::store::memory::{Kept, MemoryStore};
 use crate::cold::store::{By, Outcome, SharedStore};
 
@@ -201,6 +202,7 @@ fn job(url: &str) -> Job {
         }),
         scope: None,
         background: None,
+        priority: Priority::default(),
     }
 }
 

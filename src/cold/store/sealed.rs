@@ -257,6 +257,10 @@ impl<S: Store> Store for Sealed<S> {
         })
     }
 
+    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64> {
+        self.inner.strays(held, now)
+    }
+
     fn sweep(&self, limit: usize, before: UnixMillis) -> StoreFuture<'_, u64> {
         self.inner.sweep(limit, before)
     }

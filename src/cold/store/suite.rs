@@ -1,6 +1,7 @@
 //! What every store must keep to; run against each.
 
 mod deliveries;
+mod order;
 mod seals;
 
 use std::path::Path;
@@ -10,12 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::deliveries::*;
+use self::order::*;
 use super::memory::{Kept, MemoryStore};
 use super::sqlite::SqliteStore;
 use super::*;
 use crate::cold::background::Background;
 use crate::cold::history::{AttemptRecord, KEPT};
 use crate::cold::job::{Callback, CallbackStatus, Reason};
+use crate::cold::priority::Priority;
 use crate::cold::recall::{self, Became, CallKey};
 
 /// Longer than any test.
@@ -50,6 +53,7 @@ fn job(route: &str, status: Status) -> Job {
             metadata: Some(serde_json::json!({"k": "v"})),
             stream: true,
         }),
+        priority: Priority::default(),
     }
 }
 
@@ -143,6 +147,12 @@ every_store! {
     a_job_s_history_is_kept_and_tells_of_attempts_that_died,
     whoever_lost_a_job_to_another_run_writes_nothing_of_it,
     who_leaves_gives_back_what_it_runs,
+    what_a_claim_took_that_nobody_heard_of_is_due_again_and_was_not_tried,
+    a_caller_with_many_jobs_does_not_hold_up_one_with_few,
+    whose_turn_it_is_goes_on_where_the_last_claim_ended,
+    of_one_caller_s_jobs_priority_then_deadline_then_arrival_decides,
+    a_priority_is_kept_and_stays_when_its_job_runs_again,
+    what_is_not_due_holds_up_nobody_and_comes_when_it_is,
 }
 
 async fn what_was_kept_is_there_after_a_restart<P: Place>() {
@@ -414,6 +424,8 @@ fn the_queue_is_read_through_its_partial_indexes() {
             plan.iter().any(|line| line.contains(index)),
             "{sql}: {plan:?}"
         );
+        let whole = |line: &String| line.contains("SCAN jobs") || line.contains("TEMP B-TREE");
+        assert!(!plan.iter().any(whole), "{sql}: {plan:?}");
     }
 }
 
@@ -602,4 +614,20 @@ async fn who_leaves_gives_back_what_it_runs<P: Place>() {
     assert_eq!(store.leave(NOW).await.unwrap(), 1);
     let claimed = store.claim("chat", 1, NOW).await.unwrap();
     assert_eq!(claimed[0].job.id, running.id);
+}
+
+async fn what_a_claim_took_that_nobody_heard_of_is_due_again_and_was_not_tried<P: Place>() {
+    let place = P::default();
+    let store = place.open(9);
+    store.beat(LEASE, NOW).await.unwrap();
+    let (held, stray) = (job("chat", Status::Running), job("chat", Status::Queued));
+    store.insert(held.clone(), request()).await.unwrap();
+    store.insert(stray.clone(), request()).await.unwrap();
+    assert_eq!(store.claim("chat", 9, NOW).await.unwrap().len(), 1);
+    let known = vec![held.id.clone()];
+    assert_eq!(store.strays(known.clone(), NOW).await.unwrap(), 1);
+    assert_eq!(store.strays(known, NOW).await.unwrap(), 0);
+    let kept = store.get(&stray.id).await.unwrap().unwrap();
+    assert_eq!((kept.status, kept.attempts), (Status::Queued, 0));
+    assert_eq!(store.get(&held.id).await.unwrap(), Some(held));
 }

@@ -76,6 +76,7 @@ async fn finished(store: &SharedStore, background: bool, status: Status, body: B
         attempts: 1,
         fence: 0,
         error: None,
+        priority: crate::cold::priority::Priority::default(),
         callback: None,
         scope: None,
         background: background.then_some(Background {

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::bodies::{Named, is_large};
 use super::worker::Desk;
-use super::{SqliteStore, sweep, writes};
+use super::{SqliteStore, order, sweep, writes};
 use crate::cold::job::{Job, JobId, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, Kept};
 use crate::cold::store::{By, ClaimedJob, Outcome, StoreError};
@@ -39,7 +39,7 @@ impl SqliteStore {
         limit: usize,
         now: UnixMillis,
     ) -> Result<Vec<ClaimedJob>, StoreError> {
-        let write = move |desk: &Desk| writes::claim(desk, &route, limit, now);
+        let write = move |desk: &Desk| order::claim(desk, &route, limit, now);
         let mut claimed = Vec::new();
         for (mut one, apart) in self.write(write).await? {
             let body = self.bodies.give_back(&mut one.request.body, apart).await;

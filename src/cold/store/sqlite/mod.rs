@@ -7,6 +7,7 @@ mod apart;
 mod bodies;
 mod deliveries;
 mod operators;
+mod order;
 #[cfg(test)]
 mod refusals;
 mod rows;
@@ -45,23 +46,30 @@ pub struct SqliteStore {
 
 /// The queries of the queue, and the partial index that each must be answered by.
 #[cfg(test)]
-pub(super) const QUEUE_QUERIES: [(&str, &str); 5] = [
-    (writes::DUE, "jobs_due"),
+pub(super) const QUEUE_QUERIES: [(&str, &str); 7] = [
+    (order::PROMOTE, "jobs_later"),
+    (order::CALLERS, "jobs_ready"),
+    (order::NEXT, "jobs_ready"),
     (deliveries::DUE, "deliveries_due"),
     (deliveries::DEAD, "deliveries_dead"),
     (writes::SCOPE, "jobs_scope"),
     (sweep::OLD, "jobs_finished"),
 ];
 
+/// The queries of a claim.
+#[cfg(test)]
+pub(super) const CLAIM: [&str; 3] = [order::PROMOTE, order::CALLERS, order::NEXT];
+
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
     concat!("begin;", include_str!("schema_3.sql"), "commit;"),
     concat!("begin;", include_str!("schema_4.sql"), "commit;"),
     concat!("begin;", include_str!("schema_5.sql"), "commit;"),
     concat!("begin;", include_str!("schema_6.sql"), "commit;"),
-    concat!("begin;", include_str!("schema_bodies.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_7.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_8.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.
@@ -184,6 +192,10 @@ impl Store for SqliteStore {
     fn postpone(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {
         let id = id.clone();
         self.write(move |desk| writes::postpone(desk, &id, fence, at))
+    }
+
+    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64> {
+        self.write(move |desk| writes::strays(desk, &held, now))
     }
 
     fn finish(

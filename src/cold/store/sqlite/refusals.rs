@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::*;
 use crate::cold::door::{Decision, Door, Errand, Handover};
 use crate::cold::job::Reason;
+use crate::cold::priority::Priority;
 use crate::upstream::attempts::Attempts;
 
 pub(super) const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
@@ -30,6 +31,7 @@ pub(super) fn job() -> Job {
         callback: None,
         scope: None,
         background: None,
+        priority: Priority::default(),
     }
 }
 

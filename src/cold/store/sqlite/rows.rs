@@ -7,13 +7,14 @@ use crate::cold::job::{
     Callback, CallbackStatus, Job, JobError, JobId, Owner, Reason, Status, StoredAnswer,
     StoredRequest, UnixMillis,
 };
+use crate::cold::priority::Priority;
 use crate::cold::recall::{Became, CallKey, Kept};
 use crate::cold::store::lines;
 
 /// The columns of a job, in the order that `job` reads them.
 pub const JOB: &str = "j.id, j.owner, j.status, j.route, j.reason, j.budget_ms, j.elapsed_ms, \
     j.created_at, j.expires_at, j.finished_at, j.attempts, j.error_code, j.error_message, \
-    d.url, d.state, d.deliveries, d.last_error, j.scope, j.background, j.fence";
+    d.url, d.state, d.deliveries, d.last_error, j.scope, j.background, j.fence, j.priority";
 
 /// Where those columns come from.
 pub const FROM: &str = "from jobs j left join deliveries d on d.job_id = j.id";
@@ -69,6 +70,7 @@ pub fn job(row: &Row) -> rusqlite::Result<Job> {
         background: row
             .get::<_, Option<String>>(18)?
             .and_then(|text| serde_json::from_str(&text).ok()),
+        priority: Priority::new(row.get(20)?).ok_or_else(|| wrong(20))?,
     })
 }
 

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::order::Turns;
 use crate::cold::store::StoreError;
 
 /// Commands in one transaction.
@@ -24,6 +25,8 @@ pub struct Desk {
     pub connection: Connection,
     /// Unfinished jobs; kept by the writer, so that the queue limit costs no count.
     pub unfinished: Cell<u64>,
+    /// Whose turn it was last.
+    pub turns: Turns,
     /// The last old job that a sweep has passed: its end and its place.
     pub swept: Cell<(i64, i64)>,
 }
@@ -151,6 +154,7 @@ impl Desk {
             connection,
             unfinished: Cell::new(0),
             swept: Cell::new(super::sweep::START),
+            turns: Turns::default(),
         }
     }
 

@@ -8,13 +8,9 @@ use super::rows;
 use super::worker::{Desk, unavailable};
 use crate::cold::job::{Job, JobId, Owner, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, Kept};
-use crate::cold::store::{By, ClaimedJob, Outcome, StoreError, lines};
+use crate::cold::store::{By, Outcome, StoreError, lines};
 
 pub(super) type Done<T> = Result<T, StoreError>;
-
-/// The due jobs of a route; the partial index `jobs_due` answers it.
-pub(super) const DUE: &str = "select id from jobs where status = 'queued' and route = ?1 \
-    and due <= ?2 order by due, seq limit ?3";
 
 /// A scope's unfinished jobs; the partial index `jobs_scope` answers it.
 pub(super) const SCOPE: &str = "select id from jobs where owner = ?1 and scope = ?2 \
@@ -76,8 +72,8 @@ pub(super) fn insert(
     execute(
         desk,
         "insert into jobs (id, owner, status, route, reason, budget_ms, elapsed_ms, created_at, \
-         expires_at, attempts, due, scope, background, fence) \
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11, ?12, ?13)",
+         expires_at, attempts, due, scope, background, fence, priority, ready) \
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11, ?12, ?13, ?14, 1)",
         params![
             id,
             job.owner.0,
@@ -92,6 +88,7 @@ pub(super) fn insert(
             job.scope,
             background,
             number(job.fence),
+            job.priority.level(),
         ],
     )?;
     execute(
@@ -122,51 +119,38 @@ pub(super) fn insert(
 /// A row's value, and the name of its body if that is kept apart.
 pub(super) type Apart<T> = (T, Option<i64>);
 
-pub(super) fn claim(
-    desk: &Desk,
-    route: &str,
-    limit: usize,
-    now: UnixMillis,
-) -> Done<Vec<Apart<ClaimedJob>>> {
-    let due = all(desk, DUE, params![route, now.0, many(limit)], |row| {
-        row.get::<_, String>(0)
-    })?;
-    let mut claimed = Vec::with_capacity(due.len());
-    for id in due {
-        execute(
-            desk,
-            "update jobs set status = 'running', attempts = attempts + 1, fence = fence + 1 \
-             where id = ?1",
-            [&id],
-        )?;
-        let Some(id) = JobId::parse(&id) else {
-            continue;
-        };
-        let job = get(&desk.connection, &id).map_err(|error| unavailable(&error))?;
-        let request = request(desk, &id)?;
-        if let (Some(job), Some((request, apart))) = (job, request) {
-            claimed.push((ClaimedJob { job, request }, apart));
-        }
-    }
-    Ok(claimed)
-}
-
-fn request(desk: &Desk, id: &JobId) -> Done<Option<Apart<StoredRequest>>> {
+pub(super) fn request(desk: &Desk, id: &JobId) -> Done<Option<Apart<StoredRequest>>> {
     let sql = "select method, path, headers, body, plain, apart from requests where job_id = ?1";
     let read = |row: &Row| Ok((rows::request(row)?, row.get(5)?));
     Ok(all(desk, sql, [id.as_str()], read)?.pop())
 }
 
 pub(super) fn release(desk: &Desk, id: &JobId, fence: u64, at: UnixMillis) -> Done<()> {
-    let sql = "update jobs set status = 'queued', due = ?2 \
+    let sql = "update jobs set status = 'queued', due = ?2, ready = 0 \
                where id = ?1 and status = 'running' and fence = ?3";
     execute(desk, sql, params![id.as_str(), at.0, number(fence)]).map(|_| ())
 }
 
 pub(super) fn postpone(desk: &Desk, id: &JobId, fence: u64, at: UnixMillis) -> Done<()> {
-    let sql = "update jobs set status = 'queued', due = ?2, attempts = max(attempts - 1, 0) \
+    let sql = "update jobs set status = 'queued', due = ?2, ready = 0, attempts = max(attempts - 1, 0) \
                where id = ?1 and status = 'running' and fence = ?3";
     execute(desk, sql, params![id.as_str(), at.0, number(fence)]).map(|_| ())
+}
+
+/// The lock on the file is the lease: whatever runs is ours, but for what is held.
+pub(super) fn strays(desk: &Desk, held: &[JobId], now: UnixMillis) -> Done<u64> {
+    let sql = "select id, fence from jobs where status = 'running'";
+    let running = all(desk, sql, [], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+    })?;
+    let mut strays = 0;
+    for (id, fence) in running {
+        if let Some(id) = JobId::parse(&id).filter(|id| !held.contains(id)) {
+            postpone(desk, &id, fence.unsigned_abs(), now)?;
+            strays += 1;
+        }
+    }
+    Ok(strays)
 }
 
 pub(super) fn finish(
@@ -288,7 +272,7 @@ pub(super) fn requeue(desk: &Desk, now: UnixMillis) -> Done<u64> {
         "update deliveries set due = ?1, claimed = 0 where claimed = 1",
         [now.0],
     )?;
-    let sql = "update jobs set status = 'queued', due = ?1 where status = 'running' \
+    let sql = "update jobs set status = 'queued', due = ?1, ready = 1 where status = 'running' \
                and finished_at is null";
     execute(desk, sql, [now.0]).map(|count| count as u64)
 }
