@@ -274,6 +274,17 @@ fn limits(config: &Config, found: &mut Found) {
         }
     }
     store(&config.cold, found);
+    let variable = |name: &str| {
+        let fits = |one: char| one.is_ascii_alphanumeric() || one == '_';
+        !name.is_empty() && name.chars().all(fits)
+    };
+    let keys = config.cold.seal_keys_env.as_deref();
+    if keys.is_some_and(|name| !variable(name)) {
+        // Not shown: it may be a key.
+        let says = "is no name of an environment variable; write seal_keys_env = \
+                    \"SHUNT_SEAL_KEYS\" and export the keys under that name";
+        found.add("cold.seal_keys_env", says);
+    }
     if config.cold.queue_limit == 0 {
         found.add("cold.queue_limit", "must be at least 1");
     }

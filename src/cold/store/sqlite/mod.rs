@@ -153,6 +153,11 @@ fn prepare(path: &Path, connection: &Connection) -> Result<(), StoreError> {
         let done = connection.execute_batch(step);
         done.map_err(|error| told(path, error))?;
     }
+    if !steps.is_empty() {
+        // The log begins empty: the steps left much in it.
+        let done = connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));
+        done.map_err(|error| told(path, error))?;
+    }
     Ok(())
 }
 
