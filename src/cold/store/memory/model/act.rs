@@ -37,7 +37,7 @@ impl State {
             }
             Action::Answer(by, job, ok) => next.answer(by, job, ok),
             Action::Look(by, job) => {
-                next.runners[by].runs.doubt(&id(job));
+                next.runner(by).runs.doubt(&id(job));
                 next.send(by, Ask::Look(job));
             }
             Action::Apply(at) => next.apply(at)?,
@@ -205,7 +205,11 @@ impl State {
             }
         }
         sent.reply = Some(reply);
-        self.wire.push(sent);
+        if self.prompt && sent.waits {
+            self.deliver(&sent);
+        } else {
+            self.wire.push(sent);
+        }
         Ok(())
     }
 
