@@ -127,10 +127,8 @@ impl State {
         // Claims and strays are asked for in turn.
         if !self.waits_for(by, |ask| matches!(ask, Ask::Claim | Ask::Strays(..))) {
             let queued = |job| self.row(job).job.status == Status::Queued;
-            if self.holds(runner.id)
-                && runner.calls.len() < self.jobs()
-                && (0..self.jobs()).any(queued)
-            {
+            let free = runner.calls.len() < self.jobs() + usize::from(self.left.spare);
+            if free && self.holds(runner.id) && (0..self.jobs()).any(queued) {
                 all.push(Action::Claim(by));
             }
             if runner.strays {
