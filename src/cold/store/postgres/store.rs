@@ -234,7 +234,7 @@ impl Store for PostgresStore {
         })
     }
 
-    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64> {
+    fn strays(&self, held: Vec<(JobId, u64)>, now: UnixMillis) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             let session = self.taker.session().await?;
             let routes = lease::strays(&session, self.gateway, &held, now).await?;
