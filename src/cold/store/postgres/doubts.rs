@@ -71,6 +71,14 @@ impl Doubts {
         self.open().inserts.push((Instant::now(), name));
     }
 
+    /// A new job that was written after all, as its caller asked once more.
+    pub fn is_there(&self, id: &JobId) {
+        let mut open = self.open();
+        if !open.inserts.is_empty() {
+            open.inserts.retain(|(_, name)| name != id.as_str());
+        }
+    }
+
     /// A claim that begins.
     pub fn claim(&self) -> Claim<'_> {
         Claim {

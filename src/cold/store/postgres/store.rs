@@ -247,7 +247,12 @@ impl Store for PostgresStore {
     fn leave(&self, now: UnixMillis) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             let session = self.pulse.session().await?;
-            let pulse = lease::leave(&session, self.gateway, now).await?;
+            let mut pulse = lease::leave(&session, self.gateway, now).await;
+            if let Err(Fault::Doubtful(_) | Fault::Again(_)) = pulse {
+                let session = self.pulse.session().await?;
+                pulse = lease::leave(&session, self.gateway, now).await;
+            }
+            let pulse = pulse?;
             self.begun.store(false, Ordering::Release);
             self.tells(&pulse);
             Ok(pulse.rescued)
