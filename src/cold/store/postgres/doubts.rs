@@ -1,4 +1,4 @@
-//! What may have been written though its answer was lost: undone at the next heartbeat.
+//! What may have been written though its answer was lost: undone at the next claim or heartbeat.
 //!
 //! Promises: a job that was refused to its caller does not run; a job that was taken for nobody is
 //! queued again.
