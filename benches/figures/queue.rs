@@ -53,6 +53,7 @@ fn answered() -> Outcome {
             status: 200,
             headers: Vec::new(),
             body: Bytes::from_static(&[b'x'; 1_000]),
+            timing: String::new(),
         }),
         error: None,
     }

@@ -48,7 +48,12 @@ fn shown(step: &Step, place: &Place) -> Bytes {
     let id = place.name();
     let text = match step {
         Step::Quiet => return Bytes::from_static(b": keep-alive\n\n"),
-        Step::Event(event) => return named(event, &id).into(),
+        Step::Event(event, None) => return named(event, &id).into(),
+        Step::Event(event, Some(came)) => {
+            let mut told = format!(": {} ms\n", came.as_millis()).into_bytes();
+            told.extend_from_slice(&named(event, &id));
+            return told.into();
+        }
         Step::Restart => format!("id: {id}\nevent: restart\ndata: {{}}\n\n"),
         Step::Status(job) | Step::End(job) => {
             format!("id: {id}\nevent: status\ndata: {}\n\n", job.to_json())
@@ -117,7 +122,7 @@ impl Reader {
     fn show(&mut self, step: Step) -> Option<(Bytes, bool)> {
         match step {
             Step::Quiet => Some((Bytes::from_static(b": keep-alive\n\n"), false)),
-            Step::Event(event) => Some((self.event(&event)?, false)),
+            Step::Event(event, _) => Some((self.event(&event)?, false)),
             // Its numbers would tell of other words than before.
             Step::Restart if self.sent || self.next > 0 => {
                 let why = "the provider's stream broke and was begun again; read it from its start";

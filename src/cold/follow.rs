@@ -17,14 +17,15 @@ use super::job::{Job, JobId, StoredAnswer, header_map};
 use super::runner::Runner;
 use super::store::StoreError;
 use super::tape::Tape;
+use super::timing::Timing;
 use crate::upstream::media::is_event_stream;
 
 /// What a reader meets.
 pub enum Step {
     /// The job stands otherwise than before.
     Status(Box<Job>),
-    /// The next event of its stream.
-    Event(Bytes),
+    /// The next event of its stream; from the store, and so long after its call was sent it came.
+    Event(Bytes, Option<Duration>),
     /// Another attempt took the place of the one that was read: all begins again.
     Restart,
     /// Nothing for a while.
@@ -60,6 +61,7 @@ pub struct Follow {
     take: u64,
     begun: bool,
     pending: BytesMut,
+    timing: Timing,
     /// The end, once all before it is there to be passed on.
     end: Option<Box<Job>>,
     over: bool,
@@ -77,6 +79,7 @@ impl Follow {
             take: 0,
             begun: false,
             pending: BytesMut::new(),
+            timing: Timing::default(),
             end: None,
             over: false,
             told: Instant::now(),
@@ -136,7 +139,8 @@ impl Follow {
     fn event(&mut self, length: usize) -> Step {
         let event = self.pending.split_to(length).freeze();
         self.place.pass(&event);
-        Step::Event(event)
+        let came = self.timing.of(self.place.read);
+        Step::Event(event, came)
     }
 
     /// Whether what was read is no longer what the tape holds.
@@ -208,6 +212,7 @@ impl Follow {
         if !is_readable(&header_map(&answer.headers)) {
             return None;
         }
+        self.timing = Timing::from_text(&answer.timing);
         let mut body = answer.body;
         if self.place.is_within(&body) {
             self.pending = BytesMut::from(body.split_off(self.place.read));

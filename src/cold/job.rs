@@ -375,6 +375,8 @@ pub struct StoredAnswer {
     pub headers: HeaderLines,
     /// The body.
     pub body: Bytes,
+    /// When a stream's bytes came, as `timing` writes it; empty where that is not known.
+    pub timing: String,
 }
 
 #[cfg(test)]

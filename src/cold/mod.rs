@@ -24,4 +24,5 @@ mod scope;
 pub mod seal;
 pub mod store;
 mod tape;
+mod timing;
 mod waiters;

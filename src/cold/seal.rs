@@ -39,6 +39,8 @@ pub enum Purpose {
     AnswerHeaders,
     /// An answer's body.
     AnswerBody,
+    /// When an answer's bytes came.
+    AnswerTiming,
     /// What a response tells of its request.
     Metadata,
     /// Where a callback goes.

@@ -12,7 +12,7 @@ WORDS = [f"word{at}" for at in range(16)]
 
 
 def events(gateway, job, last=None, key=KEY):
-    """Yields each event as a dict; comments are left out."""
+    """Yields each event as a dict, with the comment before it."""
     address = urllib.parse.urlsplit(gateway.public).netloc
     connection = http.client.HTTPConnection(address, timeout=30)
     headers = key | ({"last-event-id": last} if last else {})
@@ -28,7 +28,9 @@ def events(gateway, job, last=None, key=KEY):
         if not line and event:
             yield event
             event = {}
-        elif line and not line.startswith(":"):
+        elif line.startswith(":"):
+            event["comment"] = line
+        elif line:
             name, _, value = line.partition(": ")
             event[name] = value
     connection.close()
@@ -75,6 +77,10 @@ def test_a_running_stream_is_read_from_its_first_chunk_and_then_live(gateway):
     again = list(events(gateway, job))
     assert statuses(again) == ["succeeded"]
     assert said(again) == WORDS
+    # What is replayed says when it came: 1.3 s after it was asked for, and then each 60 ms.
+    came = [int(one["comment"].split()[1]) for one in again if "word" in one["data"]]
+    assert came == sorted(came) and came[0] >= 1300
+    assert came[-1] - came[0] >= 15 * 60
 
 
 @pytest.mark.parametrize("cut", [1, 2, 5, 11])

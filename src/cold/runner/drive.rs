@@ -15,6 +15,7 @@ use crate::cold::follow::is_readable;
 use crate::cold::job::{JobError, Status, StoredAnswer, lines};
 use crate::cold::store::Outcome;
 use crate::cold::tape::{Tape, Writer};
+use crate::cold::timing::Timing;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
 use crate::upstream::refusal::{is_away, retry_after, retryable};
@@ -129,7 +130,7 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
     };
     let readable = head.status.is_success() && is_readable(&head.headers);
     let writer = writer.filter(|_| readable);
-    let mut body = BytesMut::new();
+    let (mut body, mut timing) = (BytesMut::new(), Timing::default());
     while let Some(frame) = poll_fn(|context| attempt.poll_frame(context)).await {
         match frame {
             Ok(frame) => {
@@ -139,6 +140,9 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
                         writer.write(&body, data);
                     }
                     body.extend_from_slice(data);
+                    if readable && !data.is_empty() {
+                        timing.mark(body.len(), attempt.age());
+                    }
                 }
             }
             Err(why) => {
@@ -167,6 +171,7 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
         status,
         headers: lines(&headers),
         body: body.freeze(),
+        timing: timing.to_text(),
     });
     if head.status.is_success() {
         return Ended::With(Outcome {

@@ -74,6 +74,7 @@ pub(super) fn answered() -> Outcome {
             status: 200,
             headers: vec![("content-type".into(), b"application/json: x".to_vec())],
             body: Bytes::from_static(b"{\"ok\":true}"),
+            timing: "[[11,40]]".into(),
         }),
         error: None,
     }
@@ -460,7 +461,10 @@ fn kept(at: UnixMillis, what: Became) -> recall::Kept {
 
 async fn what_a_key_stands_for_is_there_after_a_restart_and_is_swept_in_time<P: Place>() {
     let place = P::default();
-    let answer = Became::Answer(answered().answer.unwrap());
+    let answer = Became::Answer(StoredAnswer {
+        timing: String::new(),
+        ..answered().answer.unwrap()
+    });
     let (old, new) = (
         kept(NOW, answer),
         kept(

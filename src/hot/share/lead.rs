@@ -149,6 +149,7 @@ impl Errands {
             status: head.status.as_u16(),
             headers,
             body: recording.bytes(),
+            timing: String::new(),
         };
         let kept = Kept {
             key,

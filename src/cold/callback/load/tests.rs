@@ -97,6 +97,7 @@ async fn finished(store: &SharedStore, background: bool, status: Status, body: B
         status: 200,
         headers: Vec::new(),
         body,
+        timing: String::new(),
     };
     let outcome = Outcome {
         status,

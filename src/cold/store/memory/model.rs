@@ -175,6 +175,7 @@ fn outcome(status: Status, fence: u64) -> Outcome {
         status: 200,
         headers: Vec::new(),
         body,
+        timing: String::new(),
     });
     Outcome {
         status,

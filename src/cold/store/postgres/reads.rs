@@ -46,10 +46,15 @@ pub(super) async fn get(session: &Session, id: &JobId) -> Read<Option<Job>> {
 }
 
 pub(super) async fn answer(session: &Session, id: &JobId) -> Read<Option<StoredAnswer>> {
-    let sql = "select status, headers, body from shunt.answers where job_id = $1";
+    let sql = "select status, headers, body, timing from shunt.answers where job_id = $1";
     let values: [Value; 1] = [(&id.as_str(), Type::TEXT)];
     let found = session.ask(sql, &values).await?;
-    found.first().map_or(Ok(None), |row| rows::answer(row, 0))
+    let Some(row) = found.first() else {
+        return Ok(None);
+    };
+    let timing = column::<Option<String>>(row, 3)?.unwrap_or_default();
+    let answer = rows::answer(row, 0)?;
+    Ok(answer.map(|answer| StoredAnswer { timing, ..answer }))
 }
 
 pub(super) async fn answer_size(session: &Session, id: &JobId) -> Read<Option<u64>> {

@@ -120,6 +120,7 @@ pub(super) fn answer(row: &Row, from: usize) -> Read<Option<StoredAnswer>> {
         status: small(row, from)?,
         headers: lines::from_text(get(row, from + 1)?),
         body: Bytes::from(get::<Vec<u8>>(row, from + 2)?),
+        timing: String::new(),
     }))
 }
 

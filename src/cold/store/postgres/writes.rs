@@ -159,13 +159,13 @@ pub(super) async fn insert(
 
 const FINISH: &str = concat!(
     "with given as (select * from unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], \
-     $5::text[], $6::text[], $7::bigint[], $8::bytea[], $9::bytea[]) as t (id, fence, status, at, \
-     code, message, answered, headers, body)), \
+     $5::text[], $6::text[], $7::bigint[], $8::bytea[], $9::bytea[], $10::text[]) as t (id, fence, status, \
+     at, code, message, answered, headers, body, timing)), \
      j as (update shunt.jobs j set status = g.status, finished_at = g.at, error_code = g.code, \
      error_message = g.message, gateway = null, claim = null from given g where j.id = g.id \
      and j.finished_at is null and (g.fence is null or j.fence = g.fence) returning j.*), \
-     answered as (insert into shunt.answers (job_id, status, headers, body) \
-     select g.id, g.answered, g.headers, g.body from given g where g.answered is not null \
+     answered as (insert into shunt.answers (job_id, status, headers, body, timing) \
+     select g.id, g.answered, g.headers, g.body, g.timing from given g where g.answered is not null \
      and g.id in (select id from j)), \
      d as (update shunt.deliveries d set due = j.finished_at from j where d.job_id = j.id \
      returning d.*) \
@@ -182,7 +182,7 @@ pub(super) async fn finish(
     if items.is_empty() {
         return Ok(HashMap::new());
     }
-    let values: [Value; 9] = [
+    let values: [Value; 10] = [
         (&each(items, |one| one.id.as_str()), TEXTS),
         (&each(items, Ending::fence), NUMBERS),
         (&each(items, |one| one.outcome.status.as_str()), TEXTS),
@@ -210,6 +210,10 @@ pub(super) async fn finish(
         (
             &each(items, |one| one.answer().map(|answer| &answer.body[..])),
             BYTES,
+        ),
+        (
+            &each(items, |one| one.answer().map(|answer| text(&answer.timing))),
+            TEXTS,
         ),
     ];
     let jobs = session.ask(FINISH, &values).await?;

@@ -245,6 +245,8 @@ impl Codec {
             status: answer.status,
             headers: self.lines(Place(headers, of), &answer.headers),
             body: self.body(Place(body, of), answer.body),
+            // The lengths of tokens tell of their words.
+            timing: self.text(Place(Purpose::AnswerTiming, of), answer.timing, self.all),
         }
     }
 
@@ -258,6 +260,7 @@ impl Codec {
             status: kept.status,
             headers: self.opened_lines(Place(headers, of), kept.headers)?,
             body: self.opened_body(Place(body, of), kept.body)?,
+            timing: self.opened_text(Place(Purpose::AnswerTiming, of), kept.timing)?,
         })
     }
 

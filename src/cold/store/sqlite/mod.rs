@@ -61,7 +61,7 @@ pub(super) const QUEUE_QUERIES: [(&str, &str); 7] = [
 pub(super) const CLAIM: [&str; 3] = [order::PROMOTE, order::CALLERS, order::NEXT];
 
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
     concat!("begin;", include_str!("schema_3.sql"), "commit;"),
@@ -71,6 +71,7 @@ const STEPS: [&str; 9] = [
     concat!("begin;", include_str!("schema_7.sql"), "commit;"),
     concat!("begin;", include_str!("schema_8.sql"), "commit;"),
     concat!("begin;", include_str!("schema_9.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_10.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.

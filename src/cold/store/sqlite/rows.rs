@@ -80,6 +80,7 @@ pub fn answer(row: &Row) -> rusqlite::Result<StoredAnswer> {
         status: row.get(0)?,
         headers: lines::from_text(&row.get::<_, Vec<u8>>(1)?),
         body: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+        timing: String::new(),
     })
 }
 

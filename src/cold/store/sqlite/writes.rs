@@ -186,14 +186,15 @@ pub(super) fn finish(
     if let Some(answer) = &outcome.answer {
         execute(
             desk,
-            "insert into answers (job_id, status, headers, body, apart) \
-             values (?1, ?2, ?3, ?4, ?5)",
+            "insert into answers (job_id, status, headers, body, apart, timing) \
+             values (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 id.as_str(),
                 answer.status,
                 lines::to_text(&answer.headers),
                 &answer.body[..],
                 apart,
+                answer.timing,
             ],
         )?;
     }
@@ -216,9 +217,13 @@ pub(super) fn answer(
     connection: &Connection,
     id: &JobId,
 ) -> rusqlite::Result<Option<Apart<StoredAnswer>>> {
-    let sql = "select status, headers, body, apart from answers where job_id = ?1";
+    let sql = "select status, headers, body, apart, timing from answers where job_id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
-    let read = |row: &Row| Ok((rows::answer(row)?, row.get(3)?));
+    let read = |row: &Row| {
+        let timing = row.get::<_, Option<String>>(4)?.unwrap_or_default();
+        let answer = rows::answer(row)?;
+        Ok((StoredAnswer { timing, ..answer }, row.get(3)?))
+    };
     statement.query_row([id.as_str()], read).optional()
 }
 

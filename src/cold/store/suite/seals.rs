@@ -197,6 +197,7 @@ async fn marked(store: &dyn Store) {
         status: 200,
         headers: vec![("set-cookie".into(), b"a=mark-set-cookie".to_vec())],
         body,
+        timing: String::new(),
     };
     let line = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
     let bodies = [

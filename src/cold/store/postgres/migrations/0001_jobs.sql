@@ -54,7 +54,8 @@ create table shunt.answers (
     job_id  text   primary key,
     status  bigint not null,
     headers bytea  not null,
-    body    bytea  not null
+    body    bytea  not null,
+    timing  text
 );
 
 create table shunt.deliveries (

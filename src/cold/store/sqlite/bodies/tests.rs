@@ -23,6 +23,7 @@ fn answer(body: Bytes) -> StoredAnswer {
         status: 200,
         headers: Vec::new(),
         body,
+        timing: String::new(),
     }
 }
 
