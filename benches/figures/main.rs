@@ -1,17 +1,20 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `balance`,
-//! `bytes`,
-//! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `overload`, `percentiles`,
-//! `predict`, `quota`. Everything runs on loopback, in
-//! this process.
+//! `bytes`, `cancel`, `cost`, `degrade`, `demote`, `hedge`, `jobs`, `leaves`, `outage`, `overload`,
+//! `percentiles`, `predict`, `quota`, `storm`. Everything runs on loopback, in this process; only
+//! `storm` starts gateways as processes, to kill them, and those on PostgreSQL a cluster.
+//! Options go to the figures that are named; all that follows `storm` is its own.
 
 mod auto;
 mod balance;
 mod behave;
 mod bytes;
 mod cancel;
+mod cluster;
 mod cost;
 mod degrade;
+mod demote;
 mod hedge;
+mod jobs;
 mod leaves;
 mod outage;
 mod overload;
@@ -19,19 +22,26 @@ mod percentiles;
 mod predict;
 mod quota;
 mod rig;
+mod stored;
+mod storm;
 
 /// The allocator of the real binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
-    let named: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|one| !one.starts_with('-'))
-        .collect();
+    // Cargo adds `--bench` of its own.
+    let arguments = std::env::args().skip(1).filter(|one| one != "--bench");
+    let arguments: Vec<String> = arguments.collect();
+    if let Some(("storm", options)) = arguments.split_first().map(|(name, rest)| (&**name, rest)) {
+        return storm::run(options);
+    }
+    let (options, named): (Vec<String>, Vec<String>) = arguments
+        .into_iter()
+        .partition(|one| one.starts_with('-'));
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage, overload, percentiles, predict or quota"
+            "name a figure: auto, balance, bytes, cancel, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, quota or storm"
         );
     }
     for name in named {
@@ -41,6 +51,8 @@ fn main() -> anyhow::Result<()> {
             "bytes" => bytes::run()?,
             "cancel" => cancel::run()?,
             "degrade" => degrade::run()?,
+            "demote" => demote::run(&options)?,
+            "jobs" => jobs::run(&options)?,
             "leaves" => leaves::run()?,
             "outage" => outage::run()?,
             "overload" => overload::run()?,
