@@ -25,7 +25,7 @@ use self::build::{signer, store};
 use self::callbacks::Callbacks;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
 use crate::cold::door::Door;
-use crate::cold::runner::{ColdRoutes, Parts, Runner};
+use crate::cold::runner::{ColdRoutes, LEASE, Parts, Runner};
 use crate::cold::store::SharedStore;
 use crate::config::Config;
 use crate::hot::{Gateway, Worker};
@@ -175,8 +175,9 @@ impl Server {
         let _inside = self.control.enter();
         let found = self
             .control
-            .block_on(store.recover(crate::cold::job::UnixMillis::now()))
-            .context("the store cannot be read")?;
+            .block_on(store.beat(LEASE, crate::cold::job::UnixMillis::now()))
+            .context("the store cannot be read")?
+            .rescued;
         if found > 0 {
             tracing::info!(found, "unfinished jobs were found and run again");
         }

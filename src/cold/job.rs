@@ -263,6 +263,8 @@ pub struct Job {
     pub finished_at: Option<UnixMillis>,
     /// Calls made to providers for it, but for those that were refused for their rate (429).
     pub attempts: u32,
+    /// How often it was taken to be run: a run with an older number is refused.
+    pub fence: u64,
     /// Why it failed.
     pub error: Option<JobError>,
     /// Who is told.

@@ -26,7 +26,7 @@ use super::history::{Run, Verdict};
 use super::job::{
     Job, JobError, JobId, Reason, Status, StoredAnswer, StoredRequest, UnixMillis, header_map,
 };
-use super::store::{Outcome, SharedStore, StoreError};
+use super::store::{By, Outcome, SharedStore, StoreError};
 use super::tape::Tapes;
 use super::waiters::Waiters;
 use crate::config::{Dialect, RouteCold};
@@ -124,6 +124,9 @@ pub struct Runner {
 
 /// How often the store is looked at for jobs that are due.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How long a gateway's jobs stay its own without a heartbeat.
+pub const LEASE: Duration = Duration::from_secs(8);
 
 /// Jobs that expire or are swept in one step.
 const STEP: usize = 500;
@@ -238,14 +241,16 @@ impl Runner {
     async fn expire(&self) {
         let overdue = self.parts.store.overdue(STEP, UnixMillis::now()).await;
         for id in overdue.unwrap_or_default() {
-            self.finish(&id, expired()).await;
+            let _ = self.end(&id, expired()).await;
         }
     }
 
-    /// Whether a job is still to be run. A store that cannot say so is no reason to leave it.
-    async fn is_running(&self, id: &JobId) -> bool {
-        let found = self.parts.store.get(id).await;
-        found.map_or(true, |job| job.is_some_and(|job| !job.status.is_final()))
+    /// Whether a job that was taken is still ours to run. A store that cannot say so is no reason
+    /// to leave it.
+    async fn still_runs(&self, taken: &Job) -> bool {
+        let ours = |job: Job| !job.status.is_final() && job.fence == taken.fence;
+        let found = self.parts.store.get(&taken.id).await;
+        found.map_or(true, |job| job.is_some_and(ours))
     }
 
     /// Drives a job's attempts to its end, or back into the queue, unless it is stopped. `stop` was
@@ -299,29 +304,39 @@ impl Runner {
     /// Writes what comes of a job whose attempts ended.
     async fn settle(&self, job: &Job, ended: Ended, route: &ColdRoute) {
         match ended {
-            Ended::With(outcome) => self.finish(&job.id, outcome).await,
+            Ended::With(outcome) => self.finish(job, outcome).await,
             Ended::Again(error, answer) if job.attempts >= route.settings.max_attempts => {
-                self.finish(&job.id, failed(error, answer)).await;
+                self.finish(job, failed(error, answer)).await;
             }
             Ended::Again(..) => {
                 let at = UnixMillis::now().plus(backoff(&route.settings, job.attempts));
-                let _ = self.parts.store.release(&job.id, at).await;
+                let _ = self.parts.store.release(&job.id, job.fence, at).await;
             }
             // No attempt: the provider took nothing of it. It ends by its deadline.
             Ended::Later(rest) => {
                 let at = UnixMillis::now().plus(rest);
-                let _ = self.parts.store.postpone(&job.id, at).await;
+                let _ = self.parts.store.postpone(&job.id, job.fence, at).await;
                 route.more.store(true, Ordering::Relaxed);
             }
         }
     }
 
-    /// Writes a job's end and tells who waits for it. Gives the job, or nothing if it had ended.
+    /// Ends a job whoever runs it, and tells who waits for it. Gives the job, or nothing if it had
+    /// ended.
     pub async fn end(&self, id: &JobId, outcome: Outcome) -> Option<Job> {
+        self.write_end(id, By::Order, outcome).await
+    }
+
+    /// Ends a job that ran here; refused where another took it since.
+    async fn finish(&self, job: &Job, outcome: Outcome) {
+        let _ = self.write_end(&job.id, By::Run(job.fence), outcome).await;
+    }
+
+    async fn write_end(&self, id: &JobId, by: By, outcome: Outcome) -> Option<Job> {
         let written = self
             .parts
             .store
-            .finish(id, outcome, UnixMillis::now())
+            .finish(id, by, outcome, UnixMillis::now())
             .await;
         let job = match written {
             Ok(job) => job?,
@@ -340,10 +355,6 @@ impl Runner {
             route.duration.record(job.created_at.until(finished));
         }
         Some(job)
-    }
-
-    async fn finish(&self, id: &JobId, outcome: Outcome) {
-        let _ = self.end(id, outcome).await;
     }
 }
 

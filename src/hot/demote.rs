@@ -106,6 +106,7 @@ fn job(ready: &Ready, attempts: &Attempts) -> Job {
         expires_at: created_at.plus(ready.route.cold.deadline.get()),
         finished_at: None,
         attempts: u32::try_from(attempts.made()).unwrap_or(u32::MAX),
+        fence: u64::from(running),
         error: None,
         callback: ready.intent.callback.as_ref().map(|url| Callback {
             url: url.clone(),

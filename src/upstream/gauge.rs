@@ -144,7 +144,7 @@ impl Gauge {
         self.success = status.is_success();
         // What the caller did wrong is no fault of the target.
         if !retryable(status.as_u16()) {
-            self.target.health.succeeded();
+            self.target.health.succeeded(self.started);
         }
         self.events = events && self.dialect() != Dialect::Plain;
         self.streamed = self.events || (self.streamed && self.dialect() == Dialect::Plain);
@@ -175,7 +175,7 @@ impl Gauge {
                 self.target.health.given_up();
             }
             (_, rest) => {
-                self.target.health.failed(now);
+                self.target.health.failed(self.started, now);
                 if let Some(rest) = rest {
                     self.target.health.rest(rest, now);
                 }
@@ -188,7 +188,7 @@ impl Gauge {
         // After content it still ran as long as it ran.
         self.failed = self.first_content.is_none();
         if self.failed {
-            self.target.health.failed(Instant::now());
+            self.target.health.failed(self.started, Instant::now());
         }
         self.settle();
     }

@@ -2,9 +2,9 @@
 //!
 //! As Envoy's outlier detection: after failures in a row, or where `peers` finds it much worse than
 //! the others, a target is left alone, each time longer; then one call probes it. Promises: what a
-//! caller did wrong is no fault of the target; a probe that was given up frees its place; a target
-//! that says when to come back is left alone until then. Does not know its peers: whoever picks
-//! sends to somebody in any case.
+//! caller did wrong is no fault of the target; a call sent before an ejection neither ends it nor
+//! makes it longer; a probe that was given up frees its place; a target that says when to come back
+//! is left alone until then. Does not know its peers: whoever picks sends to somebody in any case.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,8 +47,9 @@ pub struct Health {
     /// Ejections since the start.
     ejected_times: AtomicU32,
     tally: Tally,
-    /// Until when it is ejected, and until when it asked to be left alone; microseconds from
-    /// `origin`.
+    /// Since when and until when it is ejected, and until when it asked to be left alone;
+    /// microseconds from `origin`.
+    ejected_since: AtomicU64,
     ejected: AtomicU64,
     resting: AtomicU64,
     probing: AtomicBool,
@@ -63,6 +64,7 @@ impl Default for Health {
             outlying: AtomicU32::new(0),
             ejected_times: AtomicU32::new(0),
             tally: Tally::default(),
+            ejected_since: AtomicU64::new(0),
             ejected: AtomicU64::new(0),
             resting: AtomicU64::new(0),
             probing: AtomicBool::new(false),
@@ -93,29 +95,34 @@ impl Health {
         !self.probing.swap(true, Ordering::Relaxed)
     }
 
-    /// It answered.
-    pub fn succeeded(&self) {
+    /// It answered a call sent then.
+    pub fn succeeded(&self, sent: Instant) {
         self.tally.succeeded();
         // Mostly there is nothing to change: workers share these without writing to them.
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
-        if self.ejections.load(Ordering::Relaxed) > 0 {
+        if self.ejections.load(Ordering::Relaxed) > 0 && self.sent_since(sent) {
             self.ejections.store(0, Ordering::Relaxed);
             self.probing.store(false, Ordering::Relaxed);
         }
     }
 
-    /// It failed by itself.
-    pub fn failed(&self, now: Instant) {
+    /// It failed by itself at a call sent then.
+    pub fn failed(&self, sent: Instant, now: Instant) {
         self.tally.failed();
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let before = self.ejections.load(Ordering::Relaxed);
         // While it is ejected only the probe's failure makes it longer.
-        let again = before > 0 && self.probing.load(Ordering::Relaxed);
+        let again = before > 0 && self.probing.load(Ordering::Relaxed) && self.sent_since(sent);
         if again || (before == 0 && failures >= FAILURES) {
             self.eject(before, now);
         }
+    }
+
+    /// Whether a call sent then was sent after the ejection.
+    fn sent_since(&self, sent: Instant) -> bool {
+        self.micros(sent) >= self.ejected_since.load(Ordering::Relaxed)
     }
 
     /// It fails much more often than its peers.
@@ -139,6 +146,8 @@ impl Health {
         let time = FIRST
             .saturating_mul(2u32.saturating_pow(before))
             .min(LONGEST);
+        self.ejected_since
+            .store(self.micros(now), Ordering::Relaxed);
         let until = self.micros(now + time);
         self.ejected.store(until, Ordering::Relaxed);
         self.ejections
@@ -182,7 +191,7 @@ mod tests {
 
     fn eject(health: &Health, now: Instant) {
         for _ in 0..FAILURES {
-            health.failed(now);
+            health.failed(now, now);
         }
     }
 
@@ -190,10 +199,10 @@ mod tests {
     async fn failures_in_a_row_eject_and_a_probe_brings_it_back() {
         let (health, now) = (Health::default(), Instant::now());
         for _ in 0..FAILURES - 1 {
-            health.failed(now);
+            health.failed(now, now);
         }
-        health.succeeded();
-        health.failed(now);
+        health.succeeded(now);
+        health.failed(now, now);
         assert_eq!(health.admission(now), Admission::Open);
         eject(&health, now);
         assert_eq!(health.admission(now), Admission::Closed);
@@ -202,7 +211,7 @@ mod tests {
         assert!(health.probe());
         assert!(!health.probe());
         assert_eq!(health.admission(later), Admission::Closed);
-        health.succeeded();
+        health.succeeded(later);
         assert_eq!(health.admission(later), Admission::Open);
     }
 
@@ -220,7 +229,7 @@ mod tests {
             now += expected;
             assert_eq!(health.admission(now), Admission::HalfOpen);
             assert!(health.probe());
-            health.failed(now);
+            health.failed(now, now);
             expected = (expected * 2).min(LONGEST);
         }
         assert_eq!(expected, LONGEST);
@@ -240,7 +249,7 @@ mod tests {
             assert_eq!(health.admission(now), Admission::HalfOpen);
             // A lucky probe opens it and does not clear it.
             assert!(health.probe());
-            health.succeeded();
+            health.succeeded(now);
             assert_eq!(health.admission(now), Admission::Open);
         }
         assert_eq!(health.ejections(), 3);
@@ -252,11 +261,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn late_successes_of_calls_from_before_do_not_end_it() {
+        let (health, before) = (Health::default(), Instant::now());
+        let now = before + Duration::from_secs(1);
+        eject(&health, now);
+        health.succeeded(before);
+        assert_eq!(health.admission(now), Admission::Closed);
+        let later = now + FIRST;
+        assert!(health.probe());
+        health.succeeded(before);
+        assert_eq!(health.admission(later), Admission::Closed);
+        health.failed(before, later);
+        health.succeeded(later);
+        assert_eq!(health.admission(later), Admission::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn late_failures_of_calls_from_before_do_not_make_it_longer() {
         let (health, now) = (Health::default(), Instant::now());
         eject(&health, now);
         for _ in 0..50 {
-            health.failed(now + Duration::from_secs(1));
+            health.failed(now - Duration::from_secs(1), now + Duration::from_secs(1));
         }
         assert_eq!(health.admission(now + FIRST), Admission::HalfOpen);
     }

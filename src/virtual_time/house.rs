@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::cold::door::Door;
 use crate::cold::job::UnixMillis;
-use crate::cold::runner::{Parts, Runner};
+use crate::cold::runner::{LEASE, Parts, Runner};
 use crate::cold::store::SharedStore;
 use crate::config::{self, Config};
 use crate::hot::{Gateway, Worker};
@@ -62,7 +62,7 @@ impl House {
         let built = state(&config, &ground, &[], &meter).unwrap();
         let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
         let (door, intake) = Door::new(None);
-        store.recover(UnixMillis::now()).await.unwrap();
+        store.beat(LEASE, UnixMillis::now()).await.unwrap();
         let runner = Runner::new(Parts {
             store,
             routes,

@@ -22,7 +22,7 @@ use crate::cold::job::{
     virtual_clock,
 };
 use crate::cold::store::memory::{Kept, MemoryStore};
-use crate::cold::store::{Outcome, SharedStore};
+use crate::cold::store::{By, Outcome, SharedStore};
 
 const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 const SECOND: Duration = Duration::from_secs(1);
@@ -156,7 +156,10 @@ impl House {
             error: None,
         };
         let now = UnixMillis::now();
-        self.store.finish(&id, outcome, now).await.unwrap();
+        self.store
+            .finish(&id, By::Order, outcome, now)
+            .await
+            .unwrap();
         self.wake.notify_one();
         id
     }
@@ -187,6 +190,7 @@ fn job(url: &str) -> Job {
         expires_at: UnixMillis::now().plus(60 * SECOND),
         finished_at: None,
         attempts: 1,
+        fence: 1,
         error: None,
         callback: Some(Callback {
             url: url.into(),

@@ -102,7 +102,7 @@ impl Runner {
         let stop = self.waiters.runs(&job.id);
         self.parts.tasks.spawn(async move {
             // Who ended it while it was claimed could not stop it; whoever ends it from here on can.
-            if !runner.is_running(&job.id).await {
+            if !runner.still_runs(&job).await {
                 runner.waiters.rests(&job.id);
                 return;
             }
@@ -116,11 +116,11 @@ impl Runner {
                 Some((None, _)) => {
                     runner.waiters.rests(&job.id);
                     let at = UnixMillis::now().plus(LOOK);
-                    let _ = runner.parts.store.postpone(&job.id, at).await;
+                    let _ = runner.parts.store.postpone(&job.id, job.fence, at).await;
                 }
                 None => {
                     let error = error("bad_request", "the stored request cannot be read");
-                    runner.finish(&job.id, failed(error, None)).await;
+                    runner.finish(&job, failed(error, None)).await;
                 }
             }
             drop(permit);

@@ -7,12 +7,14 @@
 mod deliveries;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::deliveries::Told;
 use super::{
-    ClaimedJob, Delivery, DeliveryOutcome, ListQuery, Outcome, Store, StoreError, StoreFuture,
+    Beat, By, ClaimedJob, Delivery, DeliveryOutcome, ListQuery, NewsFeed, Outcome, Store,
+    StoreError, StoreFuture,
 };
 use crate::cold::history::{AttemptRecord, KEPT, Run};
 use crate::cold::job::{
@@ -28,6 +30,7 @@ pub struct Kept(Arc<Mutex<Rows>>);
 pub struct MemoryStore {
     kept: Kept,
     queue_limit: u64,
+    begun: AtomicBool,
     delay: Box<dyn Fn() -> Duration + Send + Sync>,
 }
 
@@ -117,6 +120,7 @@ impl Rows {
             self.moves(at, Status::Running, due);
             let row = self.all.get_mut(&at)?;
             row.job.attempts += 1;
+            row.job.fence += 1;
             Some(ClaimedJob {
                 job: row.job.clone(),
                 request: row.request.clone(),
@@ -125,9 +129,9 @@ impl Rows {
         due.into_iter().filter_map(claim).collect()
     }
 
-    fn finish(&mut self, id: &JobId, outcome: Outcome, now: UnixMillis) -> Option<Job> {
+    fn finish(&mut self, id: &JobId, by: By, outcome: Outcome, now: UnixMillis) -> Option<Job> {
         let (at, row) = self.row(id)?;
-        if row.job.status.is_final() {
+        if row.job.status.is_final() || !by.may_end(&row.job) {
             return None;
         }
         row.job.finished_at = Some(now);
@@ -149,6 +153,7 @@ impl Rows {
         }
         (row.job.finished_at, row.job.error, row.answer) = (None, None, None);
         (row.job.attempts, row.job.expires_at) = (0, expires_at);
+        row.job.fence += 1;
         if let (Some(callback), Some(delivery)) = (&mut row.job.callback, &mut row.delivery) {
             (callback.status, callback.deliveries) = (CallbackStatus::Pending, 0);
             callback.last_error = None;
@@ -159,7 +164,7 @@ impl Rows {
         Some(self.all.get(&at)?.job.clone())
     }
 
-    fn recover(&mut self, now: UnixMillis) -> u64 {
+    fn requeue(&mut self, now: UnixMillis) -> u64 {
         let mut running = Vec::new();
         for (at, row) in &mut self.all {
             if let Some(told) = row.delivery.as_mut().filter(|told| told.claimed) {
@@ -241,6 +246,7 @@ impl MemoryStore {
         Self {
             kept: kept.clone(),
             queue_limit,
+            begun: AtomicBool::new(false),
             delay: Box::new(|| Duration::ZERO),
         }
     }
@@ -294,11 +300,12 @@ impl Store for MemoryStore {
         self.run(move |rows| Ok(rows.claim(&route, limit, now)))
     }
 
-    fn release(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()> {
+    fn release(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {
         let id = id.clone();
         self.run(move |rows| {
             if let Some((row, Row { job, .. })) = rows.row(&id)
                 && job.status == Status::Running
+                && job.fence == fence
             {
                 rows.moves(row, Status::Queued, at);
             }
@@ -306,11 +313,12 @@ impl Store for MemoryStore {
         })
     }
 
-    fn postpone(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()> {
+    fn postpone(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {
         let id = id.clone();
         self.run(move |rows| {
             if let Some((row, Row { job, .. })) = rows.row(&id)
                 && job.status == Status::Running
+                && job.fence == fence
             {
                 job.attempts = job.attempts.saturating_sub(1);
                 rows.moves(row, Status::Queued, at);
@@ -349,11 +357,12 @@ impl Store for MemoryStore {
     fn finish(
         &self,
         id: &JobId,
+        by: By,
         outcome: Outcome,
         now: UnixMillis,
     ) -> StoreFuture<'_, Option<Job>> {
         let id = id.clone();
-        self.run(move |rows| Ok(rows.finish(&id, outcome, now)))
+        self.run(move |rows| Ok(rows.finish(&id, by, outcome, now)))
     }
 
     fn get(&self, id: &JobId) -> StoreFuture<'_, Option<Job>> {
@@ -448,8 +457,25 @@ impl Store for MemoryStore {
         })
     }
 
-    fn recover(&self, now: UnixMillis) -> StoreFuture<'_, u64> {
-        self.run(move |rows| Ok(rows.recover(now)))
+    fn beat(&self, _: Duration, now: UnixMillis) -> StoreFuture<'_, Beat> {
+        if self.begun.swap(true, Ordering::Relaxed) {
+            return Box::pin(async { Ok(Beat::default()) });
+        }
+        self.run(move |rows| {
+            let rescued = rows.requeue(now);
+            Ok(Beat {
+                lost: false,
+                rescued,
+            })
+        })
+    }
+
+    fn leave(&self, now: UnixMillis) -> StoreFuture<'_, u64> {
+        self.run(move |rows| Ok(rows.requeue(now)))
+    }
+
+    fn news(&self) -> Option<NewsFeed> {
+        None
     }
 
     fn overdue(&self, limit: usize, now: UnixMillis) -> StoreFuture<'_, Vec<JobId>> {

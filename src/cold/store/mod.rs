@@ -1,7 +1,13 @@
 //! Where jobs are kept. One trait; each store passes the same suite.
 //!
 //! Promises: a write that resolved is durable; a final state never changes; the final state and
-//! the callback that tells it are written together. Never holds credentials in clear.
+//! the callback that tells it are written together; of two gateways that run the same job only the
+//! one that took it last can write its end. Never holds credentials in clear.
+//!
+//! Each open store is one gateway. What it runs belongs to it as long as its lease lasts (`beat`;
+//! Gray and Cheriton, Leases, SOSP 1989): a gateway that died loses its jobs to the others when its
+//! lease ends. A job's fence counts how often it was taken to be run, so that whoever lost it without
+//! knowing is refused (Kleppmann, How to do distributed locking, 2016).
 
 #[cfg(test)]
 pub mod memory;
@@ -10,6 +16,7 @@ pub mod sqlite;
 mod suite;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -44,6 +51,54 @@ pub struct ClaimedJob {
     /// What is to be sent.
     pub request: StoredRequest,
 }
+
+/// Who writes a job's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The run that took the job with this fence: refused where another took it since.
+    Run(u64),
+    /// Whoever may end it however often it was taken: its caller, an operator, its deadline.
+    Order,
+}
+
+impl By {
+    /// Whether the job was not taken by another run since.
+    #[cfg(test)]
+    pub fn may_end(self, job: &Job) -> bool {
+        match self {
+            Self::Run(fence) => job.fence == fence,
+            Self::Order => true,
+        }
+    }
+}
+
+/// What a heartbeat found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beat {
+    /// This gateway's lease had ended: what it ran was queued again, and its runs are refused once
+    /// somebody took them.
+    pub lost: bool,
+    /// Jobs queued again, of gateways whose lease had ended.
+    pub rescued: u64,
+}
+
+/// What another gateway wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A job of this route may be due.
+    Due(String),
+    /// A job began, rests or has something new to tell.
+    Changed(JobId),
+    /// A job ended.
+    Ended(JobId),
+    /// A callback is due.
+    Callback,
+    /// Something may have been missed: look at everything.
+    Missed,
+}
+
+/// Brings news until the store is closed.
+pub type NewsFeed = tokio::sync::mpsc::Receiver<News>;
 
 /// How a job ended.
 #[derive(Clone, Debug)]
@@ -114,26 +169,32 @@ pub struct ListQuery {
 
 /// A store of jobs.
 pub trait Store: Send + Sync + 'static {
-    /// Keeps a new job, `Running` (its first attempt goes on) or `Queued`; durable when it
-    /// resolves. Jobs that arrive together share one commit.
+    /// Keeps a new job, `Running` (its first attempt goes on here, under this gateway's lease) or
+    /// `Queued`; durable when it resolves. Jobs that arrive together share one commit.
     fn insert(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()>;
 
-    /// Takes up to `limit` queued jobs of `route` that are due, oldest first, and marks them
-    /// running with one more attempt.
+    /// Takes up to `limit` queued jobs of `route` that are due, oldest first, under this gateway's
+    /// lease: they run, with one more attempt and the next fence. No job is given to two gateways.
     fn claim(&self, route: &str, limit: usize, now: UnixMillis)
     -> StoreFuture<'_, Vec<ClaimedJob>>;
 
-    /// Puts a running job back, due at `at`. Nothing happens to a job that is not running.
-    fn release(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()>;
+    /// Puts a job back, due at `at`. Nothing happens unless it runs under this fence.
+    fn release(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()>;
 
-    /// Puts a running job back, due at `at`, as if it had not been tried: the last attempt does
-    /// not count. Nothing happens to a job that is not running.
-    fn postpone(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()>;
+    /// Puts a job back, due at `at`, as if it had not been tried: the last attempt does not count.
+    /// Nothing happens unless it runs under this fence.
+    fn postpone(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()>;
 
     /// Writes a final state, and with it the callback's first delivery, due now. Resolves to the
-    /// job as it then stands, its request still kept for a retry, or `None` where it was final already or unknown: the first stands.
-    fn finish(&self, id: &JobId, outcome: Outcome, now: UnixMillis)
-    -> StoreFuture<'_, Option<Job>>;
+    /// job as it then stands, its request still kept for a retry, or `None` where it was final
+    /// already (the first stands), is unknown, or was taken by another run since.
+    fn finish(
+        &self,
+        id: &JobId,
+        by: By,
+        outcome: Outcome,
+        now: UnixMillis,
+    ) -> StoreFuture<'_, Option<Job>>;
 
     /// A job.
     fn get(&self, id: &JobId) -> StoreFuture<'_, Option<Job>>;
@@ -182,8 +243,8 @@ pub trait Store: Send + Sync + 'static {
     fn history(&self, id: &JobId) -> StoreFuture<'_, Vec<AttemptRecord>>;
 
     /// Queues a job that failed, expired or was cancelled once more: due now, no attempt made,
-    /// without its answer; its next end is told under a new `webhook-id`. `None`: it is in no such
-    /// state, or its request is not kept any more.
+    /// without its answer, under the next fence (a run of before is refused); its next end is told
+    /// under a new `webhook-id`. `None`: it is in no such state, or its request is not kept any more.
     fn retry(
         &self,
         id: &JobId,
@@ -191,9 +252,18 @@ pub trait Store: Send + Sync + 'static {
         expires_at: UnixMillis,
     ) -> StoreFuture<'_, Option<Job>>;
 
-    /// After a start: jobs left running by the last process are queued again, due now, and
-    /// deliveries in progress are due now. Resolves to how many jobs.
-    fn recover(&self, now: UnixMillis) -> StoreFuture<'_, u64>;
+    /// Renews this gateway's lease for so long from now, by the store's own clock, and queues what
+    /// gateways whose lease has ended ran and delivered: due at `now`, their fences as they are. The
+    /// first comes before any other write; a store that only one gateway can open takes whatever it
+    /// then finds running for a dead gateway's.
+    fn beat(&self, lease: Duration, now: UnixMillis) -> StoreFuture<'_, Beat>;
+
+    /// Ends this gateway's lease: what it ran and delivered is queued again, due at `now`. Resolves
+    /// to how many jobs.
+    fn leave(&self, now: UnixMillis) -> StoreFuture<'_, u64>;
+
+    /// What other gateways write from now on. `None`: there are none, or it was asked for before.
+    fn news(&self) -> Option<NewsFeed>;
 
     /// Unfinished jobs past their `expires_at`: at most `limit` names.
     fn overdue(&self, limit: usize, now: UnixMillis) -> StoreFuture<'_, Vec<JobId>>;

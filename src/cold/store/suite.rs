@@ -17,6 +17,9 @@ use crate::cold::history::{AttemptRecord, KEPT};
 use crate::cold::job::{Callback, CallbackStatus, Reason};
 use crate::cold::recall::{self, Became, CallKey};
 
+/// Longer than any test.
+const LEASE: Duration = Duration::from_hours(1);
+
 const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 
 fn job(route: &str, status: Status) -> Job {
@@ -32,6 +35,7 @@ fn job(route: &str, status: Status) -> Job {
         expires_at: NOW.plus(Duration::from_mins(15)),
         finished_at: None,
         attempts: u32::from(status == Status::Running),
+        fence: u64::from(status == Status::Running),
         error: None,
         callback: Some(Callback {
             url: "https://hooks.example.com/x".into(),
@@ -128,6 +132,8 @@ every_store! {
     a_job_whose_delivery_was_given_up_is_kept_as_long_as_one_that_finished_then,
     a_failed_job_runs_again_from_what_was_kept_and_is_told_as_another_event,
     a_job_s_history_is_kept_and_tells_of_attempts_that_died,
+    whoever_lost_a_job_to_another_run_writes_nothing_of_it,
+    who_leaves_gives_back_what_it_runs,
 }
 
 async fn what_was_kept_is_there_after_a_restart<P: Place>() {
@@ -139,7 +145,7 @@ async fn what_was_kept_is_there_after_a_restart<P: Place>() {
         assert_eq!(store.get(&running.id).await.unwrap(), Some(running.clone()));
     }
     let store = place.open(100);
-    assert_eq!(store.recover(NOW).await.unwrap(), 1);
+    assert_eq!(store.beat(LEASE, NOW).await.unwrap().rescued, 1);
     let claimed = store.claim("chat", 10, NOW).await.unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].request, request());
@@ -177,16 +183,25 @@ async fn a_postponed_job_is_due_again_as_if_it_had_not_been_tried<P: Place>() {
     for _ in 0..3 {
         let claimed = store.claim("chat", 1, NOW).await.unwrap();
         assert_eq!(claimed[0].job.attempts, 1);
-        store.postpone(&queued.id, NOW).await.unwrap();
+        store
+            .postpone(&queued.id, claimed[0].job.fence, NOW)
+            .await
+            .unwrap();
         let kept = store.get(&queued.id).await.unwrap().unwrap();
         assert_eq!((kept.status, kept.attempts), (Status::Queued, 0));
     }
     let later = NOW.plus(Duration::from_secs(1));
-    store.claim("chat", 1, NOW).await.unwrap();
-    store.postpone(&queued.id, later).await.unwrap();
+    let last = store.claim("chat", 1, NOW).await.unwrap()[0].job.fence;
+    store.postpone(&queued.id, last - 1, NOW).await.unwrap();
+    let kept = store.get(&queued.id).await.unwrap().unwrap();
+    assert_eq!(kept.status, Status::Running);
+    store.postpone(&queued.id, last, later).await.unwrap();
     assert!(store.claim("chat", 1, NOW).await.unwrap().is_empty());
-    store.finish(&queued.id, answered(), NOW).await.unwrap();
-    store.postpone(&queued.id, NOW).await.unwrap();
+    store
+        .finish(&queued.id, By::Order, answered(), NOW)
+        .await
+        .unwrap();
+    store.postpone(&queued.id, last, NOW).await.unwrap();
     let kept = store.get(&queued.id).await.unwrap().unwrap();
     assert_eq!(kept.status, Status::Succeeded);
 }
@@ -204,7 +219,7 @@ async fn a_final_state_never_changes_and_is_told_with_its_callback<P: Place>() {
             .is_empty()
     );
     let ended = store
-        .finish(&running.id, answered(), NOW)
+        .finish(&running.id, By::Order, answered(), NOW)
         .await
         .unwrap()
         .unwrap();
@@ -216,12 +231,12 @@ async fn a_final_state_never_changes_and_is_told_with_its_callback<P: Place>() {
     };
     assert!(
         store
-            .finish(&running.id, again, NOW)
+            .finish(&running.id, By::Order, again, NOW)
             .await
             .unwrap()
             .is_none()
     );
-    store.release(&running.id, NOW).await.unwrap();
+    store.release(&running.id, 1, NOW).await.unwrap();
     assert_eq!(
         store.get(&running.id).await.unwrap().unwrap().status,
         Status::Succeeded
@@ -269,14 +284,17 @@ async fn a_delivery_in_progress_when_the_process_died_is_due_again<P: Place>() {
         let store = place.open(100);
         let running = job("chat", Status::Running);
         store.insert(running.clone(), request()).await.unwrap();
-        store.finish(&running.id, answered(), NOW).await.unwrap();
+        store
+            .finish(&running.id, By::Order, answered(), NOW)
+            .await
+            .unwrap();
         let far = NOW.plus(Duration::from_hours(1));
         store.claim_deliveries(9, NOW, far).await.unwrap()[0]
             .webhook_id
             .clone()
     };
     let store = place.open(100);
-    store.recover(NOW).await.unwrap();
+    store.beat(LEASE, NOW).await.unwrap();
     let again = store.claim_deliveries(9, NOW, NOW).await.unwrap();
     assert_eq!(again[0].webhook_id, id);
 }
@@ -288,7 +306,10 @@ async fn past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room<P: 
     store.insert(first.clone(), request()).await.unwrap();
     let refused = store.insert(job("chat", Status::Running), request()).await;
     assert!(matches!(refused, Err(StoreError::QueueFull { limit: 1 })));
-    store.finish(&first.id, answered(), NOW).await.unwrap();
+    store
+        .finish(&first.id, By::Order, answered(), NOW)
+        .await
+        .unwrap();
     store
         .insert(job("chat", Status::Running), request())
         .await
@@ -344,7 +365,10 @@ async fn what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told<P: P
         store.overdue(9, one.expires_at).await.unwrap(),
         std::slice::from_ref(&one.id)
     );
-    store.finish(&one.id, answered(), NOW).await.unwrap();
+    store
+        .finish(&one.id, By::Order, answered(), NOW)
+        .await
+        .unwrap();
     let later = NOW.plus(Duration::from_secs(1));
     assert_eq!(store.sweep(9, later).await.unwrap(), 0);
     let taken = store.claim_deliveries(9, NOW, later).await.unwrap();
@@ -448,7 +472,10 @@ async fn a_scope_lists_its_own_unfinished_jobs<P: Place>() {
     for one in [&mine, &done, &other] {
         store.insert(one.clone(), request()).await.unwrap();
     }
-    store.finish(&done.id, answered(), NOW).await.unwrap();
+    store
+        .finish(&done.id, By::Order, answered(), NOW)
+        .await
+        .unwrap();
     let found = store.jobs_in(Owner::ANYONE, "a", 9).await.unwrap();
     assert_eq!(found, [mine]);
 }
@@ -497,7 +524,7 @@ async fn a_failed_job_runs_again_from_what_was_kept_and_is_told_as_another_event
         status: Status::Failed,
         ..answered()
     };
-    store.finish(&id, failed, NOW).await.unwrap();
+    store.finish(&id, By::Order, failed, NOW).await.unwrap();
     let first = store.claim_deliveries(9, NOW, later).await.unwrap();
     let again = store.retry(&id, NOW, later).await.unwrap().unwrap();
     assert_eq!((again.status, again.attempts), (Status::Queued, 0));
@@ -508,7 +535,11 @@ async fn a_failed_job_runs_again_from_what_was_kept_and_is_told_as_another_event
     assert!(matches!(refused, Err(StoreError::QueueFull { limit: 1 })));
     let claimed = store.claim("chat", 9, NOW).await.unwrap();
     assert_eq!(claimed[0].request, request());
-    let done = store.finish(&id, answered(), NOW).await.unwrap().unwrap();
+    let done = store
+        .finish(&id, By::Order, answered(), NOW)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((done.status, done.attempts), (Status::Succeeded, 1));
     let second = store.claim_deliveries(9, NOW, later).await.unwrap();
     assert_eq!(second.len(), 1);
@@ -528,7 +559,7 @@ async fn a_job_s_history_is_kept_and_tells_of_attempts_that_died<P: Place>() {
         assert_eq!(store.history(&nobody).await.unwrap(), []);
     }
     let store = place.open(9);
-    store.recover(NOW).await.unwrap();
+    store.beat(LEASE, NOW).await.unwrap();
     let history = store.history(&running.id).await.unwrap();
     assert_eq!(history[0], ended(1));
     assert_eq!(history[1].result, "lost");
@@ -539,4 +570,46 @@ async fn a_job_s_history_is_kept_and_tells_of_attempts_that_died<P: Place>() {
     assert_eq!(history.len(), KEPT as usize);
     assert_eq!(history.last(), Some(&ended(KEPT - 1)));
     assert_eq!(history[0], ended(0));
+}
+
+async fn whoever_lost_a_job_to_another_run_writes_nothing_of_it<P: Place>() {
+    let place = P::default();
+    let store = place.open(9);
+    let queued = job("chat", Status::Queued);
+    let id = queued.id.clone();
+    store.insert(queued, request()).await.unwrap();
+    let first = store.claim("chat", 1, NOW).await.unwrap()[0].job.fence;
+    store.release(&id, first, NOW).await.unwrap();
+    let second = store.claim("chat", 1, NOW).await.unwrap()[0].job.fence;
+    assert!(second > first);
+    store.release(&id, first, NOW).await.unwrap();
+    store.postpone(&id, first, NOW).await.unwrap();
+    let late = store.finish(&id, By::Run(first), answered(), NOW).await;
+    assert_eq!(late.unwrap(), None);
+    let kept = store.get(&id).await.unwrap().unwrap();
+    assert_eq!((kept.status, kept.attempts), (Status::Running, 2));
+    // An operator's retry is another run, too.
+    let failed = Outcome {
+        status: Status::Failed,
+        ..answered()
+    };
+    let ended = store.finish(&id, By::Run(second), failed, NOW).await;
+    assert_eq!(ended.unwrap().unwrap().status, Status::Failed);
+    let later = NOW.plus(Duration::from_hours(1));
+    store.retry(&id, NOW, later).await.unwrap().unwrap();
+    let late = store.finish(&id, By::Run(second), answered(), NOW).await;
+    assert_eq!(late.unwrap(), None);
+    assert_eq!(store.answer(&id).await.unwrap(), None);
+}
+
+async fn who_leaves_gives_back_what_it_runs<P: Place>() {
+    let place = P::default();
+    let store = place.open(9);
+    store.beat(LEASE, NOW).await.unwrap();
+    let running = job("chat", Status::Running);
+    store.insert(running.clone(), request()).await.unwrap();
+    assert_eq!(store.beat(LEASE, NOW).await.unwrap(), Beat::default());
+    assert_eq!(store.leave(NOW).await.unwrap(), 1);
+    let claimed = store.claim("chat", 1, NOW).await.unwrap();
+    assert_eq!(claimed[0].job.id, running.id);
 }

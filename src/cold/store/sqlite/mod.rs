@@ -15,12 +15,15 @@ use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, params};
 
 use self::worker::{Desk, Worker, unavailable};
 use super::{
-    ClaimedJob, Delivery, DeliveryOutcome, ListQuery, Outcome, Store, StoreError, StoreFuture,
+    Beat, By, ClaimedJob, Delivery, DeliveryOutcome, ListQuery, NewsFeed, Outcome, Store,
+    StoreError, StoreFuture,
 };
 use crate::cold::history::AttemptRecord;
 use crate::cold::job::{Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
@@ -33,6 +36,8 @@ pub struct SqliteStore {
     reader: Worker,
     sealer: Arc<Sealer>,
     queue_limit: u64,
+    /// What the last process left running was queued again.
+    begun: AtomicBool,
     /// Held as long as the store is open; the system frees it when the process dies.
     _lock: File,
 }
@@ -47,12 +52,13 @@ pub(super) const QUEUE_QUERIES: [(&str, &str); 4] = [
 ];
 
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
     concat!("begin;", include_str!("schema_3.sql"), "commit;"),
     concat!("begin;", include_str!("schema_4.sql"), "commit;"),
     concat!("begin;", include_str!("schema_5.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_6.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.
@@ -104,6 +110,7 @@ impl SqliteStore {
             reader: start("store-reader", reader, false)?,
             sealer: Arc::new(sealer),
             queue_limit,
+            begun: AtomicBool::new(false),
             _lock: lock,
         })
     }
@@ -169,24 +176,25 @@ impl Store for SqliteStore {
         self.write(move |desk| writes::claim(desk, &sealer, &route, limit, now))
     }
 
-    fn release(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()> {
+    fn release(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {
         let id = id.clone();
-        self.write(move |desk| writes::release(desk, &id, at))
+        self.write(move |desk| writes::release(desk, &id, fence, at))
     }
 
-    fn postpone(&self, id: &JobId, at: UnixMillis) -> StoreFuture<'_, ()> {
+    fn postpone(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {
         let id = id.clone();
-        self.write(move |desk| writes::postpone(desk, &id, at))
+        self.write(move |desk| writes::postpone(desk, &id, fence, at))
     }
 
     fn finish(
         &self,
         id: &JobId,
+        by: By,
         outcome: Outcome,
         now: UnixMillis,
     ) -> StoreFuture<'_, Option<Job>> {
         let id = id.clone();
-        self.write(move |desk| writes::finish(desk, &id, &outcome, now))
+        self.write(move |desk| writes::finish(desk, &id, by, &outcome, now))
     }
 
     fn get(&self, id: &JobId) -> StoreFuture<'_, Option<Job>> {
@@ -293,8 +301,27 @@ impl Store for SqliteStore {
         self.write(move |desk| operators::retry(desk, limit, &id, now, expires_at))
     }
 
-    fn recover(&self, now: UnixMillis) -> StoreFuture<'_, u64> {
-        self.write(move |desk| writes::recover(desk, now))
+    /// The lock on the file is the lease: whoever ran a job before this process is dead.
+    fn beat(&self, _: Duration, now: UnixMillis) -> StoreFuture<'_, Beat> {
+        if self.begun.load(Ordering::Acquire) {
+            return Box::pin(async { Ok(Beat::default()) });
+        }
+        Box::pin(async move {
+            let rescued = self.write(move |desk| writes::requeue(desk, now)).await?;
+            self.begun.store(true, Ordering::Release);
+            Ok(Beat {
+                lost: false,
+                rescued,
+            })
+        })
+    }
+
+    fn leave(&self, now: UnixMillis) -> StoreFuture<'_, u64> {
+        self.write(move |desk| writes::requeue(desk, now))
+    }
+
+    fn news(&self) -> Option<NewsFeed> {
+        None
     }
 
     fn overdue(&self, limit: usize, now: UnixMillis) -> StoreFuture<'_, Vec<JobId>> {

@@ -25,6 +25,7 @@ fn job() -> Job {
         expires_at: NOW.plus(Duration::from_mins(15)),
         finished_at: None,
         attempts: 0,
+        fence: 0,
         error: None,
         callback: None,
         scope: None,

@@ -12,7 +12,7 @@ use crate::cold::recall::{Became, CallKey, Kept};
 /// The columns of a job, in the order that `job` reads them.
 pub const JOB: &str = "j.id, j.owner, j.status, j.route, j.reason, j.budget_ms, j.elapsed_ms, \
     j.created_at, j.expires_at, j.finished_at, j.attempts, j.error_code, j.error_message, \
-    d.url, d.state, d.deliveries, d.last_error, j.scope, j.background";
+    d.url, d.state, d.deliveries, d.last_error, j.scope, j.background, j.fence";
 
 /// Where those columns come from.
 pub const FROM: &str = "from jobs j left join deliveries d on d.job_id = j.id";
@@ -47,6 +47,7 @@ pub fn job(row: &Row) -> rusqlite::Result<Job> {
         expires_at: UnixMillis(row.get(8)?),
         finished_at: row.get::<_, Option<i64>>(9)?.map(UnixMillis),
         attempts: count32(row, 10)?,
+        fence: count(row, 19)?,
         error: match code {
             Some(code) => Some(JobError {
                 code,

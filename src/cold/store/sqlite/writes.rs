@@ -8,7 +8,7 @@ use super::worker::{Desk, unavailable};
 use crate::cold::job::{Job, JobId, Owner, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, Kept};
 use crate::cold::seal::Sealer;
-use crate::cold::store::{ClaimedJob, Outcome, StoreError};
+use crate::cold::store::{By, ClaimedJob, Outcome, StoreError};
 
 pub(super) type Done<T> = Result<T, StoreError>;
 
@@ -69,8 +69,8 @@ pub(super) fn insert(
     execute(
         desk,
         "insert into jobs (id, owner, status, route, reason, budget_ms, elapsed_ms, created_at, \
-         expires_at, attempts, due, scope, background) \
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11, ?12)",
+         expires_at, attempts, due, scope, background, fence) \
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11, ?12, ?13)",
         params![
             id,
             job.owner.0,
@@ -84,6 +84,7 @@ pub(super) fn insert(
             job.attempts,
             job.scope,
             background,
+            number(job.fence),
         ],
     )?;
     let headers = sealer.seal(id.as_bytes(), &rows::headers_to(&request.headers));
@@ -124,7 +125,8 @@ pub(super) fn claim(
     for id in due {
         execute(
             desk,
-            "update jobs set status = 'running', attempts = attempts + 1 where id = ?1",
+            "update jobs set status = 'running', attempts = attempts + 1, fence = fence + 1 \
+             where id = ?1",
             [&id],
         )?;
         let Some(id) = JobId::parse(&id) else {
@@ -158,34 +160,41 @@ fn request(desk: &Desk, sealer: &Sealer, id: &JobId) -> Done<Option<StoredReques
     Ok(all(desk, sql, [id.as_str()], read)?.pop())
 }
 
-pub(super) fn release(desk: &Desk, id: &JobId, at: UnixMillis) -> Done<()> {
-    let sql = "update jobs set status = 'queued', due = ?2 where id = ?1 and status = 'running'";
-    execute(desk, sql, params![id.as_str(), at.0]).map(|_| ())
+pub(super) fn release(desk: &Desk, id: &JobId, fence: u64, at: UnixMillis) -> Done<()> {
+    let sql = "update jobs set status = 'queued', due = ?2 \
+               where id = ?1 and status = 'running' and fence = ?3";
+    execute(desk, sql, params![id.as_str(), at.0, number(fence)]).map(|_| ())
 }
 
-pub(super) fn postpone(desk: &Desk, id: &JobId, at: UnixMillis) -> Done<()> {
+pub(super) fn postpone(desk: &Desk, id: &JobId, fence: u64, at: UnixMillis) -> Done<()> {
     let sql = "update jobs set status = 'queued', due = ?2, attempts = max(attempts - 1, 0) \
-               where id = ?1 and status = 'running'";
-    execute(desk, sql, params![id.as_str(), at.0]).map(|_| ())
+               where id = ?1 and status = 'running' and fence = ?3";
+    execute(desk, sql, params![id.as_str(), at.0, number(fence)]).map(|_| ())
 }
 
 pub(super) fn finish(
     desk: &Desk,
     id: &JobId,
+    by: By,
     outcome: &Outcome,
     now: UnixMillis,
 ) -> Done<Option<Job>> {
     let error = outcome.error.as_ref();
+    let fence = match by {
+        By::Run(fence) => Some(number(fence)),
+        By::Order => None,
+    };
     let changed = execute(
         desk,
         "update jobs set status = ?2, finished_at = ?3, error_code = ?4, error_message = ?5 \
-         where id = ?1 and finished_at is null",
+         where id = ?1 and finished_at is null and (?6 is null or fence = ?6)",
         params![
             id.as_str(),
             outcome.status.as_str(),
             now.0,
             error.map(|error| &error.code),
             error.map(|error| &error.message),
+            fence,
         ],
     )?;
     if changed == 0 {
@@ -245,7 +254,8 @@ pub(super) fn jobs_in(
     Ok(jobs)
 }
 
-pub(super) fn recover(desk: &Desk, now: UnixMillis) -> Done<u64> {
+/// Queues what runs and what is being delivered: whoever did it is gone.
+pub(super) fn requeue(desk: &Desk, now: UnixMillis) -> Done<u64> {
     super::operators::note_lost(desk, now)?;
     execute(
         desk,

@@ -6,7 +6,10 @@ use super::*;
 async fn taken(store: &SharedStore) -> Delivery {
     let running = job("chat", Status::Running);
     store.insert(running.clone(), request()).await.unwrap();
-    store.finish(&running.id, answered(), NOW).await.unwrap();
+    store
+        .finish(&running.id, By::Order, answered(), NOW)
+        .await
+        .unwrap();
     take(store, NOW).await
 }
 
@@ -129,7 +132,10 @@ pub async fn only_a_finished_jobs_delivery_that_does_not_run_begins_anew<P: Plac
         ..job("chat", Status::Running)
     };
     store.insert(silent.clone(), request()).await.unwrap();
-    store.finish(&silent.id, answered(), NOW).await.unwrap();
+    store
+        .finish(&silent.id, By::Order, answered(), NOW)
+        .await
+        .unwrap();
     assert_eq!(replay(&silent.id).await, None);
     let one = taken(&store).await;
     assert_eq!(replay(&one.job.id).await, None);
