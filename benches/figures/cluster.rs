@@ -20,7 +20,7 @@ pub struct Cluster {
 }
 
 /// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Cluster {
     /// Makes one and starts it, with the settings that its makers ship: every commit is on disk.
@@ -187,12 +187,9 @@ fn user() -> Result<Option<(u32, u32)>> {
     if number(&["-u"])? != 0 {
         return Ok(None);
     }
-    let found = ["postgres", "nobody"].iter().find_map(|name| {
-        Some((
-            number(&["-u", name]).ok()?,
-            number(&["-g", name]).ok()?,
-        ))
-    });
+    let found = ["postgres", "nobody"]
+        .iter()
+        .find_map(|name| Some((number(&["-u", name]).ok()?, number(&["-g", name]).ok()?)));
     found.map(Some).context("there is no user for PostgreSQL")
 }
 

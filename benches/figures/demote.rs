@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::behave::{Providers, Rested, connect, rest};
 use super::rig::{at, sorted, start_on};
-use super::stored::Stored;
+use super::stored::{Stored, url};
 
 const RATE: u32 = 500;
 const SECONDS: u32 = 60;
@@ -38,12 +38,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
 fn one(store: Stored) -> Result<()> {
     let cluster = store.cluster()?;
     let folder = tempfile::tempdir()?;
-    let url = store.url(cluster.as_ref(), folder.path());
+    let url = url(cluster.as_ref(), folder.path());
     let providers = Providers::start(1, Arc::new(|_, _| (TAKES, 200)))?;
     let provider = providers.addresses[0];
-    let further = format!(
-        "queue_limit = 100000\n[providers.sim]\nbase_url = \"http://{provider}\"\n{ROUTE}"
-    );
+    let further =
+        format!("queue_limit = 100000\n[providers.sim]\nbase_url = \"http://{provider}\"\n{ROUTE}");
     let server = start_on(&url, &further)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,7 +65,10 @@ fn one(store: Stored) -> Result<()> {
         at(&late, 0.999),
         at(&late, 1.0)
     );
-    ensure!(p99 < LATEST, "p99 is {p99:.1} ms after the budget, over {LATEST} ms");
+    ensure!(
+        p99 < LATEST,
+        "p99 is {p99:.1} ms after the budget, over {LATEST} ms"
+    );
     Ok(())
 }
 

@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 
 use super::behave::Providers;
 use super::rig::{Client, start_on};
+use super::stored::{Stored, url};
 use super::storm::{Calls, provide};
-use super::stored::Stored;
 
 /// Jobs accepted and not yet called back, beside those that wait.
 const UNDER_WAY: usize = 2_000;
@@ -69,13 +69,19 @@ pub fn run(arguments: &[String]) -> Result<()> {
             continue;
         }
         let thousand = measure(store, 1_000, Depth::Shallow)?;
-        for (name, depth) in [("all due", Depth::Due), ("due later, of another route", Depth::Later)] {
+        for (name, depth) in [
+            ("all due", Depth::Due),
+            ("due later, of another route", Depth::Later),
+        ] {
             let deep = measure(store, 1_000, depth)?;
             let costs = thousand / deep;
             println!(
                 "jobs, {store}: {thousand:.0} a second where 1,000 wait, {deep:.0} where 1,000,000 more do ({name}): {costs:.2} of the cost"
             );
-            ensure!(costs <= MOST, "a job costs {costs:.2} times as much at the great depth");
+            ensure!(
+                costs <= MOST,
+                "a job costs {costs:.2} times as much at the great depth"
+            );
         }
     }
     Ok(())
@@ -85,7 +91,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
 fn machine() -> String {
     let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = told.lines().find(|line| line.starts_with("model name"));
-    let model = model.and_then(|line| line.split_once(": ")).map_or("an unknown CPU", |(_, name)| name);
+    let model = model
+        .and_then(|line| line.split_once(": "))
+        .map_or("an unknown CPU", |(_, name)| name);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!("{cores} cores of {model}, gateway, store, provider, receiver and load together")
 }
@@ -94,20 +102,26 @@ fn machine() -> String {
 fn measure(store: Stored, under_way: usize, depth: Depth) -> Result<f64> {
     let cluster = store.cluster()?;
     let folder = tempfile::tempdir()?;
-    let url = store.url(cluster.as_ref(), folder.path());
+    let url = url(cluster.as_ref(), folder.path());
     let ended = Arc::new(AtomicU64::new(0));
     let room = Arc::new(Semaphore::new(under_way));
     let (counted, freed) = (ended.clone(), room.clone());
-    let receivers = Providers::start(1, Arc::new(move |_, _| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        freed.add_permits(1);
-        (Duration::ZERO, 200)
-    }))?;
+    let receivers = Providers::start(
+        1,
+        Arc::new(move |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            freed.add_permits(1);
+            (Duration::ZERO, 200)
+        }),
+    )?;
     let hook = receivers.addresses[0];
     fill(store, &url, depth, hook)?;
     let provider = instant()?;
     let secret = folder.path().join("secret");
-    std::fs::write(&secret, "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")?;
+    std::fs::write(
+        &secret,
+        "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+    )?;
     let further = format!(
         "queue_limit = 2000000\n[callbacks]\nsecret = {{ file = \"{}\" }}\nallow = [\"http://{hook}/*\"]\n\
          concurrency = 256\nper_endpoint = 256\n[providers.sim]\nbase_url = \"http://{provider}\"\n\
@@ -151,26 +165,32 @@ async fn send(gateway: SocketAddr, hook: SocketAddr, room: Arc<Semaphore>) -> Re
             .header("x-shunt-callback", format!("http://{hook}/"))
             .body(Full::new(body.clone()))?;
         let (status, told) = client.request(request).await?;
-        ensure!(status == 202, "{status}: {}", String::from_utf8_lossy(&told));
+        ensure!(
+            status == 202,
+            "{status}: {}",
+            String::from_utf8_lossy(&told)
+        );
     }
 }
 
 /// A provider that answers at once, on a thread of its own.
 fn instant() -> Result<SocketAddr> {
     let (told, address) = std::sync::mpsc::channel();
-    std::thread::Builder::new().name("provider".into()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(async {
-            let mut tasks = JoinSet::new();
-            let calls = Calls::default();
-            let addresses = provide(1, &calls, &mut tasks).await?;
-            told.send(addresses[0])?;
-            tasks.join_next().await;
-            anyhow::Ok(())
-        })
-    })?;
+    std::thread::Builder::new()
+        .name("provider".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let mut tasks = JoinSet::new();
+                let calls = Calls::default();
+                let addresses = provide(1, &calls, &mut tasks).await?;
+                told.send(addresses[0])?;
+                tasks.join_next().await;
+                anyhow::Ok(())
+            })
+        })?;
     Ok(address.recv()?)
 }
 
@@ -179,7 +199,7 @@ fn fill(store: Stored, url: &str, depth: Depth, hook: SocketAddr) -> Result<()> 
     let (route, due) = match depth {
         Depth::Shallow => return Ok(()),
         Depth::Due => ("chat", UnixMillis::now()),
-        Depth::Later => ("later", UnixMillis::now().plus(Duration::from_secs(3_600))),
+        Depth::Later => ("later", UnixMillis::now().plus(Duration::from_hours(1))),
     };
     store.fill(url, MILLION, route, due, &format!("http://{hook}/"))
 }

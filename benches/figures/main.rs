@@ -36,9 +36,8 @@ fn main() -> anyhow::Result<()> {
     if let Some(("storm", options)) = arguments.split_first().map(|(name, rest)| (&**name, rest)) {
         return storm::run(options);
     }
-    let (options, named): (Vec<String>, Vec<String>) = arguments
-        .into_iter()
-        .partition(|one| one.starts_with('-'));
+    let (options, named): (Vec<String>, Vec<String>) =
+        arguments.into_iter().partition(|one| one.starts_with('-'));
     if named.is_empty() {
         anyhow::bail!(
             "name a figure: auto, balance, bytes, cancel, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, quota or storm"

@@ -51,19 +51,20 @@ impl Stored {
         }
     }
 
-    /// What `cold.store` says.
-    pub fn url(self, cluster: Option<&Cluster>, folder: &Path) -> String {
-        let file = || format!("sqlite:{}/jobs.db", folder.display());
-        cluster.map_or_else(file, Cluster::url)
-    }
-
     /// Puts so many jobs of a route into a store that no gateway has open.
-    pub fn fill(self, url: &str, count: usize, route: &str, due: UnixMillis, hook: &str) -> Result<()> {
+    pub fn fill(
+        self,
+        url: &str,
+        count: usize,
+        route: &str,
+        due: UnixMillis,
+        hook: &str,
+    ) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let store = self.open(url).await?;
+            let store = self.open(url)?;
             let mut under = JoinSet::new();
             for _ in 0..count {
                 let (store, job) = (store.clone(), job(route, due, hook));
@@ -81,11 +82,17 @@ impl Stored {
         })
     }
 
-    async fn open(self, url: &str) -> Result<SharedStore> {
+    fn open(self, url: &str) -> Result<SharedStore> {
         let path = url.trim_start_matches("sqlite:");
         ensure!(self == Self::Sqlite, "PostgreSQL is not there yet");
         Ok(Arc::new(SqliteStore::open(Path::new(path), u64::MAX)?))
     }
+}
+
+/// What `cold.store` says: the cluster, or a file in the folder.
+pub fn url(cluster: Option<&Cluster>, folder: &Path) -> String {
+    let file = || format!("sqlite:{}/jobs.db", folder.display());
+    cluster.map_or_else(file, Cluster::url)
 }
 
 /// Jobs that are written at once, so that they share commits.
@@ -101,9 +108,10 @@ fn job(route: &str, due: UnixMillis, hook: &str) -> Job {
         budget_ms: 0,
         elapsed_ms: 0,
         created_at: due,
-        expires_at: due.plus(Duration::from_secs(86_400)),
+        expires_at: due.plus(Duration::from_hours(24)),
         finished_at: None,
         attempts: 0,
+        fence: 0,
         error: None,
         callback: Some(Callback {
             url: hook.to_owned(),

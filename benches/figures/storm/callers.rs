@@ -133,22 +133,20 @@ impl Kind {
                     request.header("prefer", "respond-async, wait=0")
                 } else {
                     let budget = format!("{}ms", BUDGET.as_millis());
-                    request.header("prefer", "respond-async").header("x-shunt-budget", budget)
+                    request
+                        .header("prefer", "respond-async")
+                        .header("x-shunt-budget", budget)
                 };
                 (request, "gpt-4o")
             }
         };
-        let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}]}}"#);
+        let body =
+            format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}]}}"#);
         Ok(request.body(Full::new(Bytes::from(body)))?)
     }
 }
 
-async fn call(
-    kind: Kind,
-    tag: u32,
-    to: SocketAddr,
-    connections: Connections,
-) -> Result<What> {
+async fn call(kind: Kind, tag: u32, to: SocketAddr, connections: Connections) -> Result<What> {
     let request = kind.request(tag, to)?;
     let sent = tokio::time::timeout(SILENCE, connections.send(to, request));
     Ok(match sent.await {

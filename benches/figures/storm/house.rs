@@ -98,7 +98,12 @@ impl House {
         let Some(mut running) = taken else {
             return Ok(());
         };
-        let others = self.living().iter().filter(|one| one.gateway != gateway).copied().collect();
+        let others = self
+            .living()
+            .iter()
+            .filter(|one| one.gateway != gateway)
+            .copied()
+            .collect();
         self.living.store(Arc::new(others));
         let from = Instant::now();
         running.process.kill()?;

@@ -26,8 +26,10 @@ impl Report {
     pub fn hold<T: std::fmt::Debug>(&mut self, promise: &str, against: &[T]) {
         if !against.is_empty() {
             let shown: Vec<_> = against.iter().take(3).collect();
-            self.broken
-                .push(format!("{promise}: {} against it, such as {shown:?}", against.len()));
+            self.broken.push(format!(
+                "{promise}: {} against it, such as {shown:?}",
+                against.len()
+            ));
         }
     }
 }
@@ -66,7 +68,11 @@ pub fn calls(report: &mut Report, sent: &[Sent], seen: &[Seen], kills: &[Kill]) 
     let mut rescues = Vec::new();
     for (tag, calls) in &mut by_tag {
         calls.sort_by_key(|call| call.came);
-        total += if accepted.contains_key(tag) { calls.len() } else { 0 };
+        total += if accepted.contains_key(tag) {
+            calls.len()
+        } else {
+            0
+        };
         for pair in calls.windows(2) {
             let Some(kill) = died(&pair[0], &pair[1], kills) else {
                 without.push((*tag, pair[1].came - pair[0].came, pair[0].answered));
@@ -83,7 +89,10 @@ pub fn calls(report: &mut Report, sent: &[Sent], seen: &[Seen], kills: &[Kill]) 
         rescues.len(),
         spread(", after their gateway's death", rescues)
     ));
-    report.hold("an attempt is made again only when its gateway died", &without);
+    report.hold(
+        "an attempt is made again only when its gateway died",
+        &without,
+    );
 }
 
 /// A spread of seconds, in words.
@@ -93,11 +102,21 @@ pub fn spread(what: &str, seconds: Vec<f64>) -> String {
     }
     let sorted = super::super::rig::sorted(seconds);
     let at = |share| super::super::rig::at(&sorted, share);
-    format!("{what} p50 {:.3} s, p99 {:.3} s, max {:.3} s", at(0.5), at(0.99), at(1.0))
+    format!(
+        "{what} p50 {:.3} s, p99 {:.3} s, max {:.3} s",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    )
 }
 
 /// Every job that had its 202 was called back, verified, under one id of its own.
-pub fn callbacks(report: &mut Report, sent: &[Sent], arrived: &Arrived, found: &HashMap<u32, Found>) {
+pub fn callbacks(
+    report: &mut Report,
+    sent: &[Sent],
+    arrived: &Arrived,
+    found: &HashMap<u32, Found>,
+) {
     let accepted = accepted(sent);
     let (mut duplicates, mut untold, mut wrong) = (0, Vec::new(), Vec::new());
     let mut owners: HashMap<&str, u32> = HashMap::new();
@@ -118,7 +137,11 @@ pub fn callbacks(report: &mut Report, sent: &[Sent], arrived: &Arrived, found: &
             }
         }
     }
-    untold.extend(accepted.iter().filter(|(tag, _)| !arrived.told.contains_key(tag)));
+    untold.extend(
+        accepted
+            .iter()
+            .filter(|(tag, _)| !arrived.told.contains_key(tag)),
+    );
     report.say(format!(
         "{} jobs called back, {} of them of a 202, {duplicates} callbacks twice, {} not verified",
         arrived.told.len(),
@@ -144,8 +167,14 @@ pub fn jobs(report: &mut Report, sent: &[Sent], found: &HashMap<u32, Found>) {
         .map(|(tag, job)| (job, found.get(tag)))
         .collect();
     let unlike: Vec<_> = found.values().filter(|found| found.changed).collect();
-    let failed: Vec<_> = found.values().filter(|found| found.status != "succeeded").collect();
-    report.say(format!("{} jobs had their 202; asked through any gateway: {states:?}", accepted.len()));
+    let failed: Vec<_> = found
+        .values()
+        .filter(|found| found.status != "succeeded")
+        .collect();
+    report.say(format!(
+        "{} jobs had their 202; asked through any gateway: {states:?}",
+        accepted.len()
+    ));
     report.hold("every job that had its 202 is final", &unfinished);
     report.hold("a result never changes", &unlike);
     report.hold("every job succeeds, for its provider answers all", &failed);
@@ -159,9 +188,9 @@ pub fn jobs(report: &mut Report, sent: &[Sent], found: &HashMap<u32, Found>) {
 pub fn hot(report: &mut Report, sent: &[Sent], kills: &[Kill]) {
     let lost = |one: &&Sent| {
         one.what == What::Broken
-            && kills
-                .iter()
-                .any(|kill| kill.gateway == one.gateway && one.due <= kill.dead && one.ended >= kill.from)
+            && kills.iter().any(|kill| {
+                kill.gateway == one.gateway && one.due <= kill.dead && one.ended >= kill.from
+            })
     };
     let failed: Vec<&Sent> = sent
         .iter()

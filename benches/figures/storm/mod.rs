@@ -10,13 +10,16 @@ mod receiver;
 mod settle;
 mod troubles;
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use clap::Parser as _;
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use self::callers::{Kind, Sent, What, arrive};
@@ -27,6 +30,7 @@ pub use self::provider::{Calls, start as provide};
 use self::receiver::Receiver;
 use self::troubles::{Targets, Told, Trouble, make, plan};
 use crate::cluster::Cluster;
+use crate::stored::url;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Kept {
@@ -63,12 +67,48 @@ struct Options {
 
 impl Options {
     fn kept(&self) -> Kept {
-        let by_trouble = if self.full_disk { Kept::Sqlite } else { Kept::Postgres };
+        let by_trouble = if self.full_disk {
+            Kept::Sqlite
+        } else {
+            Kept::Postgres
+        };
         self.store.unwrap_or(by_trouble)
     }
 
+    /// # Errors
+    /// Trouble for a store that is not there.
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.kept() == Kept::Postgres || !self.kill_postgres,
+            "--kill-postgres needs --store postgres"
+        );
+        ensure!(
+            self.kept() == Kept::Sqlite || !self.full_disk,
+            "--full-disk needs --store sqlite"
+        );
+        Ok(())
+    }
+
+    fn gateways(&self) -> usize {
+        match self.kept() {
+            Kept::Postgres => 3,
+            Kept::Sqlite => 1,
+        }
+    }
+
+    /// Seconds of load, demotions a second, seconds between two kills.
+    fn measures(&self) -> (u32, u32, u32) {
+        (
+            self.pick(self.seconds, 120, 12),
+            self.pick(self.rate, 300, 50),
+            self.pick(self.every, 10, 3),
+        )
+    }
+
     fn pick(&self, given: Option<u32>, whole: u32, quick: u32) -> u32 {
-        given.unwrap_or(if self.quick { quick } else { whole }).max(1)
+        given
+            .unwrap_or(if self.quick { quick } else { whole })
+            .max(1)
     }
 
     fn trouble(&self) -> Option<Trouble> {
@@ -87,68 +127,36 @@ const SETTLE: Duration = Duration::from_secs(90);
 /// MiB of the disk that is filled.
 const ROOM: u32 = 512;
 
+/// A storm that has not begun.
+struct Storm {
+    options: Options,
+    runtime: Runtime,
+    targets: Targets,
+    calls: Calls,
+    receiver: Receiver,
+    /// Where the receiver listens.
+    hook: SocketAddr,
+    /// The store, where it is a file.
+    file: PathBuf,
+    /// The gateways' files, and providers and receiver.
+    _kept: (tempfile::TempDir, JoinSet<()>),
+}
+
 /// What was seen from outside.
 struct Outcome {
     cold: Vec<Sent>,
     hot: Vec<Sent>,
     told: Vec<Told>,
     settled: Duration,
-    found: std::collections::HashMap<u32, settle::Found>,
+    found: HashMap<u32, settle::Found>,
 }
 
 pub fn run(arguments: &[String]) -> Result<()> {
-    let options = Options::try_parse_from(arguments)?;
-    ensure!(
-        options.kept() == Kept::Postgres || !options.kill_postgres,
-        "--kill-postgres needs --store postgres"
-    );
-    ensure!(
-        options.kept() == Kept::Sqlite || !options.full_disk,
-        "--full-disk needs --store sqlite"
-    );
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let cluster = match options.kept() {
-        Kept::Postgres => Some(Cluster::start()?),
-        Kept::Sqlite => None,
-    };
-    let disk = options.full_disk.then(|| Disk::mount(ROOM)).transpose()?;
-    let folder = tempfile::tempdir()?;
-    let file = disk.as_ref().map_or(folder.path(), Disk::path).join("jobs.db");
-    let store = match &cluster {
-        Some(cluster) => cluster.url(),
-        None => format!("sqlite:{}", file.display()),
-    };
-    let secret = base64::engine::general_purpose::STANDARD.encode(rand::random::<[u8; 32]>());
-    let secret = format!("whsec_{secret}");
-    let (calls, receiver) = (Calls::default(), Receiver::new(&secret)?);
-    let mut tasks = JoinSet::new();
-    let gateways = if cluster.is_some() { 3 } else { 1 };
-    let (providers, hook) = runtime.block_on(async {
-        let providers = provider::start(gateways, &calls, &mut tasks).await?;
-        anyhow::Ok((providers, receiver.start(&mut tasks).await?))
-    })?;
-    let plan = Plan {
-        folder: folder.path(),
-        shunt: shunt(),
-        store: &store,
-        secret: &secret,
-        receiver: hook,
-    };
-    let house = Arc::new(House::start(plan, &providers)?);
-    let mut targets = Targets {
-        house: house.clone(),
-        cluster,
-        disk,
-    };
-    let outcome = storm(&options, &runtime, &mut targets, &receiver, hook)?;
-    let mut report = Report::default();
-    tell(&mut report, &options, &house, &outcome);
-    ledger::calls(&mut report, &outcome.cold, &calls.all(), &house.kills());
-    ledger::callbacks(&mut report, &outcome.cold, &receiver.arrived(), &outcome.found);
-    database(&mut report, targets.cluster.as_ref(), &file)?;
+    let options = Options::parse_from(arguments);
+    options.check()?;
+    let mut storm = Storm::prepare(options)?;
+    let outcome = storm.rage()?;
+    let report = storm.judge(&outcome)?;
     for line in &report.lines {
         println!("storm: {line}");
     }
@@ -156,8 +164,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
         println!("storm: every promise was kept");
         return Ok(());
     }
-    for gateway in 0..providers.len() {
-        eprintln!("the end of gateway {gateway}'s log:\n{}", house.log(gateway));
+    for gateway in 0..storm.options.gateways() {
+        let log = storm.targets.house.log(gateway);
+        eprintln!("the end of gateway {gateway}'s log:\n{log}");
     }
     bail!("broken promises:\n  {}", report.broken.join("\n  "))
 }
@@ -168,39 +177,105 @@ fn shunt() -> PathBuf {
     named.unwrap_or_else(|| env!("CARGO_BIN_EXE_shunt").into())
 }
 
-fn storm(
-    options: &Options,
-    runtime: &tokio::runtime::Runtime,
-    targets: &mut Targets,
-    receiver: &Receiver,
-    hook: std::net::SocketAddr,
-) -> Result<Outcome> {
-    let seconds = options.pick(options.seconds, 120, 12);
-    let rate = options.pick(options.rate, 300, 50);
-    let every = Duration::from_secs(options.pick(options.every, 10, 3).into());
-    let house = targets.house.clone();
-    let gateways = house.living().len();
-    let troubles = plan(gateways, every, seconds, options.trouble());
-    let cold = runtime.spawn(arrive(Kind::Cold { hook }, rate, seconds, house.clone()));
-    let hot = runtime.spawn(arrive(Kind::Hot, rate.div_ceil(6), seconds, house.clone()));
-    let told = make(&troubles, targets)?;
-    runtime.block_on(async {
-        let (cold, hot) = (cold.await??, hot.await??);
-        let settled = settle::wait(&cold, receiver, SETTLE).await;
-        let found = settle::ask(&cold, &house).await?;
-        anyhow::Ok(Outcome {
-            cold,
-            hot,
-            told,
-            settled,
-            found,
+impl Storm {
+    /// Starts everything but the load.
+    fn prepare(options: Options) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let disk = options.full_disk.then(|| Disk::mount(ROOM)).transpose()?;
+        let cluster = (options.kept() == Kept::Postgres).then(Cluster::start);
+        let cluster = cluster.transpose()?;
+        let folder = tempfile::tempdir()?;
+        let place = disk.as_ref().map_or(folder.path(), Disk::path);
+        let store = url(cluster.as_ref(), place);
+        let file = place.join("jobs.db");
+        let secret = base64::engine::general_purpose::STANDARD.encode(rand::random::<[u8; 32]>());
+        let secret = format!("whsec_{secret}");
+        let (calls, receiver) = (Calls::default(), Receiver::new(&secret)?);
+        let mut tasks = JoinSet::new();
+        let (providers, hook) = runtime.block_on(async {
+            let providers = provide(options.gateways(), &calls, &mut tasks).await?;
+            anyhow::Ok((providers, receiver.start(&mut tasks).await?))
+        })?;
+        let plan = Plan {
+            folder: folder.path(),
+            shunt: shunt(),
+            store: &store,
+            secret: &secret,
+            receiver: hook,
+        };
+        let house = Arc::new(House::start(plan, &providers)?);
+        Ok(Self {
+            options,
+            runtime,
+            targets: Targets {
+                house,
+                cluster,
+                disk,
+            },
+            calls,
+            receiver,
+            hook,
+            file,
+            _kept: (folder, tasks),
         })
-    })
+    }
+
+    /// The load and the troubles, and then every job is asked for.
+    fn rage(&mut self) -> Result<Outcome> {
+        let (seconds, rate, every) = self.options.measures();
+        let house = self.targets.house.clone();
+        let gateways = self.options.gateways();
+        let troubles = plan(gateways, every, seconds, self.options.trouble());
+        let hook = self.hook;
+        let load = |kind, rate| {
+            self.runtime
+                .spawn(arrive(kind, rate, seconds, house.clone()))
+        };
+        let cold = load(Kind::Cold { hook }, rate);
+        let hot = load(Kind::Hot, rate.div_ceil(6));
+        let told = make(&troubles, &mut self.targets)?;
+        self.runtime.block_on(async {
+            let (cold, hot) = (cold.await??, hot.await??);
+            let settled = settle::wait(&cold, &self.receiver, SETTLE).await;
+            let found = settle::ask(&cold, &house).await?;
+            anyhow::Ok(Outcome {
+                cold,
+                hot,
+                told,
+                settled,
+                found,
+            })
+        })
+    }
+
+    /// Holds what was seen against what is promised.
+    fn judge(&self, outcome: &Outcome) -> Result<Report> {
+        let mut report = Report::default();
+        let kills = self.targets.house.kills();
+        let cold = &outcome.cold;
+        tell(&mut report, self.options.kept(), kills.len(), cold);
+        ledger::jobs(&mut report, cold, &outcome.found);
+        report.say(format!(
+            "the last was called back {:.1} s after the load",
+            outcome.settled.as_secs_f64()
+        ));
+        ledger::calls(&mut report, cold, &self.calls.all(), &kills);
+        let arrived = self.receiver.arrived();
+        ledger::callbacks(&mut report, cold, &arrived, &outcome.found);
+        database(&mut report, self.targets.cluster.as_ref(), &self.file)?;
+        ledger::hot(&mut report, &outcome.hot, &kills);
+        ready(&mut report, &outcome.told);
+        Ok(report)
+    }
 }
 
-fn tell(report: &mut Report, options: &Options, house: &House, outcome: &Outcome) {
-    let mut answers: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
-    for one in &outcome.cold {
+/// What the callers were answered, and when.
+fn tell(report: &mut Report, kept: Kept, kills: usize, cold: &[Sent]) {
+    let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+    for one in cold {
         let name = match &one.what {
             What::Accepted(_) => "202".to_owned(),
             What::Answered(status) => status.to_string(),
@@ -209,41 +284,43 @@ fn tell(report: &mut Report, options: &Options, house: &House, outcome: &Outcome
         *answers.entry(name).or_default() += 1;
     }
     report.say(format!(
-        "{:?}, {} demotions asked for, {} kills of a gateway: {answers:?}",
-        options.kept(),
-        outcome.cold.len(),
-        house.kills().len(),
+        "{kept:?}, {} demotions asked for, {kills} kills of a gateway: {answers:?}",
+        cold.len(),
     ));
-    let late = outcome.cold.iter().filter_map(|one| match one.what {
+    let late = cold.iter().filter_map(|one| match one.what {
         What::Accepted(_) => Some((one.ended - one.due).as_secs_f64() - one.budget.as_secs_f64()),
         _ => None,
     });
-    report.say(ledger::spread("202s came after their budget by", late.collect()));
-    ledger::jobs(report, &outcome.cold, &outcome.found);
-    report.say(format!(
-        "the last job ended {:.1} s after the load",
-        outcome.settled.as_secs_f64()
+    report.say(ledger::spread(
+        "202s came after their budget by",
+        late.collect(),
     ));
-    ledger::hot(report, &outcome.hot, &house.kills());
-    for told in &outcome.told {
+}
+
+/// What `/readyz` told of the store's troubles.
+fn ready(report: &mut Report, told: &[Told]) {
+    for told in told {
         let seconds = |time: Option<Duration>| {
-            time.map_or("never".into(), |time| format!("after {:.2} s", time.as_secs_f64()))
+            time.map_or("never".into(), |time| {
+                format!("after {:.2} s", time.as_secs_f64())
+            })
         };
         report.say(format!(
-            "{:?}: /readyz said 503 {} ({}), and 200 again {} of its end",
+            "{:?}: /readyz said 503 {} ({}), and 200 {} of its end",
             told.trouble,
             seconds(told.unready_after),
             told.words,
             seconds(told.ready_after)
         ));
         if told.unready_after.is_none() || told.ready_after.is_none() {
-            report.broken.push("/readyz tells of a store that cannot be written".into());
+            let promise = "/readyz tells of a store that cannot be written, and of its recovery";
+            report.broken.push(promise.into());
         }
     }
 }
 
 /// What the store itself says.
-fn database(report: &mut Report, cluster: Option<&Cluster>, file: &std::path::Path) -> Result<()> {
+fn database(report: &mut Report, cluster: Option<&Cluster>, file: &Path) -> Result<()> {
     let statement = "select (select count(*) from jobs), \
         (select count(*) from jobs where finished_at is null), \
         (select count(*) from answers), (select count(distinct job_id) from answers), \
@@ -271,6 +348,9 @@ fn database(report: &mut Report, cluster: Option<&Cluster>, file: &std::path::Pa
     };
     must(unfinished == 0, "no job is left unfinished in the store");
     must(answers == answered, "no result is stored twice");
-    must(deliveries == told && told == ids, "one callback and one id per job in the store");
+    must(
+        deliveries == told && told == ids,
+        "one callback and one id per job in the store",
+    );
     Ok(())
 }

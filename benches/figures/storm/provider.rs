@@ -127,7 +127,11 @@ async fn serve(listener: TcpListener, gateway: usize, calls: Calls) {
 ///
 /// # Errors
 /// No port is free.
-pub async fn start(count: usize, calls: &Calls, tasks: &mut JoinSet<()>) -> Result<Vec<SocketAddr>> {
+pub async fn start(
+    count: usize,
+    calls: &Calls,
+    tasks: &mut JoinSet<()>,
+) -> Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for gateway in 0..count {
         let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -41,32 +41,29 @@ pub struct Targets {
     pub disk: Option<Disk>,
 }
 
-/// Which troubles come, each at its time after the beginning, in order.
+/// Which troubles come, each at its second after the beginning, in order: a gateway dies every so
+/// many seconds, each in its turn; the further one comes in the midst between two of those.
 pub fn plan(
     gateways: usize,
-    every: Duration,
+    every: u32,
     seconds: u32,
     further: Option<Trouble>,
 ) -> Vec<(Duration, Trouble)> {
-    let whole = Duration::from_secs(seconds.into());
-    let mut plan: Vec<(Duration, Trouble)> = Vec::new();
+    let second = |second: u32| Duration::from_secs(second.into());
+    let between = |at: u32| second(at / every * every) + second(every) / 2;
+    let kills = (1..).map(|number| number * every);
+    let turns = (0..gateways).cycle().map(Trouble::Gateway);
+    let mut plan: Vec<_> = kills
+        .take_while(|at| *at < seconds)
+        .map(second)
+        .zip(turns)
+        .collect();
     match further {
         Some(trouble @ Trouble::Postgres(_)) => {
-            // In the midst between two kills of gateways.
-            let first = every * ((whole / 3).as_secs_f64() / every.as_secs_f64()) as u32;
-            let second = every * ((whole * 2 / 3).as_secs_f64() / every.as_secs_f64()) as u32;
-            plan.push((first + every / 2, trouble));
-            plan.push((second + every / 2, trouble));
+            plan.extend([seconds / 3, seconds * 2 / 3].map(|at| (between(at), trouble)));
         }
-        Some(trouble) => plan.push((whole / 3, trouble)),
+        Some(trouble) => plan.push((second(seconds / 3), trouble)),
         None => {}
-    }
-    let mut at = every;
-    let mut turn = 0;
-    while at < whole {
-        plan.push((at, Trouble::Gateway(turn % gateways)));
-        turn += 1;
-        at += every;
     }
     plan.sort_by_key(|(at, _)| *at);
     plan
