@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use super::behave::{Providers, Rested, call};
 use super::rig::{at, gateway_with, sorted};
 
-const LEAVES: usize = 100;
+const LEAVES: u16 = 100;
 const WARM: u32 = 200;
 const READS: u32 = 10_000;
 
@@ -95,7 +95,7 @@ pub fn run() -> Result<()> {
     strata.shuffle(&mut StdRng::seed_from_u64(0x5eed));
     let number = AtomicUsize::new(0);
     let providers = Providers::start(
-        LEAVES,
+        LEAVES.into(),
         Arc::new(move |_, _| {
             let call = number.fetch_add(1, Ordering::Relaxed);
             let stratum = f64::from(strata[call % strata.len()]);

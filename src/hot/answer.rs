@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
-use super::call::{Ready, Refusal};
 use super::error;
 use super::headers::strip_hop_by_hop;
+use super::ready::{Ready, Refusal};
 use super::record::Record;
 use super::relay::{AnswerBody, Relay};
 use crate::meter::Outcome;

@@ -4,42 +4,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, request};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use smallvec::SmallVec;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::answer::{REQUEST_ID, refuse, request_id};
-use super::budget::{Deadline, deadline};
-use super::error::{self, Code};
-use super::headers::towards_the_provider;
-use super::intake::{Kept, keep};
-use super::intent::Intent;
+use super::error::Code;
 use super::pipeline;
+use super::ready::{self, Ready, Refusal};
 use super::record::Record;
 use super::relay::AnswerBody;
 use super::responses;
-use super::route::{Route, Table};
+use super::route::Table;
+use super::routing;
 use super::run::run;
-use super::safe::is_safe;
-use super::scope::{Membership, Scopes};
+use super::scope::Scopes;
 use super::scopes;
 use super::share::{self, Joined, Place, Shares, follow, lead};
 use super::tunnel::{self, Tunnels};
 use super::twin::{Twin, twin};
 use crate::cold::door::Door;
-use crate::cold::recall::CallKey;
-use crate::config::{Dialect, Limits, Safe};
-use crate::meter::Said;
+use crate::config::{Dialect, Limits};
 use crate::tasks::Tasks;
-use crate::upstream::body::OutBody;
-use crate::upstream::media::is_json;
-use crate::upstream::peek::Peek;
-use crate::upstream::queue::Queue;
-use crate::upstream::target::Call;
 
 /// What a configuration became; exchanged as a whole by a reload.
 pub struct State {
@@ -91,47 +78,6 @@ pub struct Worker {
     tunnels: Tunnels,
 }
 
-/// A call that is refused, and how that is counted.
-pub(super) struct Refusal {
-    pub dialect: Dialect,
-    pub code: Code,
-    pub message: String,
-    pub record: Option<Record>,
-}
-
-/// A call that is understood and has a route.
-pub(super) struct Ready {
-    pub route: Arc<Route>,
-    pub record: Record,
-    pub intent: Intent,
-    pub deadline: Deadline,
-    pub arrived: Instant,
-    pub call: Call,
-    pub body: Option<OutBody>,
-    pub safe: bool,
-    /// What was predicted of it, where its caller asked for a 202.
-    pub said: Option<Said>,
-    /// The caller's headers, where it asks for another protocol.
-    pub switched: Option<HeaderMap>,
-    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
-    /// Its `Idempotency-Key`.
-    pub key: Option<CallKey>,
-    /// Its pipeline.
-    pub scope: Option<Arc<Membership>>,
-}
-
-impl Ready {
-    /// Refuses the call.
-    pub fn refuse(self: Box<Self>, code: Code, message: String) -> Refusal {
-        Refusal {
-            dialect: self.route.dialect,
-            code,
-            message,
-            record: Some(self.record),
-        }
-    }
-}
-
 /// Whether a path is the gateway's own.
 fn is_own(path: &str) -> bool {
     let under = |name: &str| {
@@ -140,9 +86,6 @@ fn is_own(path: &str) -> bool {
     };
     under("/jobs") || under("/scopes") || path == crate::cold::door::KEYS
 }
-
-/// A route and the body that told it.
-type Routed = (Arc<Route>, Kept, Peek, Intent);
 
 impl Worker {
     /// A worker; `index` names its connection pools.
@@ -190,7 +133,7 @@ impl Worker {
     ) -> Result<Response<AnswerBody>, Refusal> {
         let state = self.gateway.state.load_full();
         let (parts, body) = request.into_parts();
-        let (routed, read) = self.route(&state, &parts, body, arrived).await?;
+        let (routed, read) = routing::route(&state, &parts, body, arrived).await?;
         let (route, kept, peek, intent) = routed;
         let record = Record::new(route.clone(), arrived, peek.stream);
         let scopes = &self.gateway.scopes;
@@ -206,7 +149,17 @@ impl Worker {
                 });
             }
         };
-        let mut ready = self.prepare(&state, parts, route, record, kept, peek, intent, arrived)?;
+        let mut ready = ready::prepare(
+            &self.gateway.door,
+            &state,
+            parts,
+            route,
+            record,
+            kept,
+            peek,
+            intent,
+            arrived,
+        )?;
         ready.record.waited_for_caller(read);
         if let Some(scope) = scope {
             pipeline::bound(&mut ready, scope);
@@ -247,182 +200,5 @@ impl Worker {
                 }
             },
         )
-    }
-
-    /// Finds the route; reads the body where that needs it or a later step will.
-    async fn route(
-        &self,
-        state: &Arc<State>,
-        parts: &request::Parts,
-        body: Incoming,
-        arrived: Instant,
-    ) -> Result<(Routed, Duration), Refusal> {
-        let path = parts.uri.path();
-        let candidates: SmallVec<[&Arc<Route>; 4]> =
-            state.table.candidates(path, &parts.headers).collect();
-        let Some(first) = candidates.first() else {
-            return Err(no_route(path, ""));
-        };
-        let refuse = |code, message| Refusal {
-            dialect: first.dialect,
-            code,
-            message,
-            record: Some(Record::new((*first).clone(), arrived, false)),
-        };
-        let asked = Intent::read(&parts.headers).map_err(|why| refuse(Code::BadRequest, why))?;
-        if tunnel::is_upgrade(&parts.headers) || !wants_body(&candidates, parts, &asked) {
-            let body = Kept::Once(OutBody::streamed(Queue::default(), body));
-            let route = candidates.iter().find(|route| route.takes_model(None));
-            let route = route.ok_or_else(|| no_route(path, ""))?;
-            return Ok((
-                ((*route).clone(), body, Peek::default(), asked),
-                Duration::ZERO,
-            ));
-        }
-        let longest = first.budget.total.get();
-        let kept = timeout_at(arrived + longest, keep(body, state.limits.body.bytes())).await;
-        let read = arrived.elapsed();
-        let kept = kept
-            .map_err(|_| refuse(Code::BadRequest, "the body did not arrive in time".into()))?
-            .map_err(|error| refuse(Code::BadRequest, format!("the body broke off: {error}")))?;
-        let modelled =
-            first.dialect != Dialect::Plain || candidates.iter().any(|route| route.wants_model());
-        let peek = match &kept {
-            Kept::Whole(data, _) if modelled && may_be_json(&parts.headers) && !data.is_empty() => {
-                Peek::read(data).map_err(|why| refuse(Code::BadRequest, why))?
-            }
-            _ => Peek::default(),
-        };
-        let model = peek.model.as_deref();
-        let route = candidates.iter().find(|route| route.takes_model(model));
-        let route = route.ok_or_else(|| no_route(path, &told(model)))?;
-        Ok((((*route).clone(), kept, peek, asked), read))
-    }
-
-    /// Puts together what the race and the hand-off need.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one call, each used once"
-    )]
-    fn prepare(
-        &self,
-        state: &Arc<State>,
-        mut parts: request::Parts,
-        route: Arc<Route>,
-        record: Record,
-        kept: Kept,
-        peek: Peek,
-        intent: Intent,
-        arrived: Instant,
-    ) -> Result<Box<Ready>, Refusal> {
-        let bad = |message, record| Refusal {
-            dialect: route.dialect,
-            code: Code::BadRequest,
-            message,
-            record: Some(record),
-        };
-        if let Some(url) = &intent.callback
-            && let Err(why) = self.gateway.door.check_callback(url)
-        {
-            return Err(bad(why, record));
-        }
-        let whole = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let inner = route.inner_path(whole);
-        let path = match parts.uri.path_and_query() {
-            Some(path) if path.as_str() == inner => Ok(path.clone()),
-            _ => inner.parse(),
-        };
-        let path: PathAndQuery = match path {
-            Ok(path) => path,
-            Err(error) => return Err(bad(format!("the path is not valid: {error}"), record)),
-        };
-        let (data, trailers, once) = match kept {
-            Kept::Whole(data, trailers) => (data, trailers, None),
-            Kept::Once(body) => (Bytes::new(), None, Some(body)),
-        };
-        let demotable = once.is_none() && state.limits.body.bytes() >= data.len();
-        let deadline = deadline(
-            &route.budget,
-            &route.over_budget,
-            &intent,
-            peek.stream,
-            demotable,
-        );
-        let safe = once.is_none()
-            && is_safe(
-                route.hedge.safe,
-                route.dialect,
-                &parts.method,
-                path.path(),
-                &peek,
-            );
-        let switched = tunnel::is_upgrade(&parts.headers).then(|| parts.headers.clone());
-        let mut headers = parts.headers;
-        towards_the_provider(&mut headers);
-        Ok(Box::new(Ready {
-            call: Call {
-                method: parts.method,
-                path,
-                headers,
-                kind: peek.kind(route.dialect, data.len()),
-                body: data,
-                trailers,
-                model: peek.model_at,
-                streamed: peek.stream,
-            },
-            upgrade: parts.extensions.remove(),
-            switched,
-            body: once,
-            safe,
-            said: None,
-            deadline,
-            intent,
-            record,
-            route,
-            arrived,
-            key: None,
-            scope: None,
-        }))
-    }
-}
-
-/// Whether the body has to be read before the call can go on.
-fn wants_body(candidates: &[&Arc<Route>], parts: &request::Parts, intent: &Intent) -> bool {
-    let asked = intent.respond_async || intent.key.is_some();
-    if parts.method == Method::GET || parts.method == Method::HEAD || asked {
-        return true;
-    }
-    if intent.retry.is_some() && may_be_json(&parts.headers) {
-        return true;
-    }
-    candidates.iter().any(|route| {
-        let modelled = route.wants_model() || route.dialect != Dialect::Plain;
-        (modelled && may_be_json(&parts.headers))
-            || route.hedge.safe == Safe::Always
-            || route.over_budget.unasked == crate::config::Unasked::SeeOther
-    })
-}
-
-fn may_be_json(headers: &HeaderMap) -> bool {
-    // Without a type it may be JSON: the body will tell.
-    is_json(headers).unwrap_or(true)
-}
-
-/// How a call's model is named in a refusal.
-fn told(model: Option<&str>) -> String {
-    match model {
-        Some(model) => format!(" with the model `{model}`"),
-        None => " without a `model`".into(),
-    }
-}
-
-fn no_route(path: &str, model: &str) -> Refusal {
-    let message =
-        format!("no route takes {path}{model}; add one to [[routes]], or call /PROVIDER{path}");
-    Refusal {
-        dialect: error::guess(path),
-        code: Code::NoRoute,
-        message,
-        record: None,
     }
 }

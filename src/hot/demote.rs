@@ -8,8 +8,8 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::answer::mark;
 use super::budget::Then;
-use super::call::{Ready, Refusal};
 use super::error::Code;
+use super::ready::{Ready, Refusal};
 use super::relay::AnswerBody;
 use super::share::Settled;
 use crate::cold::background::{Background, object};

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::answer::{ROUTE, refuse};
-use super::call::{Ready, Refusal};
+use super::ready::{Ready, Refusal};
 use super::relay::{AnswerBody, BrokenOff};
 use super::route::Route;
 use crate::config::{Dialect, Switch};

@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::call::{Ready, Refusal};
 use super::error::Code;
 use super::intent::Intent;
+use super::ready::{Ready, Refusal};
 use super::record::Record;
 use super::relay::{AnswerBody, BrokenOff};
 use super::scope::{Closed, Member, Membership, Scopes};

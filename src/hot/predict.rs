@@ -11,8 +11,8 @@ use std::time::Duration;
 use http::Response;
 
 use super::budget::Then;
-use super::call::Ready;
 use super::demote;
+use super::ready::Ready;
 use super::relay::AnswerBody;
 use crate::cold::door::Door;
 use crate::cold::job::Reason;

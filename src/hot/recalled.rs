@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::answer::mark;
 use super::budget::Then;
-use super::call::{Ready, Refusal};
 use super::demote::{accepted, too_slow};
 use super::error::Code;
+use super::ready::{Ready, Refusal};
 use super::relay::AnswerBody;
 use super::share::{OTHER, Settled, mark_joined};
 use crate::cold::door::Door;

@@ -7,13 +7,14 @@ use http::Response;
 
 use super::answer::respond;
 use super::budget::Then;
-use super::call::{Gateway, Ready, Refusal, State};
+use super::call::{Gateway, State};
 use super::demote;
 use super::error::Code;
 use super::keepalive;
 use super::pipeline;
 use super::predict;
 use super::race::{Finish, Race, Rules};
+use super::ready::{Ready, Refusal};
 use super::recalled::recalled;
 use super::relay::AnswerBody;
 use super::shed;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::Response;
 
-use super::call::{Ready, Refusal};
 use super::demote;
 use super::error::Code;
+use super::ready::{Ready, Refusal};
 use super::relay::AnswerBody;
 use crate::cold::door::Door;
 use crate::cold::job::Reason;

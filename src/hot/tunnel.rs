@@ -13,11 +13,12 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
-use super::call::{Gateway, Ready, Refusal, State};
+use super::call::{Gateway, State};
 use super::demote;
 use super::error::Code;
 use super::headers::strip_hop_by_hop;
 use super::pipeline;
+use super::ready::{Ready, Refusal};
 use super::relay::AnswerBody;
 use super::scope::Membership;
 use crate::meter::Outcome;

@@ -2,8 +2,8 @@
 
 use http::Method;
 
-use super::call::{Ready, Refusal};
 use super::error::Code;
+use super::ready::{Ready, Refusal};
 use super::share::Terms;
 use crate::cold::job::Owner;
 use crate::cold::recall::CallKey;

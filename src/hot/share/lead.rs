@@ -22,8 +22,9 @@ use super::{Holder, Settled, Shares, is_lasting};
 use crate::cold::job::{StoredAnswer, UnixMillis, lines};
 use crate::cold::recall::{Became, CallKey, Kept};
 use crate::hot::answer::{is_ours, refuse};
-use crate::hot::call::{Gateway, Refusal};
+use crate::hot::call::Gateway;
 use crate::hot::keepalive::Racing;
+use crate::hot::ready::Refusal;
 use crate::hot::relay::{AnswerBody, BrokenOff};
 
 /// What is done for a shared call besides running it.

@@ -1,0 +1,154 @@
+//! A call that is understood and has a route: all that the race and the hand-off need.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, request};
+use tokio::time::Instant;
+
+use super::budget::{Deadline, deadline};
+use super::call::State;
+use super::error::Code;
+use super::headers::towards_the_provider;
+use super::intake::Kept;
+use super::intent::Intent;
+use super::record::Record;
+use super::route::Route;
+use super::safe::is_safe;
+use super::scope::Membership;
+use super::tunnel;
+use crate::cold::door::Door;
+use crate::cold::recall::CallKey;
+use crate::config::Dialect;
+use crate::meter::Said;
+use crate::upstream::body::OutBody;
+use crate::upstream::peek::Peek;
+use crate::upstream::target::Call;
+
+/// A call that is refused, and how that is counted.
+pub(super) struct Refusal {
+    pub dialect: Dialect,
+    pub code: Code,
+    pub message: String,
+    pub record: Option<Record>,
+}
+
+/// A call that is understood and has a route.
+pub(super) struct Ready {
+    pub route: Arc<Route>,
+    pub record: Record,
+    pub intent: Intent,
+    pub deadline: Deadline,
+    pub arrived: Instant,
+    pub call: Call,
+    pub body: Option<OutBody>,
+    pub safe: bool,
+    /// What was predicted of it, where its caller asked for a 202.
+    pub said: Option<Said>,
+    /// The caller's headers, where it asks for another protocol.
+    pub switched: Option<HeaderMap>,
+    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+    /// Its `Idempotency-Key`.
+    pub key: Option<CallKey>,
+    /// Its pipeline.
+    pub scope: Option<Arc<Membership>>,
+}
+
+impl Ready {
+    /// Refuses the call.
+    pub fn refuse(self: Box<Self>, code: Code, message: String) -> Refusal {
+        Refusal {
+            dialect: self.route.dialect,
+            code,
+            message,
+            record: Some(self.record),
+        }
+    }
+}
+
+/// Puts together what the race and the hand-off need.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one call, each used once"
+)]
+pub(super) fn prepare(
+    door: &Door,
+    state: &Arc<State>,
+    mut parts: request::Parts,
+    route: Arc<Route>,
+    record: Record,
+    kept: Kept,
+    peek: Peek,
+    intent: Intent,
+    arrived: Instant,
+) -> Result<Box<Ready>, Refusal> {
+    let bad = |message, record| Refusal {
+        dialect: route.dialect,
+        code: Code::BadRequest,
+        message,
+        record: Some(record),
+    };
+    if let Some(url) = &intent.callback
+        && let Err(why) = door.check_callback(url)
+    {
+        return Err(bad(why, record));
+    }
+    let whole = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let inner = route.inner_path(whole);
+    let path = match parts.uri.path_and_query() {
+        Some(path) if path.as_str() == inner => Ok(path.clone()),
+        _ => inner.parse(),
+    };
+    let path: PathAndQuery = match path {
+        Ok(path) => path,
+        Err(error) => return Err(bad(format!("the path is not valid: {error}"), record)),
+    };
+    let (data, trailers, once) = match kept {
+        Kept::Whole(data, trailers) => (data, trailers, None),
+        Kept::Once(body) => (Bytes::new(), None, Some(body)),
+    };
+    let demotable = once.is_none() && state.limits.body.bytes() >= data.len();
+    let deadline = deadline(
+        &route.budget,
+        &route.over_budget,
+        &intent,
+        peek.stream,
+        demotable,
+    );
+    let safe = once.is_none()
+        && is_safe(
+            route.hedge.safe,
+            route.dialect,
+            &parts.method,
+            path.path(),
+            &peek,
+        );
+    let switched = tunnel::is_upgrade(&parts.headers).then(|| parts.headers.clone());
+    let mut headers = parts.headers;
+    towards_the_provider(&mut headers);
+    Ok(Box::new(Ready {
+        call: Call {
+            method: parts.method,
+            path,
+            headers,
+            kind: peek.kind(route.dialect, data.len()),
+            body: data,
+            trailers,
+            model: peek.model_at,
+            streamed: peek.stream,
+        },
+        upgrade: parts.extensions.remove(),
+        switched,
+        body: once,
+        safe,
+        said: None,
+        deadline,
+        intent,
+        record,
+        route,
+        arrived,
+        key: None,
+        scope: None,
+    }))
+}

@@ -1,0 +1,119 @@
+//! Finds a call's route, and reads its body where the route or a later step needs it.
+//!
+//! Promises: the body is read once, within the first candidate's budget and `limits.body`; a call
+//! that no route takes is told which.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, request};
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+use tokio::time::{Instant, timeout_at};
+
+use super::call::State;
+use super::error::{self, Code};
+use super::intake::{Kept, keep};
+use super::intent::Intent;
+use super::ready::Refusal;
+use super::record::Record;
+use super::route::Route;
+use super::tunnel;
+use crate::config::{Dialect, Safe, Unasked};
+use crate::upstream::body::OutBody;
+use crate::upstream::media::is_json;
+use crate::upstream::peek::Peek;
+use crate::upstream::queue::Queue;
+
+/// A route and the body that told it.
+pub(super) type Routed = (Arc<Route>, Kept, Peek, Intent);
+
+/// Finds the route; reads the body where that needs it or a later step will.
+pub(super) async fn route(
+    state: &Arc<State>,
+    parts: &request::Parts,
+    body: Incoming,
+    arrived: Instant,
+) -> Result<(Routed, Duration), Refusal> {
+    let path = parts.uri.path();
+    let candidates: SmallVec<[&Arc<Route>; 4]> =
+        state.table.candidates(path, &parts.headers).collect();
+    let Some(first) = candidates.first() else {
+        return Err(no_route(path, ""));
+    };
+    let refuse = |code, message| Refusal {
+        dialect: first.dialect,
+        code,
+        message,
+        record: Some(Record::new((*first).clone(), arrived, false)),
+    };
+    let asked = Intent::read(&parts.headers).map_err(|why| refuse(Code::BadRequest, why))?;
+    if tunnel::is_upgrade(&parts.headers) || !wants_body(&candidates, parts, &asked) {
+        let body = Kept::Once(OutBody::streamed(Queue::default(), body));
+        let route = candidates.iter().find(|route| route.takes_model(None));
+        let route = route.ok_or_else(|| no_route(path, ""))?;
+        return Ok((
+            ((*route).clone(), body, Peek::default(), asked),
+            Duration::ZERO,
+        ));
+    }
+    let longest = first.budget.total.get();
+    let kept = timeout_at(arrived + longest, keep(body, state.limits.body.bytes())).await;
+    let read = arrived.elapsed();
+    let kept = kept
+        .map_err(|_| refuse(Code::BadRequest, "the body did not arrive in time".into()))?
+        .map_err(|error| refuse(Code::BadRequest, format!("the body broke off: {error}")))?;
+    let modelled =
+        first.dialect != Dialect::Plain || candidates.iter().any(|route| route.wants_model());
+    let peek = match &kept {
+        Kept::Whole(data, _) if modelled && may_be_json(&parts.headers) && !data.is_empty() => {
+            Peek::read(data).map_err(|why| refuse(Code::BadRequest, why))?
+        }
+        _ => Peek::default(),
+    };
+    let model = peek.model.as_deref();
+    let route = candidates.iter().find(|route| route.takes_model(model));
+    let route = route.ok_or_else(|| no_route(path, &told(model)))?;
+    Ok((((*route).clone(), kept, peek, asked), read))
+}
+
+/// Whether the body has to be read before the call can go on.
+fn wants_body(candidates: &[&Arc<Route>], parts: &request::Parts, intent: &Intent) -> bool {
+    let asked = intent.respond_async || intent.key.is_some();
+    if parts.method == Method::GET || parts.method == Method::HEAD || asked {
+        return true;
+    }
+    if intent.retry.is_some() && may_be_json(&parts.headers) {
+        return true;
+    }
+    candidates.iter().any(|route| {
+        let modelled = route.wants_model() || route.dialect != Dialect::Plain;
+        (modelled && may_be_json(&parts.headers))
+            || route.hedge.safe == Safe::Always
+            || route.over_budget.unasked == Unasked::SeeOther
+    })
+}
+
+fn may_be_json(headers: &HeaderMap) -> bool {
+    // Without a type it may be JSON: the body will tell.
+    is_json(headers).unwrap_or(true)
+}
+
+/// How a call's model is named in a refusal.
+fn told(model: Option<&str>) -> String {
+    match model {
+        Some(model) => format!(" with the model `{model}`"),
+        None => " without a `model`".into(),
+    }
+}
+
+fn no_route(path: &str, model: &str) -> Refusal {
+    let message =
+        format!("no route takes {path}{model}; add one to [[routes]], or call /PROVIDER{path}");
+    Refusal {
+        dialect: error::guess(path),
+        code: Code::NoRoute,
+        message,
+        record: None,
+    }
+}
