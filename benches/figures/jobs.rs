@@ -165,11 +165,15 @@ async fn send(gateway: SocketAddr, hook: SocketAddr, room: Arc<Semaphore>) -> Re
             .header("x-shunt-callback", format!("http://{hook}/"))
             .body(Full::new(body.clone()))?;
         let (status, told) = client.request(request).await?;
-        ensure!(
-            status == 202,
-            "{status}: {}",
-            String::from_utf8_lossy(&told)
-        );
+        match status {
+            202 => {}
+            // The store does not keep up at this moment: the room is still there.
+            503 => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                room.add_permits(1);
+            }
+            _ => bail!("{status}: {}", String::from_utf8_lossy(&told)),
+        }
     }
 }
 
