@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use shunt::config;
 use shunt::server::Server;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A call allocates some dozen small things on one thread and frees them there.
 #[global_allocator]
@@ -76,8 +76,10 @@ fn serve(file: &File) -> Result<()> {
     writeln!(out, "public listening on http://{}", server.public)?;
     writeln!(out, "admin listening on http://{}", server.admin)?;
     out.flush()?;
-    server.block_on(until_stopped(&server, file))?;
-    let left = server.drain();
+    let mut stops = server.block_on(async { Stops::listen() })?;
+    server.block_on(until_stopped(&server, file, &mut stops))?;
+    tracing::info!("calls and jobs are let end; another signal cuts them short");
+    let left = server.drain_unless(async move { stops.next().await });
     anyhow::ensure!(
         left == 0,
         "{left} tasks were left after the drain; please report this"
@@ -85,14 +87,33 @@ fn serve(file: &File) -> Result<()> {
     Ok(())
 }
 
-async fn until_stopped(server: &Server, file: &File) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// Signals to stop.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn until_stopped(server: &Server, file: &File, stops: &mut Stops) -> Result<()> {
     let mut hang_up = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            () = stops.next() => return Ok(()),
             _ = hang_up.recv() => {
                 let loaded = config::load(&file.config).map_err(anyhow::Error::from);
                 match loaded.and_then(|config| server.reload(&config)) {

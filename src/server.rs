@@ -5,6 +5,7 @@
 
 mod build;
 mod callbacks;
+mod owners;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,14 +19,14 @@ use hickory_resolver::TokioResolver;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::build::{cold_routes, state};
 use self::build::{signer, store};
 use self::callbacks::Callbacks;
+pub(crate) use self::owners::Owners;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
 use crate::cold::door::Door;
-use crate::cold::runner::{ColdRoutes, LEASE, Parts, Runner};
+use crate::cold::runner::{ColdRoutes, Parts, Pulse, Runner};
 use crate::cold::store::SharedStore;
 use crate::config::Config;
 use crate::hot::{Gateway, Worker};
@@ -33,7 +34,6 @@ use crate::latency::{Summary, Window, set_shard};
 use crate::listen::{self, Listener};
 use crate::meter::Meter;
 use crate::observe::{self, Admin};
-use crate::tasks::{Signal, Tasks};
 use crate::upstream::connect::Transport;
 use crate::upstream::provider::Ground;
 use crate::upstream::tls::Roots;
@@ -51,47 +51,9 @@ pub struct Server {
     meter: Arc<Meter>,
     ground: Ground,
     owners: Owners,
+    store: SharedStore,
     draining: Arc<AtomicBool>,
     drain: Duration,
-}
-
-/// Who owns which tasks, and what stops them; in the order of a drain.
-#[derive(Clone, Default)]
-pub(crate) struct Owners {
-    /// Callers' connections and calls.
-    pub calls: Tasks,
-    /// Jobs.
-    pub jobs: Tasks,
-    /// Callbacks, clocks, the admin listener.
-    pub background: Tasks,
-    /// Connections to providers and their keepers.
-    pub connections: Tasks,
-    /// Accept nothing new.
-    pub stop: Signal,
-    /// Claim no more jobs, deliver no more callbacks.
-    pub rest: CancellationToken,
-    /// The workers' threads may end.
-    leave: CancellationToken,
-}
-
-impl Owners {
-    /// Lets running calls and jobs end, and cuts what is left of either after the limit.
-    pub async fn drain(&self, limit: Duration) {
-        self.stop.raise();
-        end(&self.calls, limit).await;
-        // Calls are over: nothing comes through the door any more. What still runs as a job
-        // is in the store, and the next start runs it again.
-        self.rest.cancel();
-        end(&self.jobs, limit).await;
-        end(&self.background, Duration::ZERO).await;
-        end(&self.connections, Duration::ZERO).await;
-    }
-
-    /// Tasks alive.
-    pub fn alive(&self) -> usize {
-        let all = [&self.calls, &self.jobs, &self.background, &self.connections];
-        all.into_iter().map(Tasks::alive).sum()
-    }
 }
 
 impl Server {
@@ -141,6 +103,7 @@ impl Server {
             retention: config.cold.retention.get(),
             callbacks: callbacks.clone(),
             stop: owners.stop.clone(),
+            pulse: Pulse::new(config.cold.heartbeat.get()),
         });
         let keys = callback::keys::router(signer.as_ref());
         let api = crate::cold::api::router(runner.clone()).merge(keys);
@@ -155,11 +118,12 @@ impl Server {
             meter,
             ground,
             owners,
+            store,
             draining: Arc::default(),
             drain: config.server.drain.get(),
         };
-        server.run_jobs(&store, &runner, intake)?;
-        server.deliver(config, &store, signer, guard, callbacks)?;
+        server.run_jobs(&runner, intake)?;
+        server.deliver(config, signer, guard, callbacks)?;
         server.keep_time();
         server.serve_admin(runner)?;
         server.serve_public(config, count)?;
@@ -168,19 +132,15 @@ impl Server {
 
     fn run_jobs(
         &self,
-        store: &SharedStore,
         runner: &Arc<Runner>,
         intake: tokio::sync::mpsc::Receiver<crate::cold::door::Errand>,
     ) -> Result<()> {
         let _inside = self.control.enter();
-        let found = self
-            .control
-            .block_on(store.beat(LEASE, crate::cold::job::UnixMillis::now()))
-            .context("the store cannot be read")?
-            .rescued;
-        if found > 0 {
-            tracing::info!(found, "unfinished jobs were found and run again");
-        }
+        let begun = self.control.block_on(runner.begin());
+        begun.context("the store cannot be read")?;
+        let background = &self.owners.background;
+        background.spawn(runner.clone().keep_lease());
+        background.spawn(runner.clone().listen());
         let (jobs, rest) = (&self.owners.jobs, &self.owners.rest);
         jobs.spawn(runner.clone().take_over(intake, rest.clone()));
         jobs.spawn(runner.clone().look_after(rest.clone()));
@@ -190,7 +150,6 @@ impl Server {
     fn deliver(
         &self,
         config: &Config,
-        store: &SharedStore,
         signer: Option<Arc<Signer>>,
         guard: Arc<AddressGuard>,
         wake: Arc<Notify>,
@@ -203,7 +162,7 @@ impl Server {
             .client(None, &[b"http/1.1"])
             .map_err(|why| anyhow!(why))?;
         let deliverer = Arc::new(Deliverer {
-            store: store.clone(),
+            store: self.store.clone(),
             signer,
             sender: Arc::new(Sender::new(
                 guard.clone(),
@@ -330,10 +289,16 @@ impl Server {
 
     /// Lets running calls and jobs end, cuts what is left after the drain time, and stops.
     /// Gives the number of tasks alive afterwards: zero.
-    pub fn drain(mut self) -> usize {
+    pub fn drain(self) -> usize {
+        self.drain_unless(std::future::pending())
+    }
+
+    /// The same, but cuts what is left as soon as there is a hurry.
+    pub fn drain_unless(mut self, hurry: impl Future<Output = ()>) -> usize {
         self.draining.store(true, Ordering::Relaxed);
         let owners = self.owners.clone();
-        self.control.block_on(owners.drain(self.drain));
+        let drain = owners.drain(self.drain, &self.store, hurry);
+        self.control.block_on(drain);
         owners.leave.cancel();
         for worker in self.workers.drain(..) {
             let _ = worker.join();
@@ -362,13 +327,6 @@ pub(crate) async fn keep_time(meter: Arc<Meter>, gateway: Arc<Gateway>, every: D
         for provider in state.table.providers() {
             provider.tick();
         }
-    }
-}
-
-async fn end(tasks: &Tasks, limit: Duration) {
-    if tokio::time::timeout(limit, tasks.ended()).await.is_err() {
-        tasks.cut();
-        tasks.ended().await;
     }
 }
 

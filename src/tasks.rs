@@ -82,6 +82,11 @@ impl Signal {
         self.0.token.cancel();
     }
 
+    /// Whether it has happened.
+    pub fn is_raised(&self) -> bool {
+        self.0.done.load(Ordering::Acquire)
+    }
+
     /// Waits until it has happened.
     pub async fn raised(&self) {
         self.0.token.cancelled().await;

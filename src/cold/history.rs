@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use serde::Serialize;
 
 use super::job::{Job, JobError, Status, StoredAnswer, UnixMillis};
+use super::runs::Why;
 use super::store::Outcome;
 use crate::upstream::target::Target;
 
@@ -26,7 +27,8 @@ pub struct AttemptRecord {
     /// When it ended.
     pub ended: UnixMillis,
     /// `succeeded`, `failed`, `retried`, `rate_limited`, `expired`, `cancelled`, `superseded`
-    /// (another attempt decided) or `lost` (its process died).
+    /// (another attempt decided), `lost` (its process died or lost its lease) or `taken` (it was given
+    /// up, since another gateway had taken the job).
     pub result: String,
     /// The provider's status, if it answered.
     pub status: Option<u16>,
@@ -84,9 +86,13 @@ impl Verdict {
         }
     }
 
-    /// Somebody ended the job meanwhile.
-    pub fn stopped() -> Self {
-        Self::with(Status::Cancelled.as_str(), None, None)
+    /// Somebody ended the job meanwhile, or took it.
+    pub fn stopped(why: Why) -> Self {
+        let result = match why {
+            Why::Ended => Status::Cancelled.as_str(),
+            Why::Taken => "taken",
+        };
+        Self::with(result, None, None)
     }
 }
 

@@ -17,6 +17,7 @@ mod quota;
 pub mod recall;
 pub mod responses;
 pub mod runner;
+mod runs;
 mod scope;
 mod seal;
 pub mod store;

@@ -8,10 +8,14 @@
 mod claim;
 mod drive;
 mod errands;
+mod lease;
+mod news;
 mod operators;
+mod writes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -22,11 +26,14 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::drive::{Ended, drive};
+use self::lease::Lease;
+pub use self::lease::Pulse;
 use super::history::{Run, Verdict};
 use super::job::{
-    Job, JobError, JobId, Reason, Status, StoredAnswer, StoredRequest, UnixMillis, header_map,
+    Job, JobError, Reason, Status, StoredAnswer, StoredRequest, UnixMillis, header_map,
 };
-use super::store::{By, Outcome, SharedStore, StoreError};
+use super::runs::{Runs, Stop, Why};
+use super::store::{Outcome, SharedStore};
 use super::tape::Tapes;
 use super::waiters::Waiters;
 use crate::config::{Dialect, RouteCold};
@@ -108,25 +115,30 @@ pub struct Parts {
     pub retention: Duration,
     /// Told when a callback is due.
     pub callbacks: Arc<Notify>,
-    /// Ends the answers that follow a job.
+    /// Ends the answers that follow a job; nothing more is claimed.
     pub stop: Signal,
+    /// How long this gateway's lease is.
+    pub pulse: Pulse,
 }
 
 /// Runs jobs.
 pub struct Runner {
     parts: Parts,
+    lease: Lease,
+    runs: Runs,
     waiters: Waiters,
     tapes: Tapes,
     wake: Notify,
+    /// Other gateways write to the store, too.
+    shared: AtomicBool,
+    /// Until when jobs may come to light that a claim took whose reply was lost.
+    strays: Mutex<Option<Instant>>,
     /// Which route is looked at first.
     turn: AtomicUsize,
 }
 
 /// How often the store is looked at for jobs that are due.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// How long a gateway's jobs stay its own without a heartbeat.
-pub const LEASE: Duration = Duration::from_secs(8);
 
 /// Jobs that expire or are swept in one step.
 const STEP: usize = 500;
@@ -139,6 +151,10 @@ impl Runner {
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
             parts,
+            lease: Lease::default(),
+            runs: Runs::default(),
+            shared: AtomicBool::new(false),
+            strays: Mutex::default(),
             waiters: Waiters::default(),
             tapes: Tapes::default(),
             wake: Notify::new(),
@@ -161,29 +177,17 @@ impl Runner {
         &self.parts.stop
     }
 
-    /// The job once it is finished, or as it stands after the wait.
-    pub async fn awaited(&self, id: &JobId, wait: Duration) -> Result<Option<Job>, StoreError> {
-        if !wait.is_zero() {
-            let waiter = self.waiters.of(id);
-            let notified = waiter.notified();
-            tokio::pin!(notified);
-            // Listening before looking: an end in between is not missed.
-            notified.as_mut().enable();
-            let job = self.parts.store.get(id).await?;
-            if job.as_ref().is_none_or(|job| job.status.is_final()) {
-                // Nobody ends it once more, so nobody else would take the waiter away.
-                self.waiters.finished(id);
-                return Ok(job);
-            }
-            let _ = tokio::time::timeout(wait, notified).await;
-        }
-        self.parts.store.get(id).await
-    }
-
     /// Jobs of this route are due.
     fn wake_for(&self, route: &ColdRoute) {
         route.more.store(true, Ordering::Relaxed);
         self.wake.notify_one();
+    }
+
+    /// Jobs of any route may be due.
+    fn wake_all(&self) {
+        for route in self.parts.routes.load().values() {
+            self.wake_for(route);
+        }
     }
 
     fn route(&self, name: &str) -> Option<Arc<ColdRoute>> {
@@ -202,13 +206,16 @@ impl Runner {
                 () = sleep(held.unwrap_or(LOOK)), if held.is_some() => false,
                 _ = look.tick() => true,
             };
-            held = self.claim(all).await;
+            // What is taken without a lease or before an end would only be taken again by others.
+            let may = self.lease.holds() && !self.parts.stop.is_raised();
+            held = if may { self.claim(all).await } else { None };
             if !all {
                 continue;
             }
             steps += 1;
             if steps.is_multiple_of(4) {
                 self.expire().await;
+                self.give_back_strays().await;
             }
             if steps.is_multiple_of(240) {
                 self.sweep().await;
@@ -248,7 +255,7 @@ impl Runner {
     /// Whether a job that was taken is still ours to run. A store that cannot say so is no reason
     /// to leave it.
     async fn still_runs(&self, taken: &Job) -> bool {
-        let ours = |job: Job| !job.status.is_final() && job.fence == taken.fence;
+        let ours = |job: Job| job.status == Status::Running && job.fence == taken.fence;
         let found = self.parts.store.get(&taken.id).await;
         found.map_or(true, |job| job.is_some_and(ours))
     }
@@ -260,7 +267,7 @@ impl Runner {
         job: Job,
         attempts: Attempts,
         route: &ColdRoute,
-        stop: CancellationToken,
+        stop: Stop,
         began: UnixMillis,
     ) {
         let left = UnixMillis::now().until(job.expires_at);
@@ -269,15 +276,19 @@ impl Runner {
         let run = Run::begin(&job, attempts.tried(), began);
         let (ended, by) = tokio::select! {
             biased;
-            // Whoever stopped it has written its end.
-            () = stop.cancelled() => {
-                let _ = self.parts.store.note(&job.id, run.records(None, &Verdict::stopped())).await;
+            // Whoever stopped it has written its end, or runs it.
+            why = stop.stopped() => {
+                if why == Why::Taken {
+                    tape.clear();
+                }
+                self.tapes.left(&job.id, &tape);
+                let verdict = Verdict::stopped(why);
+                let _ = self.parts.store.note(&job.id, run.records(None, &verdict)).await;
                 return;
             }
             () = sleep_until(Instant::now() + left) => (Ended::With(expired()), None),
             ended = drive(attempts, self.parts.answer_limit, &tape) => ended,
         };
-        self.waiters.rests(&job.id);
         let verdict = match &ended {
             Ended::With(outcome) => Verdict::of(outcome),
             Ended::Again(error, answer) => Verdict::with("retried", answer.as_ref(), Some(error)),
@@ -293,68 +304,12 @@ impl Runner {
             .parts
             .store
             .note(&job.id, run.records(by.as_ref(), &verdict));
-        let (noted, ()) = tokio::join!(note, self.settle(&job, ended, route));
+        let (noted, ()) = tokio::join!(note, self.settle(&job, &stop, ended, route));
         tape.touch();
         self.tapes.left(&job.id, &tape);
         if let Err(error) = noted {
             tracing::warn!(%error, job = job.id.as_str(), "an attempt is missing in a job's history");
         }
-    }
-
-    /// Writes what comes of a job whose attempts ended.
-    async fn settle(&self, job: &Job, ended: Ended, route: &ColdRoute) {
-        match ended {
-            Ended::With(outcome) => self.finish(job, outcome).await,
-            Ended::Again(error, answer) if job.attempts >= route.settings.max_attempts => {
-                self.finish(job, failed(error, answer)).await;
-            }
-            Ended::Again(..) => {
-                let at = UnixMillis::now().plus(backoff(&route.settings, job.attempts));
-                let _ = self.parts.store.release(&job.id, job.fence, at).await;
-            }
-            // No attempt: the provider took nothing of it. It ends by its deadline.
-            Ended::Later(rest) => {
-                let at = UnixMillis::now().plus(rest);
-                let _ = self.parts.store.postpone(&job.id, job.fence, at).await;
-                route.more.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Ends a job whoever runs it, and tells who waits for it. Gives the job, or nothing if it had
-    /// ended.
-    pub async fn end(&self, id: &JobId, outcome: Outcome) -> Option<Job> {
-        self.write_end(id, By::Order, outcome).await
-    }
-
-    /// Ends a job that ran here; refused where another took it since.
-    async fn finish(&self, job: &Job, outcome: Outcome) {
-        let _ = self.write_end(&job.id, By::Run(job.fence), outcome).await;
-    }
-
-    async fn write_end(&self, id: &JobId, by: By, outcome: Outcome) -> Option<Job> {
-        let written = self
-            .parts
-            .store
-            .finish(id, by, outcome, UnixMillis::now())
-            .await;
-        let job = match written {
-            Ok(job) => job?,
-            Err(error) => {
-                // It stays running in the store, and the next start runs it again.
-                tracing::error!(%error, job = id.as_str(), "the end of a job was not written");
-                return None;
-            }
-        };
-        self.waiters.finished(id);
-        self.tapes.finished(id);
-        if job.callback.is_some() {
-            self.parts.callbacks.notify_one();
-        }
-        if let (Some(route), Some(finished)) = (self.route(&job.route), job.finished_at) {
-            route.duration.record(job.created_at.until(finished));
-        }
-        Some(job)
     }
 }
 

@@ -56,6 +56,14 @@ impl Tape {
         self.changed.send_modify(|changes| *changes += 1);
     }
 
+    /// What stands here is no answer, whoever wrote it.
+    pub fn clear(&self) {
+        let mut state = self.lock();
+        state.void();
+        drop(state);
+        self.touch();
+    }
+
     /// Told of bytes and of changes; counts the changes of the job's state.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -121,11 +129,17 @@ impl Writer {
     pub fn void(&self) {
         let mut state = self.tape.lock();
         if state.writer == Some(self.name) {
-            state.writer = None;
-            state.chunks.clear();
-            state.take += u64::from(state.length > 0);
-            state.length = 0;
+            state.void();
         }
+    }
+}
+
+impl Recorded {
+    fn void(&mut self) {
+        self.writer = None;
+        self.chunks.clear();
+        self.take += u64::from(self.length > 0);
+        self.length = 0;
     }
 }
 
@@ -146,6 +160,22 @@ impl Tapes {
         // The list's and the leaver's; another is only made under this lock or from another.
         if Arc::strong_count(tape) <= 2 && tapes.get(id).is_some_and(|own| Arc::ptr_eq(own, tape)) {
             tapes.remove(id);
+        }
+    }
+
+    /// The job's state changed elsewhere: its readers look again.
+    pub fn touch(&self, id: &JobId) {
+        let tapes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tape) = tapes.get(id) {
+            tape.touch();
+        }
+    }
+
+    /// All readers look again.
+    pub fn touch_all(&self) {
+        let tapes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for tape in tapes.values() {
+            tape.touch();
         }
     }
 

@@ -1,52 +1,62 @@
-//! Who waits for a job to finish, and the jobs that can be cancelled here.
+//! Who waits for a job to finish.
 //!
-//! Bounded by the unfinished jobs, since an entry goes when its job ends. Never on the hot path.
+//! Bounded by those who wait: an entry goes with the last of them. Never on the hot path.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use super::job::JobId;
 
-/// Waiters and running jobs.
+/// Waiters by job.
 #[derive(Default)]
-pub struct Waiters {
-    waiting: Mutex<HashMap<JobId, Arc<Notify>>>,
-    running: Mutex<HashMap<JobId, CancellationToken>>,
+pub struct Waiters(Mutex<HashMap<JobId, Arc<Notify>>>);
+
+/// One who waits.
+pub struct Waiter<'a> {
+    waiters: &'a Waiters,
+    id: &'a JobId,
+    /// Notified when the job finished, or may have.
+    pub notify: Arc<Notify>,
 }
 
 impl Waiters {
-    /// What is notified when the job finishes.
-    pub fn of(&self, id: &JobId) -> Arc<Notify> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.entry(id.clone()).or_default().clone()
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Notify>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The job runs here; the token stops it.
-    pub fn runs(&self, id: &JobId) -> CancellationToken {
-        let token = CancellationToken::new();
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.insert(id.clone(), token.clone());
-        token
+    /// One more who waits for a job.
+    pub fn of<'a>(&'a self, id: &'a JobId) -> Waiter<'a> {
+        let notify = self.lock().entry(id.clone()).or_default().clone();
+        Waiter {
+            waiters: self,
+            id,
+            notify,
+        }
     }
 
-    /// The job no longer runs here.
-    pub fn rests(&self, id: &JobId) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.remove(id);
-    }
-
-    /// The job is finished: whoever waits is told, and what still runs of it is stopped.
-    pub fn finished(&self, id: &JobId) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(notify) = waiting.remove(id) {
+    /// The job finished, or may have: whoever waits looks again.
+    pub fn wake(&self, id: &JobId) {
+        if let Some(notify) = self.lock().get(id) {
             notify.notify_waiters();
         }
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = running.remove(id) {
-            token.cancel();
+    }
+
+    /// Whoever waits looks again.
+    pub fn wake_all(&self) {
+        for notify in self.lock().values() {
+            notify.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.waiters.lock();
+        // The list's and ours; another is only made under this lock.
+        if Arc::strong_count(&self.notify) <= 2 {
+            waiting.remove(self.id);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the types cannot say: names that must exist, values that must fit together.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::load::Problem;
 use super::{
@@ -13,6 +14,9 @@ const RESERVED: [&str; 5] = ["jobs", "scopes", "v1", "v1beta", ".well-known"];
 /// Most attempts of one call at once, and most retries.
 const MOST_ATTEMPTS: u32 = 4;
 const MOST_RETRIES: u32 = 10;
+
+/// Shortest heartbeat: its lease is renewed every 25 ms.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// Most calls that wait for a place at one target.
 const MOST_WAITING: usize = 10_000;
@@ -65,6 +69,12 @@ pub fn check(config: &Config) -> Vec<Problem> {
             found.add(format!("{key}.name"), says);
         }
         routes(&key, route, config, &mut found);
+    }
+    if config.cold.heartbeat.get() < SHORTEST_HEARTBEAT {
+        found.add(
+            "cold.heartbeat",
+            "must be at least 100ms; a lease of one and a half of these has to outlast a slow write",
+        );
     }
     limits(config, &mut found);
     callbacks(config, &mut found);

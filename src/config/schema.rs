@@ -74,7 +74,8 @@ pub struct ListenTls {
 pub struct Server {
     /// Worker threads, each with its own listener and pools; 0: one per core.
     pub workers: usize,
-    /// Longest wait for running calls after SIGTERM before they are cut.
+    /// Longest wait for running calls and jobs after SIGTERM before they are cut; a second signal
+    /// cuts them at once.
     pub drain: Period,
 }
 
@@ -218,6 +219,9 @@ pub struct Cold {
     pub retention: Period,
     /// Unfinished jobs; past it a call is not demoted.
     pub queue_limit: u64,
+    /// A gateway that dies is missed, and its jobs are taken over, within two of these. Its lease is
+    /// renewed four times in each.
+    pub heartbeat: Period,
     /// The hand-off starts this long before the deadline, so that the 202 arrives within it.
     pub margin: Period,
 }
@@ -228,6 +232,7 @@ impl Default for Cold {
             store: "sqlite:shunt.db".into(),
             retention: Period::from_secs(24 * 3600),
             queue_limit: 10_000,
+            heartbeat: Period::from_secs(5),
             margin: Period::from_millis(5),
         }
     }

@@ -203,6 +203,14 @@ const HELP: &[(&str, &str)] = &[
         "Calls to providers made for jobs, by what came of them.",
     ),
     (
+        "shunt_leases_lost_total",
+        "Times that the store was silent for longer than this gateway's lease.",
+    ),
+    (
+        "shunt_jobs_rescued_total",
+        "Jobs of gateways that are gone, queued again by this one.",
+    ),
+    (
         "shunt_callbacks_total",
         "Callback deliveries, by what came of them.",
     ),

@@ -7,8 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::cold::door::Door;
-use crate::cold::job::UnixMillis;
-use crate::cold::runner::{LEASE, Parts, Runner};
+use crate::cold::runner::{Parts, Pulse, Runner};
 use crate::cold::store::SharedStore;
 use crate::config::{self, Config};
 use crate::hot::{Gateway, Worker};
@@ -25,6 +24,7 @@ const WORKERS: usize = 2;
 /// A gateway that runs.
 pub struct House {
     owners: Owners,
+    store: SharedStore,
     gateway: Arc<Gateway>,
     /// One for each worker.
     pub listeners: Vec<Arc<Listener>>,
@@ -62,9 +62,8 @@ impl House {
         let built = state(&config, &ground, &[], &meter).unwrap();
         let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
         let (door, intake) = Door::new(None);
-        store.beat(LEASE, UnixMillis::now()).await.unwrap();
         let runner = Runner::new(Parts {
-            store,
+            store: store.clone(),
             routes,
             meter: meter.clone(),
             tasks: owners.jobs.clone(),
@@ -73,11 +72,15 @@ impl House {
             retention: config.cold.retention.get(),
             callbacks: Arc::new(Notify::new()),
             stop: owners.stop.clone(),
+            pulse: Pulse::new(config.cold.heartbeat.get()),
         });
+        runner.begin().await.unwrap();
         let api = crate::cold::api::router(runner.clone());
         let gateway = Arc::new(Gateway::new(built, door, api, owners.calls.clone()));
         let rest = owners.rest.clone();
         let jobs = &owners.jobs;
+        owners.background.spawn(runner.clone().keep_lease());
+        owners.background.spawn(runner.clone().listen());
         jobs.spawn(runner.clone().take_over(intake, rest.clone()));
         jobs.spawn(runner.look_after(rest));
         owners
@@ -87,6 +90,7 @@ impl House {
         let listeners = listeners.collect();
         Self {
             owners,
+            store,
             gateway,
             listeners,
         }
@@ -103,7 +107,8 @@ impl House {
     /// Lets calls and jobs end, cuts what is left after the limit. Gives what is still alive:
     /// tasks and attempts.
     pub async fn drain(&self, limit: Duration) -> (usize, usize) {
-        self.owners.drain(limit).await;
+        let hurry = std::future::pending();
+        self.owners.drain(limit, &self.store, hurry).await;
         (self.owners.alive(), self.attempts())
     }
 }

@@ -3,16 +3,17 @@
 //! Promises: what is held back stays queued in the store; when a job ends and more are due the
 //! next is taken at once; an empty store is asked only at each `LOOK`.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use super::writes::Write;
 use super::{ColdRoute, LOOK, Runner, STEP, call, error, failed};
 use crate::cold::job::{Job, UnixMillis};
 use crate::cold::quota;
-use crate::cold::store::ClaimedJob;
+use crate::cold::store::{ClaimedJob, StoreFuture};
 use crate::meter::Use;
 use crate::upstream::attempt::{Attempt, Start};
 use crate::upstream::attempts::Attempts;
@@ -21,6 +22,12 @@ use crate::upstream::target::{Call, Target};
 
 /// The shortest wait for room in a quota.
 const SHORTEST: Duration = Duration::from_millis(10);
+
+/// Longest wait for the store's reply.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How late a claim that was not answered may still be done.
+const LATE: Duration = Duration::from_mins(1);
 
 impl Runner {
     /// Starts due jobs: of all routes, or of those that are known to have some. Gives how long
@@ -67,8 +74,9 @@ impl Runner {
         // Cleared before the store is asked: a job that comes meanwhile sets it again.
         route.more.store(false, Ordering::Relaxed);
         let due = UnixMillis::now();
-        let claimed = self.parts.store.claim(&route.name, room, due).await;
-        let claimed = claimed.unwrap_or_default();
+        let claimed = self
+            .taken(self.parts.store.claim(&route.name, room, due))
+            .await;
         let none = claimed.is_empty();
         if claimed.len() == room {
             route.more.store(true, Ordering::Relaxed);
@@ -86,10 +94,45 @@ impl Runner {
         None
     }
 
+    /// What a claim took. One without a reply may have taken jobs all the same.
+    async fn taken(&self, claim: StoreFuture<'_, Vec<ClaimedJob>>) -> Vec<ClaimedJob> {
+        let claimed = timeout(PATIENCE, claim).await;
+        if let Ok(Ok(claimed)) = claimed {
+            return claimed;
+        }
+        let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        *strays = Some(Instant::now() + LATE);
+        Vec::new()
+    }
+
+    /// Gives back what a claim may have taken without our hearing of it. Not beside a claim.
+    pub(super) async fn give_back_strays(&self) {
+        let until = *self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_none_or(|until| until < Instant::now()) {
+            return;
+        }
+        let (store, now) = (&self.parts.store, UnixMillis::now());
+        match timeout(PATIENCE, store.strays(self.runs.all(), now)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(strays)) => {
+                tracing::info!(strays, "jobs whose claim was not answered are due again")
+            }
+            // It is asked again after all of the time in which a claim may still come to light.
+            _ => {
+                let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+                *strays = Some(Instant::now() + LATE);
+            }
+        }
+    }
+
     /// Starts a claimed job: its part of the quota is taken when this returns.
     fn start(self: &Arc<Self>, claimed: ClaimedJob, route: &Arc<ColdRoute>) {
-        let permit = route.slots.clone().try_acquire_owned().ok();
         let ClaimedJob { job, request } = claimed;
+        // It runs here already and was taken back.
+        let Some(stop) = self.runs.enter(&job.id, job.fence) else {
+            return;
+        };
+        let permit = route.slots.clone().try_acquire_owned().ok();
         route.queue.record(job.created_at.until(UnixMillis::now()));
         let call = call(request, route.targets.dialect());
         let call = call.map(|call| {
@@ -99,11 +142,10 @@ impl Runner {
             )
         });
         let (runner, route) = (self.clone(), route.clone());
-        let stop = self.waiters.runs(&job.id);
         self.parts.tasks.spawn(async move {
             // Who ended it while it was claimed could not stop it; whoever ends it from here on can.
             if !runner.still_runs(&job).await {
-                runner.waiters.rests(&job.id);
+                runner.runs.leave(&job.id, &stop, job.fence);
                 return;
             }
             match call {
@@ -114,13 +156,13 @@ impl Runner {
                 }
                 // Hot calls took the last place meanwhile: no attempt was made.
                 Some((None, _)) => {
-                    runner.waiters.rests(&job.id);
                     let at = UnixMillis::now().plus(LOOK);
-                    let _ = runner.parts.store.postpone(&job.id, job.fence, at).await;
+                    runner.write(&job.id, &stop, Write::Postpone(at)).await;
                 }
                 None => {
                     let error = error("bad_request", "the stored request cannot be read");
-                    runner.finish(&job, failed(error, None)).await;
+                    let end = Write::End(failed(error, None));
+                    runner.write(&job.id, &stop, end).await;
                 }
             }
             drop(permit);

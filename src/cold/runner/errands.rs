@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::writes::Write;
 use super::{Runner, cancelled, error};
 use crate::cold::door::{Decision, Errand, Handover, Reply};
 use crate::cold::job::{Job, StoredRequest, UnixMillis};
@@ -85,6 +86,10 @@ impl Runner {
             key,
             scope,
         } = handover;
+        // Here before anybody can hear of it, so that whoever ends it from then on stops it.
+        let stop = (attempts.running() > 0)
+            .then(|| self.runs.enter(&job.id, job.fence))
+            .flatten();
         let kept = {
             let insert = self.insert(&job, request, key);
             tokio::pin!(insert);
@@ -98,6 +103,9 @@ impl Runner {
             }
         };
         if kept.is_err() {
+            if let Some(stop) = &stop {
+                self.runs.leave(&job.id, stop, job.fence);
+            }
             let _ = reply.send(kept);
             return;
         }
@@ -116,15 +124,20 @@ impl Runner {
             let _ = self.end(&job.id, scope::ended()).await;
             return;
         }
-        let Some(route) = self.route(&job.route) else {
-            return;
+        let (stop, route) = match (stop, self.route(&job.route)) {
+            (Some(stop), Some(route)) => (stop, route),
+            (Some(stop), None) => {
+                let now = Write::Release(UnixMillis::now());
+                return self.write(&job.id, &stop, now).await;
+            }
+            (None, route) => {
+                if let Some(route) = route {
+                    self.wake_for(&route);
+                }
+                return;
+            }
         };
-        if attempts.running() == 0 {
-            self.wake_for(&route);
-        } else {
-            let stop = self.waiters.runs(&job.id);
-            let began = job.created_at;
-            self.run(job, attempts, &route, stop, began).await;
-        }
+        let began = job.created_at;
+        self.run(job, attempts, &route, stop, began).await;
     }
 }

@@ -75,8 +75,8 @@ impl By {
 /// What a heartbeat found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Beat {
-    /// This gateway's lease had ended: what it ran was queued again, and its runs are refused once
-    /// somebody took them.
+    /// This gateway's lease had ended and what it ran was queued again: its runs are refused once
+    /// somebody took them. One that ended and that nobody noticed is only renewed.
     pub lost: bool,
     /// Jobs queued again, of gateways whose lease had ended.
     pub rescued: u64,
@@ -185,6 +185,11 @@ pub trait Store: Send + Sync + 'static {
     /// Nothing happens unless it runs under this fence.
     fn postpone(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()>;
 
+    /// Puts back, due at `now` and as if they had not been tried, the jobs that run under this
+    /// gateway's lease but are not among `held`: a claim whose reply was lost took them. Resolves to
+    /// how many.
+    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64>;
+
     /// Writes a final state, and with it the callback's first delivery, due now. Resolves to the
     /// job as it then stands, its request still kept for a retry, or `None` where it was final
     /// already (the first stands), is unknown, or was taken by another run since.
@@ -253,7 +258,9 @@ pub trait Store: Send + Sync + 'static {
     ) -> StoreFuture<'_, Option<Job>>;
 
     /// Renews this gateway's lease for so long from now, by the store's own clock, and queues what
-    /// gateways whose lease has ended ran and delivered: due at `now`, their fences as they are. The
+    /// gateways whose lease has ended ran and delivered: due at `now`, their fences as they are. One
+    /// whose own lease had ended unnoticed only renews it, so that after an outage of the store all who
+    /// live come back before any is taken for dead. The
     /// first comes before any other write; a store that only one gateway can open takes whatever it
     /// then finds running for a dead gateway's.
     fn beat(&self, lease: Duration, now: UnixMillis) -> StoreFuture<'_, Beat>;

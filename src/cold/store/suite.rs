@@ -134,6 +134,7 @@ every_store! {
     a_job_s_history_is_kept_and_tells_of_attempts_that_died,
     whoever_lost_a_job_to_another_run_writes_nothing_of_it,
     who_leaves_gives_back_what_it_runs,
+    what_a_claim_took_that_nobody_heard_of_is_due_again_and_was_not_tried,
 }
 
 async fn what_was_kept_is_there_after_a_restart<P: Place>() {
@@ -612,4 +613,20 @@ async fn who_leaves_gives_back_what_it_runs<P: Place>() {
     assert_eq!(store.leave(NOW).await.unwrap(), 1);
     let claimed = store.claim("chat", 1, NOW).await.unwrap();
     assert_eq!(claimed[0].job.id, running.id);
+}
+
+async fn what_a_claim_took_that_nobody_heard_of_is_due_again_and_was_not_tried<P: Place>() {
+    let place = P::default();
+    let store = place.open(9);
+    store.beat(LEASE, NOW).await.unwrap();
+    let (held, stray) = (job("chat", Status::Running), job("chat", Status::Queued));
+    store.insert(held.clone(), request()).await.unwrap();
+    store.insert(stray.clone(), request()).await.unwrap();
+    assert_eq!(store.claim("chat", 9, NOW).await.unwrap().len(), 1);
+    let known = vec![held.id.clone()];
+    assert_eq!(store.strays(known.clone(), NOW).await.unwrap(), 1);
+    assert_eq!(store.strays(known, NOW).await.unwrap(), 0);
+    let kept = store.get(&stray.id).await.unwrap().unwrap();
+    assert_eq!((kept.status, kept.attempts), (Status::Queued, 0));
+    assert_eq!(store.get(&held.id).await.unwrap(), Some(held));
 }

@@ -1,16 +1,16 @@
 //! Deliveries of callbacks in memory.
 
-use super::{Row, Rows};
+use super::rows::{GatewayId, Row, Rows};
 use crate::cold::job::{CallbackStatus, Job, JobId, UnixMillis};
 use crate::cold::store::{Delivery, DeliveryOutcome};
 
 /// A job's delivery.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Told {
     pub name: String,
     pub due: Option<UnixMillis>,
-    /// Somebody has it.
-    pub claimed: bool,
+    /// Who has it.
+    pub claimed: Option<GatewayId>,
     pub died: Option<UnixMillis>,
     pub replayed: Option<UnixMillis>,
 }
@@ -20,7 +20,7 @@ impl Told {
         Self {
             name: format!("msg_{:032x}", rand::random::<u128>()),
             due: None,
-            claimed: false,
+            claimed: None,
             died: None,
             replayed: None,
         }
@@ -30,6 +30,7 @@ impl Told {
 impl Rows {
     pub(super) fn claim_deliveries(
         &mut self,
+        gateway: GatewayId,
         limit: usize,
         now: UnixMillis,
         until: UnixMillis,
@@ -46,7 +47,7 @@ impl Rows {
         due.sort_by_key(|(due, _)| *due);
         let claim = |(_, row): (UnixMillis, &mut Row)| {
             let told = row.delivery.as_mut()?;
-            (told.due, told.claimed) = (Some(until), true);
+            (told.due, told.claimed) = (Some(until), Some(gateway));
             Some(Delivery {
                 webhook_id: told.name.clone(),
                 since: told.replayed.or(row.job.finished_at).unwrap_or(now),
@@ -79,7 +80,7 @@ impl Rows {
                 (CallbackStatus::Dead, None, Some(at), Some(error))
             }
             DeliveryOutcome::PutOff { at, why } => {
-                (told.due, told.claimed) = (Some(at), false);
+                (told.due, told.claimed) = (Some(at), None);
                 callback.last_error = why.or(callback.last_error.take());
                 return;
             }
@@ -87,7 +88,7 @@ impl Rows {
         callback.status = status;
         callback.deliveries += 1;
         callback.last_error = error;
-        (told.due, told.died, told.claimed) = (due, died, false);
+        (told.due, told.died, told.claimed) = (due, died, None);
     }
 
     pub(super) fn dead(&self, limit: usize) -> Vec<Job> {
@@ -105,7 +106,7 @@ impl Rows {
     pub(super) fn replay(&mut self, id: &JobId, now: UnixMillis) -> Option<Job> {
         let (_, row) = self.row(id)?;
         let (callback, told) = (row.job.callback.as_mut()?, row.delivery.as_mut()?);
-        if told.claimed || row.job.finished_at.is_none() {
+        if told.claimed.is_some() || row.job.finished_at.is_none() {
             return None;
         }
         (callback.status, callback.deliveries) = (CallbackStatus::Pending, 0);

@@ -186,6 +186,10 @@ impl Store for SqliteStore {
         self.write(move |desk| writes::postpone(desk, &id, fence, at))
     }
 
+    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64> {
+        self.write(move |desk| writes::strays(desk, &held, now))
+    }
+
     fn finish(
         &self,
         id: &JobId,

@@ -1,0 +1,120 @@
+//! Writes what became of a job.
+//!
+//! Promises: a run writes under its fence, and until the store has taken it: an answer that was paid
+//! for is not thrown away because the store was silent for a while. What cannot be written before the
+//! process ends is given back with its lease.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::drive::Ended;
+use super::{ColdRoute, Runner, backoff, failed};
+use crate::cold::job::{Job, JobId, UnixMillis};
+use crate::cold::runs::Stop;
+use crate::cold::store::{By, Outcome, StoreError};
+use std::sync::atomic::Ordering;
+
+/// The first wait of a write that failed; doubles up to the last.
+const FIRST: Duration = Duration::from_millis(50);
+const LAST: Duration = Duration::from_secs(2);
+
+/// What a run writes at its end.
+pub(super) enum Write {
+    /// The job's end.
+    End(Outcome),
+    /// It is tried again from then on.
+    Release(UnixMillis),
+    /// The same, and this was no attempt.
+    Postpone(UnixMillis),
+}
+
+impl Runner {
+    /// Writes what comes of a job whose attempts ended.
+    pub(super) async fn settle(&self, job: &Job, stop: &Stop, ended: Ended, route: &ColdRoute) {
+        let write = match ended {
+            Ended::With(outcome) => Write::End(outcome),
+            Ended::Again(error, answer) if job.attempts >= route.settings.max_attempts => {
+                Write::End(failed(error, answer))
+            }
+            Ended::Again(..) => {
+                let wait = backoff(&route.settings, job.attempts);
+                Write::Release(UnixMillis::now().plus(wait))
+            }
+            // No attempt: the provider took nothing of it. It ends by its deadline.
+            Ended::Later(rest) => {
+                route.more.store(true, Ordering::Relaxed);
+                Write::Postpone(UnixMillis::now().plus(rest))
+            }
+        };
+        self.write(&job.id, stop, write).await;
+    }
+
+    /// Writes the last of a run, again and again until the store has it or the run is stopped.
+    pub(super) async fn write(&self, id: &JobId, stop: &Stop, write: Write) {
+        let mut wait = FIRST;
+        while let Some(fence) = self.runs.fence(id, stop) {
+            match self.write_under(id, fence, &write).await {
+                Ok(()) if self.runs.leave(id, stop, fence) => return,
+                // It was taken back meanwhile: this is written under its new fence.
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(%error, job = id.as_str(), "the end of a run is not written yet");
+                    tokio::select! {
+                        _ = stop.stopped() => return,
+                        () = sleep(wait) => wait = LAST.min(wait * 2),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn write_under(&self, id: &JobId, fence: u64, write: &Write) -> Result<(), StoreError> {
+        let store = &self.parts.store;
+        match write {
+            Write::Release(at) => store.release(id, fence, *at).await,
+            Write::Postpone(at) => store.postpone(id, fence, *at).await,
+            Write::End(outcome) => {
+                let now = UnixMillis::now();
+                let written = store
+                    .finish(id, By::Run(fence), outcome.clone(), now)
+                    .await?;
+                match written {
+                    Some(job) => self.told(&job),
+                    // Somebody else's end, or ours whose reply was lost: whoever waits looks again.
+                    None => self.waiters.wake(id),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a job whoever runs it, and tells who waits for it. Gives the job, or nothing if it had
+    /// ended.
+    pub async fn end(&self, id: &JobId, outcome: Outcome) -> Option<Job> {
+        let now = UnixMillis::now();
+        let written = self.parts.store.finish(id, By::Order, outcome, now).await;
+        let job = match written {
+            Ok(job) => job?,
+            Err(error) => {
+                tracing::error!(%error, job = id.as_str(), "the end of a job was not written");
+                return None;
+            }
+        };
+        self.runs.ended(&job);
+        self.told(&job);
+        Some(job)
+    }
+
+    /// A job's end was written here.
+    fn told(&self, job: &Job) {
+        self.waiters.wake(&job.id);
+        self.tapes.finished(&job.id);
+        if job.callback.is_some() {
+            self.parts.callbacks.notify_one();
+        }
+        if let (Some(route), Some(finished)) = (self.route(&job.route), job.finished_at) {
+            route.duration.record(job.created_at.until(finished));
+        }
+    }
+}

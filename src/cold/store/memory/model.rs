@@ -1,0 +1,335 @@
+//! The lease protocol, explored: every interleaving of two gateways and two jobs within bounds.
+//!
+//! The store is `Rows` itself, a gateway's knowledge is `cold::runs` itself; modelled are the wire
+//! (a request may be applied late, its reply lost) and what a runner does next. Every state is
+//! checked: a final state stands, one result a job, who has an old fence writes nothing; and from each
+//! one a run without further faults ends every job (`fair`), so that none is lost.
+//!
+//! A checker of its own, not `stateright`: the rows have names and bytes in them that are no part of
+//! a state, and that crate's liveness check is only right on acyclic paths, by its own words.
+
+mod act;
+mod explore;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::explore::{Found, explore};
+use super::rows::{GatewayId, Row, Rows};
+use crate::cold::job::{Job, JobId, Owner, Reason, Status, StoredAnswer, StoredRequest, UnixMillis};
+use crate::cold::runs::{Runs, Stop};
+use crate::cold::store::Outcome;
+
+/// The wall clock and the store's stand still; that time passes is a step of its own.
+const NOW: UnixMillis = UnixMillis(0);
+const CLOCK: Duration = Duration::from_secs(1);
+const LEASE: Duration = Duration::from_secs(1);
+const ROUTE: &str = "r";
+const JOBS: usize = 2;
+/// A run that fails the second time ends its job.
+const ATTEMPTS: u32 = 2;
+
+/// What may still go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Faults {
+    /// Gateways that die, or leave.
+    crashes: u8,
+    /// Leases of living gateways that end unrenewed.
+    expiries: u8,
+    /// Requests whose reply does not come; they may be applied all the same, at any time.
+    silences: u8,
+    /// Attempts that fail.
+    failures: u8,
+    /// Jobs that their callers cancel.
+    cancels: u8,
+    /// Jobs that an operator begins anew.
+    retries: u8,
+}
+
+/// What is asked of the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ask {
+    Claim,
+    Beat,
+    Strays(Vec<usize>),
+    End(usize, u64, bool),
+    Release(usize, u64),
+    Look(usize),
+}
+
+/// What it replied.
+#[derive(Clone, Debug)]
+enum Reply {
+    Claimed(Vec<(usize, u64)>),
+    Beat(bool),
+    Done,
+    Seen(Box<Job>),
+}
+
+/// A request on its way, or its reply on its way back.
+#[derive(Clone, Debug)]
+struct Sent {
+    by: usize,
+    gateway: GatewayId,
+    ask: Ask,
+    /// Somebody waits for the reply.
+    waits: bool,
+    reply: Option<Reply>,
+}
+
+/// A provider call of a run, and what its gateway is about to write of it.
+#[derive(Clone)]
+struct Call {
+    job: usize,
+    stop: Stop,
+    /// Success, failure that ends the job, or failure after which it is released.
+    writes: Option<Option<bool>>,
+}
+
+#[derive(Clone)]
+struct Runner {
+    id: GatewayId,
+    alive: bool,
+    /// Its first beat was answered.
+    begun: bool,
+    runs: Runs,
+    calls: Vec<Call>,
+    /// A claim's reply was lost: what it took is not known here.
+    strays: bool,
+}
+
+#[derive(Clone)]
+struct State {
+    rows: Rc<Rows>,
+    runners: [Runner; 2],
+    wire: Vec<Sent>,
+    left: Faults,
+    next: GatewayId,
+}
+
+fn id(job: usize) -> JobId {
+    JobId::parse(&format!("job_{job:032x}")).unwrap()
+}
+
+fn number(id: &JobId) -> usize {
+    usize::from_str_radix(&id.as_str()[4..], 16).unwrap()
+}
+
+fn job(at: usize, status: Status) -> Job {
+    let running = u8::from(status == Status::Running);
+    Job {
+        id: id(at),
+        owner: Owner::ANYONE,
+        status,
+        route: ROUTE.into(),
+        reason: Reason::Requested,
+        budget_ms: 0,
+        elapsed_ms: 0,
+        created_at: NOW,
+        expires_at: NOW,
+        finished_at: None,
+        attempts: running.into(),
+        fence: running.into(),
+        error: None,
+        callback: None,
+        scope: None,
+        background: None,
+    }
+}
+
+fn request() -> StoredRequest {
+    StoredRequest {
+        method: String::new(),
+        path_and_query: String::new(),
+        headers: Vec::new(),
+        body: Bytes::new(),
+    }
+}
+
+/// An end whose answer names the run that gave it.
+fn outcome(status: Status, fence: u64) -> Outcome {
+    let body = Bytes::copy_from_slice(&fence.to_be_bytes());
+    let answer = (status == Status::Succeeded).then(|| StoredAnswer {
+        status: 200,
+        headers: Vec::new(),
+        body,
+    });
+    Outcome {
+        status,
+        answer,
+        error: None,
+    }
+}
+
+impl State {
+    /// Two gateways that live; one runs a call that was handed over, the other job waits.
+    fn first(left: Faults, unfenced: bool) -> Self {
+        let mut rows = Rows::default();
+        rows.unfenced = unfenced;
+        let runner = |id| Runner {
+            id,
+            alive: true,
+            begun: true,
+            runs: Runs::default(),
+            calls: Vec::new(),
+            strays: false,
+        };
+        let mut runners = [runner(1), runner(2)];
+        for one in &runners {
+            rows.beat(one.id, (LEASE, CLOCK), NOW);
+        }
+        rows.insert(1, job(0, Status::Running), request());
+        rows.insert(1, job(1, Status::Queued), request());
+        rows.news.clear();
+        let stop = runners[0].runs.enter(&id(0), 1).unwrap();
+        runners[0].calls.push(Call {
+            job: 0,
+            stop,
+            writes: None,
+        });
+        Self {
+            rows: Rc::new(rows),
+            runners,
+            wire: Vec::new(),
+            left,
+            next: 3,
+        }
+    }
+
+    fn row(&self, job: usize) -> &Row {
+        &self.rows.all[&(job as u64)]
+    }
+
+    fn is_over(&self) -> bool {
+        (0..JOBS).all(|job| self.row(job).job.status.is_final())
+    }
+
+    /// All that decides what can come of this state.
+    fn key(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(96);
+        let byte = |number: u64| u8::try_from(number).unwrap();
+        for row in self.rows.all.values() {
+            let answer = row.answer.as_ref().map_or(0, |answer| answer.body[7]);
+            let holder = byte(row.holder.unwrap_or(0));
+            let (status, fence) = (row.job.status as u8, byte(row.job.fence));
+            let (attempts, ends) = (byte(row.job.attempts.into()), byte(row.ends.into()));
+            key.extend([status, fence, attempts, ends, holder, answer]);
+        }
+        for (gateway, end) in &self.rows.leases {
+            let end = end.map_or(0, |end| 1 + u8::from(end > CLOCK));
+            key.extend([byte(*gateway), end]);
+        }
+        for runner in &self.runners {
+            let flags = u8::from(runner.alive) | u8::from(runner.begun) << 1;
+            key.extend([255, byte(runner.id), flags | u8::from(runner.strays) << 2]);
+            let doubtful = runner.runs.doubtful();
+            for call in &runner.calls {
+                let fence = runner.runs.fence(&id(call.job), &call.stop).unwrap_or(0);
+                let writes = call.writes.map_or(0, |what| what.map_or(1, |ok| 2 + u8::from(ok)));
+                let doubtful = u8::from(doubtful.contains(&id(call.job)));
+                key.extend([byte(call.job as u64), byte(fence), writes << 1 | doubtful]);
+            }
+        }
+        for sent in &self.wire {
+            key.push(254);
+            key.extend(sent.key());
+        }
+        let left = self.left;
+        key.extend([left.crashes, left.expiries, left.silences]);
+        key.extend([left.failures, left.cancels, left.retries]);
+        key
+    }
+}
+
+impl Sent {
+    fn key(&self) -> Vec<u8> {
+        let byte = |number: u64| u8::try_from(number).unwrap();
+        let mut key = vec![byte(self.gateway), u8::from(self.waits)];
+        match &self.ask {
+            Ask::Claim => key.push(1),
+            Ask::Beat => key.push(2),
+            Ask::Strays(held) => key.extend([3].into_iter().chain(held.iter().map(|at| *at as u8))),
+            Ask::End(job, fence, ok) => key.extend([4 + u8::from(*ok), *job as u8, byte(*fence)]),
+            Ask::Release(job, fence) => key.extend([6, *job as u8, byte(*fence)]),
+            Ask::Look(job) => key.extend([7, *job as u8]),
+        }
+        match &self.reply {
+            None => key.push(0),
+            Some(Reply::Done) => key.push(1),
+            Some(Reply::Beat(lost)) => key.push(2 + u8::from(*lost)),
+            Some(Reply::Seen(job)) => key.extend([4, job.status as u8, byte(job.fence)]),
+            Some(Reply::Claimed(jobs)) => {
+                key.push(5);
+                let each = jobs.iter().flat_map(|(job, fence)| [*job as u8, byte(*fence)]);
+                key.extend(each);
+            }
+        }
+        key
+    }
+}
+
+const NONE: Faults = Faults {
+    crashes: 0,
+    expiries: 0,
+    silences: 0,
+    failures: 0,
+    cancels: 0,
+    retries: 0,
+};
+
+fn holds(name: &str, faults: Faults) {
+    match explore(State::first(faults, false)) {
+        Ok(states) => eprintln!("{name}: {states} states"),
+        Err(Found { why, path }) => panic!("{name}: {why}\n{}", path.join("\n")),
+    }
+}
+
+#[test]
+fn a_gateway_that_dies_or_leaves_loses_no_job_and_no_result_stands_twice() {
+    let faults = Faults {
+        crashes: 1,
+        silences: 1,
+        failures: 1,
+        ..NONE
+    };
+    holds("a death", faults);
+}
+
+#[test]
+fn a_lease_that_ends_unnoticed_gives_no_job_two_results() {
+    let faults = Faults {
+        expiries: 2,
+        failures: 1,
+        cancels: 1,
+        ..NONE
+    };
+    holds("lost leases", faults);
+}
+
+#[test]
+fn an_old_run_writes_nothing_of_a_job_that_was_cancelled_and_begun_anew() {
+    let faults = Faults {
+        expiries: 1,
+        silences: 1,
+        cancels: 1,
+        retries: 1,
+        ..NONE
+    };
+    holds("orders", faults);
+}
+
+#[test]
+fn without_fences_the_check_finds_what_they_prevent() {
+    let faults = Faults {
+        expiries: 1,
+        ..NONE
+    };
+    let found = explore(State::first(faults, true));
+    let Err(Found { why, path }) = found else {
+        panic!("nothing was found");
+    };
+    eprintln!("without fences: {why}, after {} steps", path.len());
+    assert!(why.contains("old fence"), "{why}: {path:?}");
+}

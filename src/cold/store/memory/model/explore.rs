@@ -1,0 +1,105 @@
+//! Breadth first over every state that can be reached.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::State;
+use super::act::Action;
+
+/// What must not be.
+pub struct Found {
+    pub why: String,
+    /// The shortest way there.
+    pub path: Vec<String>,
+}
+
+/// How a state was reached first.
+struct Reached {
+    from: usize,
+    by: Option<Action>,
+    /// Where a run without further faults goes from here.
+    fair: Option<usize>,
+    over: bool,
+}
+
+fn path(reached: &[Reached], mut at: usize) -> Vec<String> {
+    let mut path = Vec::new();
+    while let Some(by) = &reached[at].by {
+        path.push(format!("{by:?}"));
+        at = reached[at].from;
+    }
+    path.reverse();
+    path
+}
+
+/// Explores all that can come of a state. Gives how many states there are.
+pub fn explore(first: State) -> Result<usize, Found> {
+    let mut known = HashMap::from([(first.key(), 0)]);
+    let mut reached = vec![Reached {
+        from: 0,
+        by: None,
+        fair: None,
+        over: first.is_over(),
+    }];
+    let mut level = vec![(0, first)];
+    while !level.is_empty() {
+        let mut next = Vec::new();
+        for (at, state) in level {
+            let fair = state.fair();
+            for action in state.actions() {
+                let is_fair = fair.as_ref() == Some(&action);
+                let then = state.act(&action).map_err(|why| {
+                    let mut path = path(&reached, at);
+                    path.push(format!("{action:?}"));
+                    Found { why, path }
+                })?;
+                let new = reached.len();
+                let to = match known.entry(then.key()) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(free) => {
+                        reached.push(Reached {
+                            from: at,
+                            by: Some(action),
+                            fair: None,
+                            over: then.is_over(),
+                        });
+                        next.push((new, then));
+                        *free.insert(new)
+                    }
+                };
+                if is_fair {
+                    reached[at].fair = Some(to);
+                }
+            }
+        }
+        level = next;
+    }
+    ends(&reached)?;
+    Ok(reached.len())
+}
+
+/// From every state a run without further faults ends every job.
+fn ends(reached: &[Reached]) -> Result<(), Found> {
+    let mut good: Vec<bool> = reached.iter().map(|one| one.over).collect();
+    for start in 0..reached.len() {
+        let (mut way, mut at) = (Vec::new(), start);
+        while !good[at] {
+            way.push(at);
+            let stuck = || Found {
+                why: "a job is lost: nothing more happens".into(),
+                path: path(reached, start),
+            };
+            at = reached[at].fair.ok_or_else(stuck)?;
+            if way.len() > reached.len().min(10_000) {
+                return Err(Found {
+                    why: "a job is lost: it never ends".into(),
+                    path: path(reached, start),
+                });
+            }
+        }
+        for at in way {
+            good[at] = true;
+        }
+    }
+    Ok(())
+}
