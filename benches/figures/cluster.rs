@@ -68,7 +68,17 @@ impl Cluster {
     pub fn query(&self, statement: &str) -> Result<Vec<String>> {
         let told = self
             .command("psql")
-            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement])
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-c",
+                statement,
+            ])
+            .env("PGOPTIONS", "-c search_path=shunt,public")
             .arg(self.url())
             .output()?;
         ensure!(

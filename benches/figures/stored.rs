@@ -1,18 +1,9 @@
-//! The stores that figures are measured on, and how they are filled.
+//! The stores that figures are measured on, and how they are filled with jobs that wait.
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use bytes::Bytes;
-use shunt::cold::job::{
-    Callback, CallbackStatus, Job, JobId, Owner, Reason, Status, StoredRequest, UnixMillis,
-};
-use shunt::cold::store::SharedStore;
-use shunt::cold::store::sqlite::SqliteStore;
-use tokio::task::JoinSet;
+use anyhow::{Context as _, Result};
 
 use super::cluster::Cluster;
 
@@ -50,43 +41,6 @@ impl Stored {
             Self::Postgres => Cluster::start().map(Some),
         }
     }
-
-    /// Puts so many jobs of a route into a store that no gateway has open.
-    pub fn fill(
-        self,
-        url: &str,
-        count: usize,
-        route: &str,
-        due: UnixMillis,
-        hook: &str,
-    ) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(async {
-            let store = self.open(url)?;
-            let mut under = JoinSet::new();
-            for _ in 0..count {
-                let (store, job) = (store.clone(), job(route, due, hook));
-                under.spawn(async move { store.insert(job, request()).await });
-                if under.len() >= TOGETHER
-                    && let Some(done) = under.join_next().await
-                {
-                    done??;
-                }
-            }
-            while let Some(done) = under.join_next().await {
-                done??;
-            }
-            anyhow::Ok(())
-        })
-    }
-
-    fn open(self, url: &str) -> Result<SharedStore> {
-        let path = url.trim_start_matches("sqlite:");
-        ensure!(self == Self::Sqlite, "PostgreSQL is not there yet");
-        Ok(Arc::new(SqliteStore::open(Path::new(path), u64::MAX)?))
-    }
 }
 
 /// What `cold.store` says: the cluster, or a file in the folder.
@@ -95,40 +49,100 @@ pub fn url(cluster: Option<&Cluster>, folder: &Path) -> String {
     cluster.map_or_else(file, Cluster::url)
 }
 
-/// Jobs that are written at once, so that they share commits.
-const TOGETHER: usize = 1_000;
+/// What the copies of a job have of their own; every other column is the pattern's.
+const JOBS: [(&str, &str); 10] = [
+    ("id", "'job_' || n.name"),
+    ("status", "'queued'"),
+    ("created_at", "created_at + n.later"),
+    ("expires_at", "expires_at + n.later"),
+    ("due", "due + n.later"),
+    ("finished_at", "null"),
+    ("attempts", "0"),
+    ("fence", "0"),
+    ("gateway", "null"),
+    ("claim", "null"),
+];
 
-fn job(route: &str, due: UnixMillis, hook: &str) -> Job {
-    Job {
-        id: JobId::random(),
-        owner: Owner::ANYONE,
-        status: Status::Queued,
-        route: route.to_owned(),
-        reason: Reason::Requested,
-        budget_ms: 0,
-        elapsed_ms: 0,
-        created_at: due,
-        expires_at: due.plus(Duration::from_hours(24)),
-        finished_at: None,
-        attempts: 0,
-        fence: 0,
-        error: None,
-        callback: Some(Callback {
-            url: hook.to_owned(),
-            status: CallbackStatus::Pending,
-            deliveries: 0,
-            last_error: None,
-        }),
-        scope: None,
-        background: None,
+const REQUESTS: [(&str, &str); 1] = [("job_id", "'job_' || n.name")];
+
+const DELIVERIES: [(&str, &str); 7] = [
+    ("webhook_id", "'msg_' || n.name"),
+    ("job_id", "'job_' || n.name"),
+    ("state", "'pending'"),
+    ("due", "null"),
+    ("gateway", "null"),
+    ("claimed", "0"),
+    ("deliveries", "0"),
+];
+
+/// Copies the one job of a store that no gateway has open, so often, as jobs that were never tried and
+/// are due so many milliseconds later than it was.
+///
+/// # Errors
+/// What the store says.
+pub fn multiply(cluster: Option<&Cluster>, folder: &Path, count: usize, later: u64) -> Result<()> {
+    let name = match cluster {
+        Some(_) => "replace(gen_random_uuid()::text, '-', '')",
+        None => "lower(hex(randomblob(16)))",
+    };
+    let mut script = format!(
+        "create temp table n as with recursive s (g) as (select 1 union all select g + 1 from s \
+         where g < {count}) select {name} as name, {later} as later from s;\n"
+    );
+    let columns = match cluster {
+        Some(cluster) => cluster.query(
+            "select table_name || '.' || column_name from information_schema.columns \
+             where table_schema = 'shunt' order by ordinal_position",
+        )?,
+        None => columns(folder)?,
+    };
+    for (table, own) in [
+        ("jobs", &JOBS[..]),
+        ("requests", &REQUESTS[..]),
+        ("deliveries", &DELIVERIES[..]),
+    ] {
+        script += &copy(&columns, table, own);
     }
+    match cluster {
+        Some(cluster) => {
+            cluster.query(&script)?;
+            cluster.query("vacuum analyze")?;
+        }
+        None => open(folder)?.execute_batch(&format!("begin; {script} commit; analyze;"))?,
+    }
+    Ok(())
 }
 
-fn request() -> StoredRequest {
-    StoredRequest {
-        method: "POST".into(),
-        path_and_query: "/v1/chat/completions".into(),
-        headers: vec![("content-type".into(), b"application/json".to_vec())],
-        body: Bytes::from_static(br#"{"model":"m","messages":[]}"#),
-    }
+fn open(folder: &Path) -> Result<rusqlite::Connection> {
+    rusqlite::Connection::open(folder.join("jobs.db")).context("the store's file")
+}
+
+/// `table.column` of a file.
+fn columns(folder: &Path) -> Result<Vec<String>> {
+    let connection = open(folder)?;
+    let mut statement = connection.prepare(
+        "select m.name || '.' || c.name from sqlite_schema m, pragma_table_info(m.name) c \
+         where m.type = 'table'",
+    )?;
+    let found = statement.query_map([], |row| row.get(0))?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+fn copy(columns: &[String], table: &str, own: &[(&str, &str)]) -> String {
+    let names = columns.iter().filter_map(|one| {
+        let (of, column) = one.split_once('.')?;
+        // Where rows are numbered, each copy gets a number of its own.
+        (of == table && column != "seq").then_some(column)
+    });
+    let names: Vec<&str> = names.collect();
+    let values = names.iter().map(|name| {
+        let found = own.iter().find(|(one, _)| one == name);
+        found.map_or(*name, |(_, value)| *value)
+    });
+    let values: Vec<&str> = values.collect();
+    format!(
+        "insert into {table} ({}) select {} from {table}, n;\n",
+        names.join(", "),
+        values.join(", ")
+    )
 }

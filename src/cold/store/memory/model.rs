@@ -18,7 +18,9 @@ use bytes::Bytes;
 
 use self::explore::{Found, explore};
 use super::rows::{GatewayId, Row, Rows};
-use crate::cold::job::{Job, JobId, Owner, Reason, Status, StoredAnswer, StoredRequest, UnixMillis};
+use crate::cold::job::{
+    Job, JobId, Owner, Reason, Status, StoredAnswer, StoredRequest, UnixMillis,
+};
 use crate::cold::runs::{Runs, Stop};
 use crate::cold::store::Outcome;
 
@@ -227,7 +229,9 @@ impl State {
             let doubtful = runner.runs.doubtful();
             for call in &runner.calls {
                 let fence = runner.runs.fence(&id(call.job), &call.stop).unwrap_or(0);
-                let writes = call.writes.map_or(0, |what| what.map_or(1, |ok| 2 + u8::from(ok)));
+                let writes = call
+                    .writes
+                    .map_or(0, |what| what.map_or(1, |ok| 2 + u8::from(ok)));
                 let doubtful = u8::from(doubtful.contains(&id(call.job)));
                 key.extend([byte(call.job as u64), byte(fence), writes << 1 | doubtful]);
             }
@@ -262,7 +266,9 @@ impl Sent {
             Some(Reply::Seen(job)) => key.extend([4, job.status as u8, byte(job.fence)]),
             Some(Reply::Claimed(jobs)) => {
                 key.push(5);
-                let each = jobs.iter().flat_map(|(job, fence)| [*job as u8, byte(*fence)]);
+                let each = jobs
+                    .iter()
+                    .flat_map(|(job, fence)| [*job as u8, byte(*fence)]);
                 key.extend(each);
             }
         }

@@ -75,7 +75,10 @@ impl State {
             self.runner_actions(by, &mut all);
         }
         for (gateway, end) in &self.rows.leases {
-            let alive = self.runners.iter().any(|one| one.id == *gateway && one.alive);
+            let alive = self
+                .runners
+                .iter()
+                .any(|one| one.id == *gateway && one.alive);
             let valid = end.is_some_and(|end| end > CLOCK);
             if valid && (!alive || self.left.expiries > 0) {
                 all.push(Action::Expire(*gateway));
@@ -144,10 +147,17 @@ impl State {
     pub fn fair(&self) -> Option<Action> {
         let has = |action: Action| self.actions().contains(&action).then_some(action);
         if let Some(sent) = self.wire.first() {
-            return Some(if sent.reply.is_some() { Action::Deliver(0) } else { Action::Apply(0) });
+            return Some(if sent.reply.is_some() {
+                Action::Deliver(0)
+            } else {
+                Action::Apply(0)
+            });
         }
         let dead = |gateway: u64| {
-            !self.runners.iter().any(|one| one.id == gateway && one.alive)
+            !self
+                .runners
+                .iter()
+                .any(|one| one.id == gateway && one.alive)
         };
         for (gateway, end) in &self.rows.leases {
             if dead(*gateway) && end.is_some_and(|end| end > CLOCK) {
@@ -218,7 +228,10 @@ impl State {
                 next.next += 1;
             }
             Action::Expire(gateway) => {
-                let alive = next.runners.iter().any(|one| one.id == gateway && one.alive);
+                let alive = next
+                    .runners
+                    .iter()
+                    .any(|one| one.id == gateway && one.alive);
                 next.left.expiries -= u8::from(alive);
                 let rows = Rc::make_mut(&mut next.rows);
                 rows.leases.insert(gateway, Some(CLOCK / 2));
@@ -242,7 +255,9 @@ impl State {
         for by in 0..self.runners.len() {
             let runner = &mut self.runners[by];
             let runs = &runner.runs;
-            runner.calls.retain(|call| runs.fence(&id(call.job), &call.stop).is_some());
+            runner
+                .calls
+                .retain(|call| runs.fence(&id(call.job), &call.stop).is_some());
             runner.calls.sort_by_key(|call| call.job);
             let calls = &runner.calls;
             for sent in self.wire.iter_mut().filter(|sent| sent.by == by) {
@@ -293,10 +308,13 @@ impl State {
         let Some(fence) = runner.runs.fence(&id(job), &call.stop) else {
             return;
         };
-        self.send(by, match writes {
-            Some(ok) => Ask::End(job, fence, ok),
-            None => Ask::Release(job, fence),
-        });
+        self.send(
+            by,
+            match writes {
+                Some(ok) => Ask::End(job, fence, ok),
+                None => Ask::Release(job, fence),
+            },
+        );
     }
 
     /// The store does what it was asked; the promises are checked.
@@ -307,7 +325,9 @@ impl State {
         let reply = match sent.ask {
             Ask::Claim => {
                 let claimed = rows.claim(sent.gateway, ROUTE, 1, NOW);
-                let each = claimed.iter().map(|one| (number(&one.job.id), one.job.fence));
+                let each = claimed
+                    .iter()
+                    .map(|one| (number(&one.job.id), one.job.fence));
                 Reply::Claimed(each.collect())
             }
             Ask::Beat => Reply::Beat(rows.beat(sent.gateway, (LEASE, CLOCK), NOW).lost),
@@ -317,7 +337,11 @@ impl State {
                 Reply::Done
             }
             Ask::End(job, fence, ok) => {
-                let status = if ok { Status::Succeeded } else { Status::Failed };
+                let status = if ok {
+                    Status::Succeeded
+                } else {
+                    Status::Failed
+                };
                 rows.finish(&id(job), By::Run(fence), outcome(status, fence), NOW);
                 Reply::Done
             }
