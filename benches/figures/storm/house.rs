@@ -53,6 +53,8 @@ pub struct Plan<'a> {
     pub store: &'a str,
     pub secret: &'a str,
     pub receiver: SocketAddr,
+    /// Seconds.
+    pub heartbeat: u32,
 }
 
 impl House {
@@ -60,17 +62,17 @@ impl House {
     ///
     /// # Errors
     /// One does not start.
-    pub fn start(plan: Plan, providers: &[SocketAddr]) -> Result<Self> {
+    pub fn start(plan: &Plan, providers: &[SocketAddr]) -> Result<Self> {
         let house = Self {
             folder: plan.folder.to_owned(),
-            shunt: plan.shunt,
+            shunt: plan.shunt.clone(),
             secret: plan.secret.to_owned(),
             running: Mutex::new(providers.iter().map(|_| None).collect()),
             living: ArcSwap::default(),
             kills: Mutex::default(),
         };
         for (gateway, provider) in providers.iter().enumerate() {
-            let text = config(plan.store, plan.receiver, *provider);
+            let text = config(plan, *provider);
             std::fs::write(house.file(gateway, "toml"), text)?;
             house.run(gateway)?;
         }
@@ -199,7 +201,13 @@ impl Drop for House {
     }
 }
 
-fn config(store: &str, receiver: SocketAddr, provider: SocketAddr) -> String {
+fn config(plan: &Plan, provider: SocketAddr) -> String {
+    let Plan {
+        store,
+        receiver,
+        heartbeat,
+        ..
+    } = plan;
     format!(
         r#"
 [listen]
@@ -228,6 +236,7 @@ predict = {{ floor = 0 }}
 [cold]
 store       = "{store}"
 queue_limit = 1000000
+heartbeat   = "{heartbeat}s"
 [callbacks]
 secret       = {{ env = "STORM_SECRET" }}
 allow        = ["http://{receiver}/*"]

@@ -57,15 +57,15 @@ fn died(call: &Seen, next: &Seen, kills: &[Kill]) -> Option<Kill> {
 }
 
 /// Every call at the providers but each job's first has a cause: the one before died with its
-/// gateway.
-pub fn calls(report: &mut Report, sent: &[Sent], seen: &[Seen], kills: &[Kill]) {
+/// gateway, and it came within so long of that.
+pub fn calls(report: &mut Report, sent: &[Sent], seen: &[Seen], kills: &[Kill], longest: Duration) {
     let accepted = accepted(sent);
     let mut by_tag: HashMap<u32, Vec<Seen>> = HashMap::new();
     for call in seen {
         by_tag.entry(call.tag).or_default().push(*call);
     }
     let (mut cut, mut unstored, mut total, mut without) = (0, 0, 0, Vec::new());
-    let mut rescues = Vec::new();
+    let (mut rescues, mut late) = (Vec::new(), Vec::new());
     for (tag, calls) in &mut by_tag {
         calls.sort_by_key(|call| call.came);
         total += if accepted.contains_key(tag) {
@@ -80,7 +80,9 @@ pub fn calls(report: &mut Report, sent: &[Sent], seen: &[Seen], kills: &[Kill]) 
             };
             cut += usize::from(!pair[0].answered);
             unstored += usize::from(pair[0].answered);
-            rescues.push((pair[1].came - kill.dead).as_secs_f64());
+            let after = pair[1].came.duration_since(kill.dead);
+            late.extend((after > longest).then_some((*tag, after)));
+            rescues.push(after.as_secs_f64());
         }
     }
     report.say(format!(
@@ -92,6 +94,10 @@ pub fn calls(report: &mut Report, sent: &[Sent], seen: &[Seen], kills: &[Kill]) 
     report.hold(
         "an attempt is made again only when its gateway died",
         &without,
+    );
+    report.hold(
+        "a dead gateway's jobs run again within two heartbeats",
+        &late,
     );
 }
 

@@ -105,6 +105,11 @@ impl Options {
         )
     }
 
+    /// Seconds between two heartbeats of a gateway.
+    fn heartbeat(&self) -> u32 {
+        if self.quick { 2 } else { 5 }
+    }
+
     fn pick(&self, given: Option<u32>, whole: u32, quick: u32) -> u32 {
         given
             .unwrap_or(if self.quick { quick } else { whole })
@@ -205,8 +210,9 @@ impl Storm {
             store: &store,
             secret: &secret,
             receiver: hook,
+            heartbeat: options.heartbeat(),
         };
-        let house = Arc::new(House::start(plan, &providers)?);
+        let house = Arc::new(House::start(&plan, &providers)?);
         Ok(Self {
             options,
             runtime,
@@ -262,7 +268,8 @@ impl Storm {
             "the last was called back {:.1} s after the load",
             outcome.settled.as_secs_f64()
         ));
-        ledger::calls(&mut report, cold, &self.calls.all(), &kills);
+        let longest = Duration::from_secs(u64::from(self.options.heartbeat()) * 2);
+        ledger::calls(&mut report, cold, &self.calls.all(), &kills, longest);
         let arrived = self.receiver.arrived();
         ledger::callbacks(&mut report, cold, &arrived, &outcome.found);
         database(&mut report, self.targets.cluster.as_ref(), &self.file)?;
