@@ -233,6 +233,7 @@ fn sheet(job: &Value) -> String {
         "status",
         "route",
         "reason",
+        "priority",
         "scope",
         "attempts",
         "budget_ms",

@@ -144,6 +144,7 @@ impl Server {
         let (jobs, rest) = (&self.owners.jobs, &self.owners.rest);
         jobs.spawn(runner.clone().take_over(intake, rest.clone()));
         jobs.spawn(runner.clone().look_after(rest.clone()));
+        jobs.spawn(runner.clone().sweep_old(rest.clone()));
         Ok(())
     }
 
@@ -173,6 +174,7 @@ impl Server {
             guard,
             settings: self::callbacks::settings(callbacks),
             watch: Arc::new(Callbacks::new(&self.meter)),
+            long: tokio::sync::Mutex::default(),
         });
         let _inside = self.control.enter();
         let rest = self.owners.rest.clone();

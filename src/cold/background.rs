@@ -149,6 +149,7 @@ fn carried(payload: &[u8]) -> Option<Bytes> {
 
 #[derive(Deserialize)]
 struct Head<'a> {
+    id: Option<&'a str>,
     object: Option<&'a str>,
     status: Option<&'a str>,
 }
@@ -158,6 +159,13 @@ pub fn status(answer: &StoredAnswer) -> Option<String> {
     let body = within(answer)?;
     let head: Head = serde_json::from_slice(&body).ok()?;
     head.status.map(str::to_owned)
+}
+
+/// A response's own name, by which its provider knows it.
+pub fn name(answer: &StoredAnswer) -> Option<String> {
+    let body = within(answer)?;
+    let head: Head = serde_json::from_slice(&body).ok()?;
+    head.id.map(str::to_owned)
 }
 
 /// A provider's response under this job's name. `None`: it is no response, or one that the

@@ -13,8 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::callback::AddressGuard;
-use super::job::{Job, Owner, StoredRequest};
+use super::job::{Job, JobId, Owner, StoredRequest};
 use super::recall::{CallKey, Kept, Recalled};
+use super::responses::AtProvider;
 use super::store::StoreError;
 use crate::upstream::attempts::Attempts;
 
@@ -64,6 +65,8 @@ pub enum Errand {
     TakeOver(Box<Handover>, Decision, Reply<()>),
     /// Look for what is kept under a key; wait so long for a job.
     Recall(CallKey, Duration, Reply<Recalled>),
+    /// Tell the provider's name of a response.
+    AtProvider(Owner, JobId, Reply<AtProvider>),
     /// Keep an answer under its key.
     Keep(Box<Kept>, Reply<()>),
     /// List a scope's unfinished jobs.
@@ -141,6 +144,12 @@ impl Door {
     /// Keeps an answer under its key; durable when it resolves.
     pub fn keep(&self, kept: Kept) -> impl Future<Output = Result<(), StoreError>> + use<> {
         self.send(|reply| Errand::Keep(Box::new(kept), reply))
+    }
+
+    /// By which name the provider knows a response that this caller knows by its job's.
+    pub async fn at_provider(&self, owner: Owner, id: JobId) -> Result<AtProvider, StoreError> {
+        self.send(|reply| Errand::AtProvider(owner, id, reply))
+            .await
     }
 
     /// A scope's unfinished jobs.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::background::Background;
+use super::priority::Priority;
 
 /// Milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,7 +262,8 @@ pub struct Job {
     pub expires_at: UnixMillis,
     /// When it reached its final state.
     pub finished_at: Option<UnixMillis>,
-    /// Calls made to providers for it, but for those that were refused for their rate (429).
+    /// Calls made to providers for it, but for those that were refused for their rate (429) or found
+    /// every target away.
     pub attempts: u32,
     /// How often it was taken to be run: a run with an older number is refused.
     pub fence: u64,
@@ -273,6 +275,8 @@ pub struct Job {
     pub scope: Option<String>,
     /// What its response tells of its request, where it has OpenAI's background shape.
     pub background: Option<Background>,
+    /// How urgent it is among its caller's.
+    pub priority: Priority,
 }
 
 impl Job {
@@ -285,6 +289,7 @@ impl Job {
             "status": self.status,
             "route": self.route,
             "reason": self.reason,
+            "priority": self.priority,
             "budget_ms": self.budget_ms,
             "elapsed_ms": self.elapsed_ms,
             "created_at": self.created_at,

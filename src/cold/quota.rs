@@ -1,7 +1,8 @@
 //! Hot before cold: how many jobs of a route its providers take now, and which of them.
 //!
-//! Promises: a job starts only at a provider whose quota has room for it; what is held back stays
-//! in the store. Asks nobody, waits for nothing.
+//! Promises: a job starts only at a provider whose quota has room for it and that does not want to be
+//! left alone, at a target that is open or, one at a time, to be probed; what is held back stays in
+//! the store. Asks nobody, waits for nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::meter::Meter;
 use crate::upstream::balance::Targets;
+use crate::upstream::health::Admission;
 use crate::upstream::permits::Permit;
 use crate::upstream::provider::Provider;
 use crate::upstream::target::Target;
@@ -27,16 +29,41 @@ fn providers(targets: &Targets) -> impl Iterator<Item = &Arc<Provider>> {
     })
 }
 
-/// How many jobs a route's providers take now; else how long until one may.
+/// How many jobs a route's targets take now; else how long until one may.
 pub(super) fn room(targets: &Targets, now: Instant) -> Result<usize, Duration> {
     let (mut room, mut wait) = (0usize, Duration::MAX);
     for provider in providers(targets) {
-        match provider.quota.room(now) {
+        let quota = provider.quota.room(now).map_err(|held| held.wait);
+        match quota.and_then(|more| Ok(more.min(places(targets, provider, now)?))) {
             Ok(more) => room = room.saturating_add(more),
-            Err(held) => wait = wait.min(held.wait),
+            Err(held) => wait = wait.min(held),
         }
     }
     if room > 0 { Ok(room) } else { Err(wait) }
+}
+
+/// Places for jobs at a provider's targets: where they are open, and one at each that is to be
+/// probed; else how long until there may be one.
+fn places(targets: &Targets, provider: &Arc<Provider>, now: Instant) -> Result<usize, Duration> {
+    let (mut places, mut wait) = (0usize, Duration::MAX);
+    let ours = |target: &&Arc<Target>| Arc::ptr_eq(&target.provider, provider);
+    for target in targets.all().iter().filter(ours) {
+        let spare = match target.health.admission(now) {
+            Admission::Open => target.spare(),
+            Admission::HalfOpen => target.spare().min(1),
+            Admission::Closed => {
+                // Where a probe runs, its end is the next news.
+                let closed = target.health.closed_for(now).filter(|left| !left.is_zero());
+                wait = wait.min(closed.unwrap_or(Duration::MAX));
+                continue;
+            }
+        };
+        places = places.saturating_add(spare);
+        if spare == 0 {
+            wait = Duration::ZERO;
+        }
+    }
+    if places > 0 { Ok(places) } else { Err(wait) }
 }
 
 /// Counts that due jobs wait for a route's providers, once as long as the reason stays.
@@ -62,11 +89,17 @@ pub(super) fn note_free(targets: &Targets) {
 /// Callers that wait for a place go first.
 pub(super) fn take(targets: &Targets, body: &[u8], now: Instant) -> Option<(Arc<Target>, Permit)> {
     let takes = |target: &Target| target.provider.quota.room(now).is_ok() && target.spare() > 0;
-    let (target, permit) = match targets.first_of(takes, now) {
-        Some(target) => (target.clone(), target.permit(now)?),
-        // The last of a quota went to another job of this claim, or another route's: one more is
-        // sent.
-        None => targets.enter_job(now)?,
+    // The last of a quota may have gone to another job of this claim, or another route's: one more
+    // is sent, but for where the provider wants to be left alone.
+    let one_more = |target: &Target| !target.provider.quota.rests(now) && target.spare() > 0;
+    let target = targets
+        .first_of(takes, now)
+        .or_else(|| targets.first_of(one_more, now))?
+        .clone();
+    let Some(permit) = target.permit(now) else {
+        // It may have been picked to be probed.
+        target.health.given_up();
+        return None;
     };
     let quota = &target.provider.quota;
     // A body is only read again where tokens are limited.

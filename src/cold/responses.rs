@@ -16,15 +16,20 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::api::{cancelled, replay};
-use super::background::{Background, finished, job_id, object};
+use super::background::{self, Background, finished, job_id, object};
 use super::events;
-use super::job::{Job, Owner, Status};
+use super::job::{Job, JobId, Owner, Status};
 use super::runner::Runner;
 use super::store::StoreError;
 
 /// Marks an answer that is none: the name is not of Shunt's making.
 #[derive(Clone, Copy, Debug)]
 pub struct NotOurs;
+
+/// The job that a response's name stands for, if it may be one.
+pub fn job_of(name: &str) -> Option<JobId> {
+    job_id(name)
+}
 
 /// The page that answers for a path, if it may name a response that Shunt made.
 pub fn page(path: &str) -> Option<&str> {
@@ -35,6 +40,35 @@ pub fn page(path: &str) -> Option<&str> {
     let before = before.strip_suffix("/responses/")?;
     job_id(name)?;
     Some(&path[before.len()..])
+}
+
+/// What a response's name stands for at its provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AtProvider {
+    /// It is none of the caller's that Shunt made: the provider may know it.
+    Unknown,
+    /// There is no answer yet, or none will come.
+    Nothing(Status),
+    /// The provider's own name for it.
+    Named(String),
+}
+
+/// By which name a provider knows the response that a caller knows by its job's.
+pub(super) async fn at_provider(
+    runner: &Runner,
+    owner: Owner,
+    id: &JobId,
+) -> Result<AtProvider, StoreError> {
+    let job = runner.store().get(id).await?;
+    let Some(job) = job.filter(|job| job.owner == owner && job.background.is_some()) else {
+        return Ok(AtProvider::Unknown);
+    };
+    if job.status != Status::Succeeded {
+        return Ok(AtProvider::Nothing(job.status));
+    }
+    let answer = runner.store().answer(id).await?;
+    let name = answer.and_then(|answer| background::name(&answer));
+    Ok(name.map_or(AtProvider::Unknown, AtProvider::Named))
 }
 
 /// The pages.

@@ -2,7 +2,7 @@
 //!
 //! Promises: a handed-over attempt goes on and is not sent again; a job is tried at most
 //! `max_attempts` times with full jitter between (Brooker, Exponential Backoff And Jitter, 2015)
-//! and ends by its deadline; a 429 is no attempt but a wait; stopping it leaves unfinished jobs in
+//! and ends by its deadline; a 429, and that every target is away, is no attempt but a wait; stopping it leaves unfinished jobs in
 //! the store for the next start.
 
 mod claim;
@@ -11,6 +11,8 @@ mod errands;
 mod lease;
 mod news;
 mod operators;
+mod pause;
+mod sweep;
 mod writes;
 
 use std::collections::HashMap;
@@ -143,9 +145,6 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Jobs that expire or are swept in one step.
 const STEP: usize = 500;
 
-/// Steps of one sweep: half a million rows a minute.
-const SWEEPS: usize = 1_000;
-
 impl Runner {
     /// A runner that has not begun.
     pub fn new(parts: Parts) -> Arc<Self> {
@@ -194,7 +193,7 @@ impl Runner {
         self.parts.routes.load().get(name).cloned()
     }
 
-    /// Runs due jobs, ends overdue ones and sweeps old ones until it is cancelled.
+    /// Runs due jobs and ends overdue ones until it is cancelled.
     pub async fn look_after(self: Arc<Self>, cancel: CancellationToken) {
         let mut look = interval(LOOK);
         let mut steps = 0u64;
@@ -217,9 +216,6 @@ impl Runner {
                 self.expire().await;
                 self.give_back_strays().await;
             }
-            if steps.is_multiple_of(240) {
-                self.sweep().await;
-            }
         }
     }
 
@@ -232,17 +228,6 @@ impl Runner {
     /// Whether what was kept then is past its retention.
     pub fn is_past(&self, at: UnixMillis) -> bool {
         at < self.past()
-    }
-
-    /// Deletes what is past its retention, in steps between which others write.
-    async fn sweep(&self) {
-        let past = self.past();
-        for _ in 0..SWEEPS {
-            let swept = self.parts.store.sweep(STEP, past).await;
-            if swept.unwrap_or(0) < STEP as u64 {
-                return;
-            }
-        }
     }
 
     async fn expire(&self) {
@@ -291,7 +276,9 @@ impl Runner {
         };
         let verdict = match &ended {
             Ended::With(outcome) => Verdict::of(outcome),
-            Ended::Again(error, answer) => Verdict::with("retried", answer.as_ref(), Some(error)),
+            Ended::Again(failure) => {
+                Verdict::with("retried", failure.answer.as_ref(), Some(&failure.error))
+            }
             Ended::Later(_) => Verdict::rate_limited(),
         };
         let labels = [("route", route.name.as_str()), ("result", verdict.result)];
@@ -341,14 +328,6 @@ fn expired() -> Outcome {
         answer: None,
         error: Some(error("expired", "the job passed its route's cold.deadline")),
     }
-}
-
-/// Full jitter over a doubling back-off.
-fn backoff(settings: &RouteCold, attempts: u32) -> Duration {
-    let doubled = 2u32.saturating_pow(attempts.saturating_sub(1).min(20));
-    let most = settings.backoff.get().saturating_mul(doubled);
-    most.min(settings.backoff_max.get())
-        .mul_f64(rand::random::<f64>())
 }
 
 fn call(request: StoredRequest, dialect: Dialect) -> Option<Call> {

@@ -12,6 +12,7 @@ mod predict;
 mod quota;
 mod route;
 mod schema;
+mod seal;
 mod typed;
 mod values;
 
@@ -23,4 +24,5 @@ pub use predict::Predict;
 pub use quota::Quota;
 pub use route::*;
 pub use schema::*;
+pub use seal::Seal;
 pub use values::{HedgeAfter, Period, Secret, SecretSource, Size, Switch};

@@ -14,6 +14,7 @@ use super::callbacks::Callbacks;
 use super::concurrency::Concurrency;
 use super::quota::Quota;
 use super::route::Route;
+use super::seal::Seal;
 use super::values::{Period, SecretSource, Size};
 
 /// The whole file.
@@ -224,6 +225,11 @@ pub struct Cold {
     pub heartbeat: Period,
     /// The hand-off starts this long before the deadline, so that the 202 arrives within it.
     pub margin: Period,
+    /// What is kept sealed.
+    pub seal: Seal,
+    /// The environment variable that holds the keys: `id:base64` of 32 bytes, with commas between;
+    /// the first seals, each opens. Absent: a key file beside the store.
+    pub seal_keys_env: Option<String>,
 }
 
 impl Default for Cold {
@@ -234,6 +240,8 @@ impl Default for Cold {
             queue_limit: 10_000,
             heartbeat: Period::from_secs(5),
             margin: Period::from_millis(5),
+            seal: Seal::Credentials,
+            seal_keys_env: None,
         }
     }
 }

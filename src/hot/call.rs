@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::answer::{REQUEST_ID, refuse, request_id};
+use super::earlier::translated;
 use super::error::Code;
 use super::pipeline;
 use super::ready::{self, Ready, Refusal};
@@ -132,22 +133,23 @@ impl Worker {
         id: &HeaderValue,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let state = self.gateway.state.load_full();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let (routed, read) = routing::route(&state, &parts, body, arrived).await?;
-        let (route, kept, peek, intent) = routed;
+        let (route, mut kept, mut peek, intent) = routed;
         let record = Record::new(route.clone(), arrived, peek.stream);
+        if peek.earlier_at.is_some() && route.dialect == Dialect::Openai {
+            let asked = translated(&self.gateway.door, &mut parts.headers, &kept, &peek);
+            match Box::pin(asked).await {
+                Ok(None) => {}
+                Ok(Some(other)) => (kept, peek) = other,
+                Err(why) => return Err(Refusal::of(&route, record, why)),
+            }
+        }
         let scopes = &self.gateway.scopes;
         let entered = pipeline::enter(scopes, &state.limits, &parts.headers, &intent, &record, id);
         let scope = match entered {
             Ok(scope) => scope,
-            Err((code, message)) => {
-                return Err(Refusal {
-                    dialect: route.dialect,
-                    code,
-                    message,
-                    record: Some(record),
-                });
-            }
+            Err(why) => return Err(Refusal::of(&route, record, why)),
         };
         let mut ready = ready::prepare(
             &self.gateway.door,

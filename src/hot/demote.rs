@@ -15,7 +15,7 @@ use super::share::Settled;
 use crate::cold::background::{Background, object};
 use crate::cold::door::{Door, Handover};
 use crate::cold::job::{
-    Callback, CallbackStatus, Job, JobId, Owner, Status, StoredRequest, UnixMillis, lines,
+    Callback, CallbackStatus, Job, JobId, Owner, Reason, Status, StoredRequest, UnixMillis, lines,
 };
 use crate::cold::store::StoreError;
 use crate::meter::{Outcome, Use};
@@ -50,7 +50,12 @@ pub(super) async fn demote(
     made.map_err(|(ready, why)| Refusal {
         dialect: ready.route.dialect,
         code: Code::Overloaded,
-        message: format!("the call is over its budget and cannot become a job: {why}"),
+        message: match ready.deadline.reason {
+            Reason::ProviderDown => {
+                format!("no target answers and the call cannot become a job: {why}")
+            }
+            _ => format!("the call is over its budget and cannot become a job: {why}"),
+        },
         record: Some(ready.record),
     })
 }
@@ -121,6 +126,7 @@ fn job(ready: &Ready, attempts: &Attempts) -> Job {
             ready.call.path.path(),
             &ready.call.body,
         ),
+        priority: ready.intent.priority,
     }
 }
 

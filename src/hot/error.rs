@@ -24,6 +24,8 @@ pub enum Code {
     Shed(u8),
     /// No connection, or it broke.
     ProviderUnreachable,
+    /// The same, and the gateway leaves the provider alone for about so many seconds.
+    Away(u8),
     /// Its key stands for another call.
     IdempotencyMismatch,
     /// Its scope was cancelled.
@@ -39,7 +41,7 @@ impl Code {
             Self::BadRequest => "bad_request",
             Self::BodyTooLarge => "body_too_large",
             Self::Overloaded | Self::Shed(_) => "overloaded",
-            Self::ProviderUnreachable => "provider_unreachable",
+            Self::ProviderUnreachable | Self::Away(_) => "provider_unreachable",
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::ScopeCancelled => "scope_cancelled",
         }
@@ -53,7 +55,7 @@ impl Code {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Overloaded | Self::Shed(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ProviderUnreachable => StatusCode::BAD_GATEWAY,
+            Self::ProviderUnreachable | Self::Away(_) => StatusCode::BAD_GATEWAY,
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::ScopeCancelled => StatusCode::CONFLICT,
         }
@@ -102,7 +104,7 @@ pub fn response(dialect: Dialect, code: Code, message: &str) -> Response<Bytes> 
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     let wait = match code {
         Code::Overloaded => Some(ROOM),
-        Code::Shed(seconds) => Some(seconds),
+        Code::Shed(seconds) | Code::Away(seconds) => Some(seconds),
         _ => None,
     };
     if let Some(seconds) = wait {

@@ -89,6 +89,7 @@ mod tests {
             ("upgrade", "websocket"),
             ("prefer", "respond-async, wait=2"),
             ("x-shunt-budget", "1s"),
+            ("x-shunt-priority", "9"),
             ("x-shunt-callback", "https://a.example"),
             ("authorization", "Bearer x"),
             ("x-stainless-lang", "python"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 
 use super::scope::is_name;
+use crate::cold::priority::Priority;
 use crate::config::Period;
 
 /// What a caller asked for.
@@ -31,11 +32,14 @@ pub struct Intent {
     pub scope: Option<String>,
     /// What all calls of that pipeline have together, from the first on.
     pub scope_budget: Option<Duration>,
+    /// How urgent it is among its caller's jobs, if it becomes one.
+    pub priority: Priority,
 }
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const RETRY: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 const SCOPE: HeaderName = HeaderName::from_static("x-shunt-scope");
+const PRIORITY: HeaderName = HeaderName::from_static("x-shunt-priority");
 const SCOPE_BUDGET: HeaderName = HeaderName::from_static("x-shunt-scope-budget");
 
 /// Longest `Idempotency-Key`.
@@ -82,6 +86,7 @@ impl Intent {
         if intent.scope.is_none() && intent.scope_budget.is_some() {
             return Err("X-Shunt-Scope-Budget is nothing without X-Shunt-Scope; send both".into());
         }
+        intent.priority = priority(headers)?;
         intent.key = key(headers)?;
         let retry = headers.get(RETRY).and_then(|count| count.to_str().ok());
         intent.retry = retry.and_then(|count| count.trim().parse().ok());
@@ -147,6 +152,16 @@ fn scope(headers: &HeaderMap) -> Result<Option<String>, String> {
         return Ok(Some(name.to_owned()));
     }
     Err("X-Shunt-Scope is no name; send 1 to 128 visible ASCII characters without a slash".into())
+}
+
+fn priority(headers: &HeaderMap) -> Result<Priority, String> {
+    let Some(value) = headers.get(PRIORITY) else {
+        return Ok(Priority::default());
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    Priority::parse(text).ok_or_else(|| {
+        "X-Shunt-Priority is no priority; send a whole number from 0 to 9, 9 for what goes first".into()
+    })
 }
 
 /// The key, with or without the quotes of a structured field (RFC 8941).
@@ -276,6 +291,17 @@ mod tests {
         assert!(read(&both[1..]).unwrap_err().contains("send both"));
         assert!(read(&[("x-shunt-scope", "a/b")]).is_err());
         assert!(read(&[("x-shunt-scope", "a"), ("x-shunt-scope-budget", "soon")]).is_err());
+    }
+
+    #[test]
+    fn a_priority_is_read_and_what_is_none_is_refused_with_a_sentence() {
+        let level =
+            |text: &str| read(&[("x-shunt-priority", text)]).map(|one| one.priority.level());
+        assert_eq!((level("0"), level(" 9 ")), (Ok(0), Ok(9)));
+        assert_eq!(read(&[]).unwrap().priority, Priority::default());
+        for wrong in ["", "10", "-1", "4.5", "high", "4, 5"] {
+            assert!(level(wrong).unwrap_err().contains("from 0 to 9"), "{wrong}");
+        }
     }
 
     #[test]

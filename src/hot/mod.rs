@@ -9,6 +9,8 @@ mod answer;
 mod budget;
 mod call;
 mod demote;
+mod down;
+mod earlier;
 mod error;
 mod headers;
 mod hedge;

@@ -30,7 +30,8 @@ pub enum Finish {
     Answer(Box<Attempt>),
     /// The deadline came first.
     Deadline,
-    /// The provider wants the call later than its caller waits, and it may become a job.
+    /// The provider wants the call later than its caller waits, or is not there, and it may become a
+    /// job.
     Later,
     /// No attempt got an answer.
     Broken(Broken),
@@ -308,12 +309,17 @@ impl<'a> Race<'a> {
         if self.attempts.running() > 0 {
             return None;
         }
-        if self.retries(reason, rest, entry.attempt.target()) {
+        // Where a job can be made and nobody is there, it is not sent in vain.
+        let away = self.rules.job && verdict.is_away();
+        let closed = || self.route.targets.closed_for(Instant::now()).is_some();
+        let in_vain = away && rest.is_none() && closed();
+        if !in_vain && self.retries(reason, rest, entry.attempt.target()) {
             meter.retried(reason);
             return None;
         }
-        // The provider says when, and that is too late for this caller: not for a job.
-        if rest.is_some() && self.rules.job {
+        // The provider says when, and that is too late for this caller, or is not there: a job can
+        // wait for it.
+        if away || (rest.is_some() && self.rules.job) {
             return Some(Finish::Later);
         }
         if let Verdict::Broken(broken) = verdict {

@@ -34,6 +34,18 @@ pub(super) struct Refusal {
     pub record: Option<Record>,
 }
 
+impl Refusal {
+    /// Of a call whose route is known.
+    pub fn of(route: &Route, record: Record, (code, message): (Code, String)) -> Self {
+        Self {
+            dialect: route.dialect,
+            code,
+            message,
+            record: Some(record),
+        }
+    }
+}
+
 /// A call that is understood and has a route.
 pub(super) struct Ready {
     pub route: Arc<Route>,

@@ -9,6 +9,7 @@ use super::answer::respond;
 use super::budget::Then;
 use super::call::{Gateway, State};
 use super::demote;
+use super::down;
 use super::error::Code;
 use super::keepalive;
 use super::pipeline;
@@ -63,6 +64,10 @@ async fn conclude(
     if late || (asked && ready.deadline.then == Then::Demote) {
         return demote::demote(&gateway.door, ready, Attempts::default()).await;
     }
+    let ready = match down::at_once(&gateway.door, ready).await {
+        Ok(told) => return Ok(told),
+        Err(ready) => ready,
+    };
     let ready = match predict::at_once(&gateway.door, ready, state.margin).await {
         Ok(told) => return Ok(told),
         Err(ready) => ready,
@@ -122,7 +127,7 @@ async fn race(
         Finish::Answer(attempt) => Ok(respond(ready, attempt, attempts.made())),
         Finish::Broken(why) => Err(Refusal {
             dialect: route.dialect,
-            code: Code::ProviderUnreachable,
+            code: down::code(&route),
             message: format!("no target of route `{}` answered: {why}", route.name),
             record: Some(ready.record),
         }),

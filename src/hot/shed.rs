@@ -49,8 +49,8 @@ pub(super) async fn shed(
     })
 }
 
-/// Whole seconds, rounded up.
-fn seconds(wait: Duration) -> u8 {
+/// Whole seconds, rounded up, as they are told.
+pub(super) fn seconds(wait: Duration) -> u8 {
     let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let told = whole.clamp(*TOLD.start(), *TOLD.end());
     u8::try_from(told).expect("it is at most thirty")

@@ -8,8 +8,10 @@ use anyhow::{Result, anyhow};
 
 use crate::cold::callback::Signer;
 use crate::cold::runner::ColdRoute;
+use crate::cold::seal::Sealer;
 use crate::cold::store::SharedStore;
-use crate::cold::store::sqlite::SqliteStore;
+use crate::cold::store::sealed::Sealed;
+use crate::cold::store::sqlite::{self, SqliteStore};
 use crate::config::{Config, Secret, Secrets};
 use crate::hot::{State, Table};
 use crate::meter::Meter;
@@ -93,6 +95,22 @@ pub(super) fn store(config: &Config) -> Result<SharedStore> {
         .store
         .strip_prefix("sqlite:")
         .unwrap_or(&config.cold.store);
-    let store = SqliteStore::open(Path::new(path), config.cold.queue_limit)?;
-    Ok(Arc::new(store))
+    let path = Path::new(path);
+    let store = SqliteStore::open(path, config.cold.queue_limit)?;
+    let file = sqlite::beside(path, ".key");
+    let sealer = sealer(config.cold.seal_keys_env.as_deref(), &file);
+    let sealer = sealer.map_err(|why| anyhow!("the keys that seal the store: {why}"))?;
+    Ok(Arc::new(Sealed::new(store, sealer, config.cold.seal)))
+}
+
+/// The keys of the environment; those of the file open also what was sealed before there were any.
+fn sealer(variable: Option<&str>, file: &Path) -> Result<Sealer, String> {
+    let Some(variable) = variable else {
+        return Sealer::from_file(file);
+    };
+    let sealer = Sealer::from_environment(variable)?;
+    if file.exists() {
+        return Ok(sealer.and_opens(Sealer::from_file(file)?));
+    }
+    Ok(sealer)
 }

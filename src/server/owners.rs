@@ -51,7 +51,7 @@ impl Owners {
                 () = hurry => {}
             }
             over.raise();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = self.drain_until(&over, store) => {}

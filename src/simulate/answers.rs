@@ -122,6 +122,15 @@ pub fn whole(api: Api, request: &Value, tokens: u32) -> Value {
     }
 }
 
+/// The name of every response.
+const RESPONSE: &str = "resp_1";
+
+/// Whether a call goes on from a response that was never made here.
+pub fn follows_nothing(request: &Value) -> bool {
+    let earlier = request["previous_response_id"].as_str();
+    earlier.is_some_and(|earlier| earlier != RESPONSE)
+}
+
 fn response(request: &Value, tokens: u32, status: &str, done: bool) -> Value {
     let output = if done {
         json!([{"id": "msg_1", "type": "message", "role": "assistant", "status": "completed",
@@ -134,10 +143,11 @@ fn response(request: &Value, tokens: u32, status: &str, done: bool) -> Value {
         "total_tokens": 9 + tokens, "input_tokens_details": {"cached_tokens": 0},
         "output_tokens_details": {"reasoning_tokens": 0}})
     });
-    json!({"id": "resp_1", "object": "response", "created_at": created(), "status": status,
+    json!({"id": RESPONSE, "object": "response", "created_at": created(), "status": status,
         "background": false, "error": null, "incomplete_details": null, "instructions": null,
         "model": request["model"], "output": output, "parallel_tool_calls": true,
         "temperature": 1.0, "tool_choice": "auto", "tools": [], "top_p": 1.0, "metadata": {},
+        "previous_response_id": request["previous_response_id"],
         "usage": usage})
 }
 

@@ -236,6 +236,10 @@ impl Shared {
         if request["model"] == "unknown-model" {
             return refuse(guard, 404, "not_found_error", "the model does not exist");
         }
+        if answers::follows_nothing(&request) {
+            let kind = "previous_response_not_found";
+            return refuse(guard, 400, kind, "there is no such previous response");
+        }
         let plan = self.plan(&request, headers);
         if let Some(status) = plan.status {
             tokio::time::sleep(plan.latency).await;

@@ -24,7 +24,7 @@ use super::media::{is_event_stream, is_json};
 use super::permits::Permit;
 use super::pool::{Lease, Pool, SendError};
 use super::queue::Queue;
-use super::refusal::{retry_after, retryable};
+use super::refusal::{is_away, retry_after, retryable};
 use super::target::Target;
 use crate::meter::{Sampled, Use, Witness};
 
@@ -66,6 +66,17 @@ pub enum Verdict {
     Refused(u16, Option<Duration>),
     /// No answer.
     Broken(Broken),
+}
+
+impl Verdict {
+    /// Whether the provider was there for nobody, or has no room: it did nothing for the call.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Answer => false,
+            Self::Refused(status, _) => *status == 429 || is_away(*status),
+            Self::Broken(why) => matches!(why, Broken::Connect(_)),
+        }
+    }
 }
 
 /// How much of an answer is read before its verdict.

@@ -9,6 +9,7 @@
 //! one call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -55,6 +56,9 @@ impl Targets {
     /// A target for a first attempt.
     pub fn first(&self, now: Instant) -> &Arc<Target> {
         if let [only] = self.all.as_slice() {
+            if only.health.admission(now) == Admission::HalfOpen {
+                only.health.probe(now);
+            }
             return only;
         }
         let weighted = |target: &&Arc<Target>| target.weight() > 0;
@@ -64,13 +68,24 @@ impl Targets {
             .expect("a route has at least one target")
     }
 
-    /// A target for a job: as `first`, of those that take one; `None` where none does.
+    /// A target for a job: as `first`, of those that take one and are open or to be probed; `None`
+    /// where none is. Nobody waits for a job: it is not sent in vain.
     pub fn first_of(&self, takes: impl Fn(&Target) -> bool, now: Instant) -> Option<&Arc<Target>> {
         let takes = |target: &&Arc<Target>| takes(target);
         let weighted = |target: &&Arc<Target>| target.weight() > 0 && takes(target);
         pick(self.all.iter().filter(weighted), now)
             .or_else(|| pick(self.all.iter().filter(takes), now))
-            .or_else(|| by_weight(&self.all.iter().filter(&takes)))
+    }
+
+    /// Where every target is left alone: until one may be sent to, as far as is known.
+    pub fn closed_for(&self, now: Instant) -> Option<Duration> {
+        let each = self.all.iter().map(|target| target.health.closed_for(now));
+        each.reduce(|one, other| Some(one?.min(other?))).flatten()
+    }
+
+    /// Whether nothing speaks for any target.
+    pub fn are_doubtful(&self, now: Instant) -> bool {
+        self.all.iter().all(|target| target.health.is_doubtful(now))
     }
 
     /// A target for a further attempt: one that was not tried where one is open, else any.
@@ -91,7 +106,7 @@ fn pick<'a>(among: impl Iterator<Item = &'a Arc<Target>>, now: Instant) -> Optio
     for target in among {
         match target.health.admission(now) {
             Admission::Open => open.push((target, target.cost(now))),
-            Admission::HalfOpen if target.health.probe() => return Some(target),
+            Admission::HalfOpen if target.health.probe(now) => return Some(target),
             Admission::HalfOpen | Admission::Closed => {}
         }
     }

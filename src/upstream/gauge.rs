@@ -177,7 +177,11 @@ impl Gauge {
             (_, rest) => {
                 self.target.health.failed(self.started, now);
                 if let Some(rest) = rest {
-                    self.target.health.rest(rest, now);
+                    // As for a rate: it holds all jobs of the provider, and a job's holds no hot call.
+                    self.target.provider.quota.holds_for(rest, now);
+                    if self.used != Use::Cold {
+                        self.target.health.rest(rest, now);
+                    }
                 }
             }
         }

@@ -6,7 +6,7 @@
 //! makes it longer; a probe that was given up frees its place; a target that says when to come back
 //! is left alone until then. Does not know its peers: whoever picks sends to somebody in any case.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,6 +19,9 @@ const FAILURES: u32 = 5;
 /// The first ejection, and the longest.
 const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_mins(5);
+
+/// How long a probe has its place: after that another call may find out, whatever became of it.
+const PROBE: Duration = Duration::from_secs(30);
 
 /// The longest time that a target's own `Retry-After` is believed.
 const LONGEST_REST: Duration = Duration::from_mins(10);
@@ -52,7 +55,8 @@ pub struct Health {
     ejected_since: AtomicU64,
     ejected: AtomicU64,
     resting: AtomicU64,
-    probing: AtomicBool,
+    /// Until when a probe has its place; zero: there is none.
+    probing: AtomicU64,
 }
 
 impl Default for Health {
@@ -67,7 +71,7 @@ impl Default for Health {
             ejected_since: AtomicU64::new(0),
             ejected: AtomicU64::new(0),
             resting: AtomicU64::new(0),
-            probing: AtomicBool::new(false),
+            probing: AtomicU64::new(0),
         }
     }
 }
@@ -82,17 +86,44 @@ impl Health {
         if self.ejections.load(Ordering::Relaxed) == 0 {
             return Admission::Open;
         }
-        let waits = now < self.ejected.load(Ordering::Relaxed);
-        if waits || self.probing.load(Ordering::Relaxed) {
+        let ejected = self.ejected.load(Ordering::Relaxed);
+        if now < ejected.max(self.probing.load(Ordering::Relaxed)) {
             Admission::Closed
         } else {
             Admission::HalfOpen
         }
     }
 
+    /// Until when it is left alone, as far as is known; `None`: a call may be sent now.
+    pub fn closed_for(&self, now: Instant) -> Option<Duration> {
+        if self.admission(now) != Admission::Closed {
+            return None;
+        }
+        let now = self.micros(now);
+        let resting = self.resting.load(Ordering::Relaxed);
+        let until = if self.ejections.load(Ordering::Relaxed) == 0 {
+            resting
+        } else {
+            resting.max(self.ejected.load(Ordering::Relaxed))
+        };
+        // What a probe finds out may come at any time.
+        Some(Duration::from_micros(until.saturating_sub(now)))
+    }
+
+    /// Whether nothing speaks for it: it was not heard since it last failed, or is left alone.
+    pub fn is_doubtful(&self, now: Instant) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0 || self.admission(now) != Admission::Open
+    }
+
     /// Takes the place of the one call that finds out; `false` where another has it.
-    pub fn probe(&self) -> bool {
-        !self.probing.swap(true, Ordering::Relaxed)
+    pub fn probe(&self, now: Instant) -> bool {
+        let (now, until) = (self.micros(now), self.micros(now + PROBE));
+        let taken = self
+            .probing
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+                (before <= now).then_some(until)
+            });
+        taken.is_ok()
     }
 
     /// It answered a call sent then.
@@ -104,7 +135,7 @@ impl Health {
         }
         if self.ejections.load(Ordering::Relaxed) > 0 && self.sent_since(sent) {
             self.ejections.store(0, Ordering::Relaxed);
-            self.probing.store(false, Ordering::Relaxed);
+            self.probing.store(0, Ordering::Relaxed);
         }
     }
 
@@ -114,7 +145,8 @@ impl Health {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let before = self.ejections.load(Ordering::Relaxed);
         // While it is ejected only the probe's failure makes it longer.
-        let again = before > 0 && self.probing.load(Ordering::Relaxed) && self.sent_since(sent);
+        let probing = self.probing.load(Ordering::Relaxed) > 0;
+        let again = before > 0 && probing && self.sent_since(sent);
         if again || (before == 0 && failures >= FAILURES) {
             self.eject(before, now);
         }
@@ -153,7 +185,7 @@ impl Health {
         self.ejections
             .store(before.saturating_add(1), Ordering::Relaxed);
         self.ejected_times.fetch_add(1, Ordering::Relaxed);
-        self.probing.store(false, Ordering::Relaxed);
+        self.probing.store(0, Ordering::Relaxed);
     }
 
     /// Calls since the last comparison with its peers.
@@ -168,8 +200,8 @@ impl Health {
 
     /// A call was given up before it told anything.
     pub fn given_up(&self) {
-        if self.probing.load(Ordering::Relaxed) {
-            self.probing.store(false, Ordering::Relaxed);
+        if self.probing.load(Ordering::Relaxed) > 0 {
+            self.probing.store(0, Ordering::Relaxed);
         }
     }
 
@@ -208,9 +240,10 @@ mod tests {
         assert_eq!(health.admission(now), Admission::Closed);
         let later = now + FIRST;
         assert_eq!(health.admission(later), Admission::HalfOpen);
-        assert!(health.probe());
-        assert!(!health.probe());
+        assert!(health.probe(later));
+        assert!(!health.probe(later));
         assert_eq!(health.admission(later), Admission::Closed);
+        assert_eq!(health.closed_for(later), Some(Duration::ZERO));
         health.succeeded(later);
         assert_eq!(health.admission(later), Admission::Open);
     }
@@ -228,7 +261,7 @@ mod tests {
             );
             now += expected;
             assert_eq!(health.admission(now), Admission::HalfOpen);
-            assert!(health.probe());
+            assert!(health.probe(now));
             health.failed(now, now);
             expected = (expected * 2).min(LONGEST);
         }
@@ -248,7 +281,7 @@ mod tests {
             now += time;
             assert_eq!(health.admission(now), Admission::HalfOpen);
             // A lucky probe opens it and does not clear it.
-            assert!(health.probe());
+            assert!(health.probe(now));
             health.succeeded(now);
             assert_eq!(health.admission(now), Admission::Open);
         }
@@ -268,7 +301,7 @@ mod tests {
         health.succeeded(before);
         assert_eq!(health.admission(now), Admission::Closed);
         let later = now + FIRST;
-        assert!(health.probe());
+        assert!(health.probe(later));
         health.succeeded(before);
         assert_eq!(health.admission(later), Admission::Closed);
         health.failed(before, later);
@@ -291,9 +324,32 @@ mod tests {
         let (health, now) = (Health::default(), Instant::now());
         eject(&health, now);
         let later = now + FIRST;
-        assert!(health.probe());
+        assert!(health.probe(later));
         health.given_up();
         assert_eq!(health.admission(later), Admission::HalfOpen);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_hears_nothing_does_not_keep_its_place() {
+        let (health, now) = (Health::default(), Instant::now());
+        eject(&health, now);
+        let later = now + FIRST;
+        assert!(health.probe(later));
+        let still = later + PROBE - Duration::from_micros(1);
+        assert_eq!(health.admission(still), Admission::Closed);
+        assert!(health.probe(later + PROBE));
+        assert!(!health.probe(later + PROBE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_closed_says_for_how_long() {
+        let (health, now) = (Health::default(), Instant::now());
+        assert_eq!(health.closed_for(now), None);
+        health.rest(Duration::from_secs(2), now);
+        assert_eq!(health.closed_for(now), Some(Duration::from_secs(2)));
+        eject(&health, now);
+        assert_eq!(health.closed_for(now), Some(FIRST));
+        assert_eq!(health.closed_for(now + FIRST), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,6 +19,8 @@ pub struct Peek {
     pub store: Option<bool>,
     /// `background`.
     pub background: bool,
+    /// Where the value of `previous_response_id` stands, if it is a string.
+    pub earlier_at: Option<Range<usize>>,
     /// The least of `max_tokens`, `max_completion_tokens` and `max_output_tokens`, where one is a
     /// number: anything else is the provider's to refuse.
     pub most_tokens: Option<u64>,
@@ -93,6 +95,10 @@ impl Peek {
             self.model_at = Some(at);
             return Ok(());
         }
+        if name == EARLIER {
+            self.earlier_at = value.starts_with(b"\"").then_some(at);
+            return Ok(());
+        }
         let truth = match value {
             b"true" => true,
             b"false" => false,
@@ -113,7 +119,9 @@ impl Peek {
 }
 
 /// The fields that decide.
-const FIELDS: [&str; 4] = ["model", "stream", "store", "background"];
+const FIELDS: [&str; 5] = ["model", "stream", "store", "background", EARLIER];
+
+const EARLIER: &str = "previous_response_id";
 
 /// Those that bound an answer's length.
 const LENGTHS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];

@@ -53,22 +53,4 @@ impl Targets {
             .expect("the picked one is among them");
         Place::Full(target.clone(), permits.clone())
     }
-
-    /// Places that jobs may take on this route.
-    pub fn spare(&self) -> usize {
-        self.all()
-            .iter()
-            .fold(0usize, |sum, target| sum.saturating_add(target.spare()))
-    }
-
-    /// A place for a job, which never waits and lets waiting callers go first.
-    pub fn enter_job(&self, now: Instant) -> Option<(Arc<Target>, Permit)> {
-        if self.spare() == 0 {
-            return None;
-        }
-        match self.enter(self.first(now).clone(), now) {
-            Place::Free(target, permit) => Some((target, permit)),
-            Place::Full(..) => None,
-        }
-    }
 }

@@ -12,6 +12,11 @@ pub fn retryable(status: u16) -> bool {
     matches!(status, 408 | 409 | 429 | 500 | 502 | 503 | 504 | 529)
 }
 
+/// Statuses of a provider that is there for nobody just now: it did nothing for the call.
+pub fn is_away(status: u16) -> bool {
+    matches!(status, 502 | 503 | 529)
+}
+
 /// How long the provider asks to be left alone: `retry-after-ms`, else `Retry-After` (RFC 9110
 /// 10.2.3) in seconds or as a date. `None` where it says nothing that can be read.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {

@@ -165,8 +165,10 @@ impl<'a> Account<'a> {
             Some(row) => usize::try_from(row.job.attempts).unwrap(),
             None => seen.attempts?,
         };
-        // A job's call that its provider refuses for its rate is none of its attempts.
-        let paced = |one: &&Sent| jobs.is_some() && matches!(one.fate, Fate::Refuses(429, _));
+        // A job's call that its provider refuses for its rate is none of its attempts, nor one that
+        // finds every target away.
+        let free = |one: &Sent| matches!(one.fate, Fate::Refuses(429 | 503 | 529, _));
+        let paced = |one: &&Sent| jobs.is_some() && free(one);
         let sent = self.sent(call).iter().filter(|one| !paced(one)).count();
         (sent > said)
             .then(|| format!("call {call}: sent {sent} times, said to be {said}: {seen:?}"))
@@ -192,7 +194,12 @@ impl<'a> Account<'a> {
 
     /// An answer that a provider gave to a job's call is not lost.
     fn kept(&self, call: u64, row: &Row) -> Option<String> {
-        let whole = |one: &&Sent| matches!(one.fate, Fate::Answers | Fate::AnswersLate) && one.done;
+        let whole = |one: &&Sent| {
+            matches!(
+                one.fate,
+                Fate::Answers | Fate::AnswersSoon | Fate::AnswersLate
+            ) && one.done
+        };
         let lost = matches!(row.job.status, Status::Expired | Status::Failed);
         let answered = self.stopped.is_none() && self.sent(call).iter().any(whole);
         (lost && answered).then(|| format!("call {call}: its answer is lost: {:?}", row.job))

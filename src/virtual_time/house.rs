@@ -26,6 +26,8 @@ pub struct House {
     owners: Owners,
     store: SharedStore,
     gateway: Arc<Gateway>,
+    /// Runs its jobs.
+    pub runner: Arc<Runner>,
     /// One for each worker.
     pub listeners: Vec<Arc<Listener>>,
 }
@@ -82,7 +84,8 @@ impl House {
         owners.background.spawn(runner.clone().keep_lease());
         owners.background.spawn(runner.clone().listen());
         jobs.spawn(runner.clone().take_over(intake, rest.clone()));
-        jobs.spawn(runner.look_after(rest));
+        jobs.spawn(runner.clone().look_after(rest.clone()));
+        jobs.spawn(runner.clone().sweep_old(rest));
         owners
             .background
             .spawn(keep_time(meter, gateway.clone(), tick));
@@ -92,6 +95,7 @@ impl House {
             owners,
             store,
             gateway,
+            runner,
             listeners,
         }
     }
@@ -102,6 +106,11 @@ impl House {
         let routes = state.table.routes().iter();
         let targets = routes.flat_map(|route| route.targets.all());
         targets.map(|target| target.meter.running()).sum()
+    }
+
+    /// Ends as a process does that is killed.
+    pub async fn kill(&self) {
+        self.owners.kill().await;
     }
 
     /// Lets calls and jobs end, cuts what is left after the limit. Gives what is still alive:

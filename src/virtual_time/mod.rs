@@ -14,9 +14,11 @@ mod caller;
 mod checks;
 mod entrance;
 mod found;
+mod gateways;
 mod house;
 mod identity;
 mod ledger;
+mod outage;
 mod plan;
 mod provider;
 mod waiting;
@@ -95,6 +97,7 @@ fn network(run: Run, ledger: &Ledger, tasks: &Tasks, fates: &'static [Fate]) -> 
         let outage = Outage {
             from: began,
             until: began + lasts,
+            says: None,
         };
         let outage = (index == ill && fates.is_empty()).then_some(outage);
         let (ledger, tasks) = (ledger.clone(), tasks.clone());
@@ -155,11 +158,16 @@ struct Scene {
 
 impl Scene {
     async fn open(run: Run, fates: &'static [Fate]) -> Self {
+        Self::over(run, |ledger, tasks| network(run, ledger, tasks, fates)).await
+    }
+
+    /// A gateway over a network of its own.
+    async fn over(run: Run, network: impl FnOnce(&Ledger, &Tasks) -> Connector) -> Self {
         count_panics();
         virtual_clock::begin(UnixMillis(1_795_514_400_000));
         let (ledger, kept) = (Ledger::default(), Kept::default());
         let links = [Tasks::new(), Tasks::new()];
-        let connector = network(run, &ledger, &links[0], fates);
+        let connector = network(&ledger, &links[0]);
         let store = store(&kept, run.seed);
         let house = House::open(store, connector.clone(), run.length / 60).await;
         let entrance = Entrance::new(house.listeners.clone(), links[1].clone(), run.seed);

@@ -32,6 +32,8 @@ use crate::upstream::connect::Connector;
 pub enum Fate {
     /// A whole answer.
     Answers,
+    /// A whole answer at once; never drawn.
+    AnswersSoon,
     /// A whole answer, after all budgets; never drawn.
     AnswersLate,
     /// Nothing, ever.
@@ -50,13 +52,15 @@ pub enum Fate {
     RefusesAndStops(u16),
 }
 
-/// How long a provider cannot be reached.
+/// How long a provider is down.
 #[derive(Clone, Copy, Debug)]
 pub struct Outage {
     /// From.
     pub from: Instant,
     /// Until.
     pub until: Instant,
+    /// What it answers meanwhile, with which `Retry-After`; `None`: it cannot be reached.
+    pub says: Option<(u16, Option<u8>)>,
 }
 
 /// A provider.
@@ -120,16 +124,22 @@ impl Provider {
         })
     }
 
-    fn is_down(&self) -> bool {
+    fn outage(&self) -> Option<Outage> {
         let now = Instant::now();
         self.outage
-            .is_some_and(|outage| outage.from <= now && now < outage.until)
+            .filter(|outage| outage.from <= now && now < outage.until)
+    }
+
+    fn is_down(&self) -> bool {
+        self.outage().is_some_and(|outage| outage.says.is_none())
     }
 
     /// Resolves when it goes down.
     async fn goes_down(&self) {
         match self.outage {
-            Some(outage) if Instant::now() < outage.from => sleep_until(outage.from).await,
+            Some(outage) if outage.says.is_none() && Instant::now() < outage.from => {
+                sleep_until(outage.from).await;
+            }
             _ => std::future::pending().await,
         }
     }
@@ -185,6 +195,8 @@ impl Provider {
         let mut random = StdRng::seed_from_u64(mixed);
         let drawn = draw_fate(&mut random);
         let fate = self.fates.iter().cycle().nth(nth).copied().unwrap_or(drawn);
+        let says = self.outage().and_then(|outage| outage.says);
+        let fate = says.map_or(fate, |(status, rest)| Fate::Refuses(status, rest));
         let open = self.ledger.begin(call, self.index, fate);
         let body = body.collect().await.map_err(|_| BrokenOff)?.to_bytes();
         let streamed = body == identity::request(call, true);
@@ -247,6 +259,7 @@ fn respond(
     let gap = Distribution::Lognormal(0.03, 1.0);
     let step = |(at, bytes)| Step {
         after: match at {
+            _ if fate == Fate::AnswersSoon => Duration::from_millis(20),
             0 if streamed => Duration::from_millis(random.random_range(0..50)),
             1 if streamed => draw_latency(random),
             0 => draw_latency(random),

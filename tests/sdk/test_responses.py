@@ -131,3 +131,18 @@ def test_a_cancelled_response_calls_back_too(gateway, client):
     [(_, headers, body)] = gateway.receiver.wait_for("event-cancelled")
     event = client.webhooks.unwrap(body, headers, secret=SECRET)
     assert (event.type, event.data.id) == ("response.cancelled", made.id)
+
+
+def test_a_conversation_goes_on_from_a_response_that_shunt_named(gateway, client):
+    first = create(client, 2000)
+    with pytest.raises(openai.BadRequestError) as raised:
+        create(client, 1, {}, previous_response_id=first.id)
+    assert "poll it until it is completed" in raised.value.message
+    done = polled(client, first)
+    second = create(client, 1, {}, previous_response_id=done.id)
+    assert (second.status, second.previous_response_id) == ("completed", "resp_1")
+    # A name that is none of this caller's is the provider's to know.
+    for caller, name in ((client.with_options(api_key="another-key"), done.id), (client, "resp_2")):
+        with pytest.raises(openai.BadRequestError) as raised:
+            create(caller, 1, {}, previous_response_id=name)
+        assert "no such previous response" in raised.value.message

@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::deliver::Deliverer;
 use super::endpoints::Contact;
 use super::guard::{Address, AddressGuard};
+use super::schedule;
 use super::send::{Reply, SendError};
-use super::{payload, schedule};
 use crate::cold::job::UnixMillis;
 use crate::cold::store::{Delivery, DeliveryOutcome};
 
@@ -48,12 +48,15 @@ impl Deliverer {
     /// Sends it, and says what comes of it and what it told of the receiver.
     pub(super) async fn attempt(&self, ready: &Ready) -> (DeliveryOutcome, Contact) {
         let Delivery {
-            webhook_id,
-            job,
-            answer,
-            ..
+            webhook_id, job, ..
         } = &ready.delivery;
-        let body = payload::body(job, answer.as_ref(), self.settings.inline_limit);
+        let body = match self.body(job).await {
+            Ok(body) => body,
+            Err(error) => {
+                let outcome = self.later(ready.before + 1, error.to_string(), None);
+                return (outcome, Contact::Nothing);
+            }
+        };
         let headers = self.headers(webhook_id, &body);
         let reply = self.sender.post(&ready.address, headers, Bytes::from(body));
         let reply = reply.await;

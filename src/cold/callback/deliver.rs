@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,8 @@ pub struct Deliverer {
     pub settings: DeliverySettings,
     /// Counts them.
     pub watch: Arc<dyn Watch>,
+    /// Held by whoever reads a long answer.
+    pub long: Mutex<()>,
 }
 
 /// Longest pause between two looks at the store.

@@ -21,6 +21,7 @@ use crate::cold::job::{
     Callback, CallbackStatus, Job, JobId, Owner, Reason, Status, StoredRequest, UnixMillis,
     virtual_clock,
 };
+use crate::cold::priority::Priority;
 use crate::cold::store::memory::{Kept, MemoryStore};
 use crate::cold::store::{By, Outcome, SharedStore};
 
@@ -134,6 +135,7 @@ impl House {
                 },
             },
             watch: Arc::new(Nobody),
+            long: tokio::sync::Mutex::default(),
         });
         tokio::spawn(deliverer.run(house.stop.clone(), house.wake.clone()));
         house
@@ -200,6 +202,7 @@ fn job(url: &str) -> Job {
         }),
         scope: None,
         background: None,
+        priority: Priority::default(),
     }
 }
 

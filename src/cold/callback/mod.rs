@@ -14,6 +14,7 @@ mod delivery_tests;
 mod endpoints;
 mod guard;
 pub mod keys;
+mod load;
 mod network;
 mod payload;
 mod public;

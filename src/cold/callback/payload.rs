@@ -35,16 +35,27 @@ struct Answer<'a> {
     body_base64: Option<String>,
 }
 
-/// The body of a callback. An answer longer than `inline_limit` is left out, with the path where
-/// it is to be fetched.
-///
-/// A job in OpenAI's background shape is told in OpenAI's own event.
-pub fn body(job: &Job, answer: Option<&StoredAnswer>, inline_limit: usize) -> Vec<u8> {
+/// What is told of a job's answer.
+#[derive(Clone, Copy)]
+pub enum Told<'a> {
+    /// There is none.
+    Nothing,
+    /// All of it.
+    Answer(&'a StoredAnswer),
+    /// It is long: the path where it is to be fetched.
+    Elsewhere,
+}
+
+/// The body of a callback. A job in OpenAI's background shape is told in OpenAI's own event.
+pub fn body(job: &Job, answer: Told) -> Vec<u8> {
+    let inline = match answer {
+        Told::Answer(answer) => Some(answer),
+        Told::Nothing | Told::Elsewhere => None,
+    };
     if job.background.is_some() {
-        return event(job, answer);
+        return event(job, inline);
     }
-    let inline = answer.filter(|answer| answer.body.len() <= inline_limit);
-    let elsewhere = answer.is_some() && inline.is_none();
+    let elsewhere = matches!(answer, Told::Elsewhere);
     // The same bytes at every delivery: how often it was tried is no part of what is told.
     let mut job = job.clone();
     if let Some(callback) = &mut job.callback {

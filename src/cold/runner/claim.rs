@@ -59,7 +59,7 @@ impl Runner {
         let now = Instant::now();
         let room = match quota::room(&route.targets, now) {
             // A job that no target has a place for stays where it is.
-            Ok(room) => room.min(free).min(route.targets.spare()),
+            Ok(room) => room.min(free),
             Err(wait) => {
                 let more = route.more.load(Ordering::Relaxed);
                 if more {
@@ -68,9 +68,6 @@ impl Runner {
                 return more.then_some(wait);
             }
         };
-        if room == 0 {
-            return route.more.load(Ordering::Relaxed).then_some(SHORTEST);
-        }
         // Cleared before the store is asked: a job that comes meanwhile sets it again.
         route.more.store(false, Ordering::Relaxed);
         let due = UnixMillis::now();
@@ -115,7 +112,7 @@ impl Runner {
         match timeout(PATIENCE, store.strays(self.runs.all(), now)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(strays)) => {
-                tracing::info!(strays, "jobs whose claim was not answered are due again")
+                tracing::info!(strays, "jobs whose claim was not answered are due again");
             }
             // It is asked again after all of the time in which a claim may still come to light.
             _ => {
@@ -145,6 +142,9 @@ impl Runner {
         self.parts.tasks.spawn(async move {
             // Who ended it while it was claimed could not stop it; whoever ends it from here on can.
             if !runner.still_runs(&job).await {
+                if let Some((Some((target, _)), _)) = &call {
+                    target.health.given_up();
+                }
                 runner.runs.leave(&job.id, &stop, job.fence);
                 return;
             }
@@ -160,7 +160,8 @@ impl Runner {
                     runner.write(&job.id, &stop, Write::Postpone(at)).await;
                 }
                 None => {
-                    let error = error("bad_request", "the stored request cannot be read");
+                    let wrong = || error("bad_request", "the stored request cannot be read");
+                    let error = job.error.clone().unwrap_or_else(wrong);
                     let end = Write::End(failed(error, None));
                     runner.write(&job.id, &stop, end).await;
                 }

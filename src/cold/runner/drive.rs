@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
@@ -15,19 +15,52 @@ use crate::cold::follow::is_readable;
 use crate::cold::job::{JobError, Status, StoredAnswer, lines};
 use crate::cold::store::Outcome;
 use crate::cold::tape::{Tape, Writer};
-use crate::upstream::attempt::{Attempt, Hold, Verdict};
+use crate::upstream::attempt::{Attempt, Broken, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
-use crate::upstream::refusal::retryable;
+use crate::upstream::refusal::{is_away, retry_after, retryable};
 use crate::upstream::target::Target;
 
 /// What came of a job's attempts.
 pub(super) enum Ended {
     /// The job's end.
     With(Outcome),
-    /// A failure after which it is tried again, and what was answered.
-    Again(JobError, Option<StoredAnswer>),
+    /// A failure after which it is tried again.
+    Again(Failure),
     /// Refused for the provider's rate; it may come back after so long.
     Later(Duration),
+}
+
+/// An attempt that failed.
+pub(super) struct Failure {
+    /// Why.
+    pub error: JobError,
+    /// What was answered.
+    pub answer: Option<StoredAnswer>,
+    /// How long the provider asks to be left alone.
+    pub rest: Option<Duration>,
+    /// The provider was there for nobody: it did nothing for the call.
+    pub away: bool,
+}
+
+impl Failure {
+    fn broken(error: JobError) -> Ended {
+        Ended::Again(Self {
+            error,
+            answer: None,
+            rest: None,
+            away: false,
+        })
+    }
+
+    /// An answer with a status that is tried again.
+    fn refused(status: u16, answer: Option<StoredAnswer>, rest: Option<Duration>) -> Ended {
+        Ended::Again(Self {
+            error: error("provider_error", &format!("the provider answered {status}")),
+            answer,
+            rest,
+            away: is_away(status),
+        })
+    }
 }
 
 /// Runs attempts side by side until one has a whole answer, or none is left. None waits for
@@ -44,7 +77,7 @@ pub(super) async fn drive(
     });
     let mut running: FuturesUnordered<_> = each.collect();
     let none = error("provider_unreachable", "there is no attempt");
-    let mut last = (Ended::Again(none, None), None);
+    let mut last = (Failure::broken(none), None);
     while let Some(ended) = running.next().await {
         if matches!(ended.0, Ended::With(_)) {
             return ended;
@@ -71,23 +104,28 @@ async fn answered(mut attempt: Box<Attempt>, limit: usize, writer: &Writer) -> E
             let _ = keep(attempt, limit, None).await;
             Ended::Later(rest)
         }
-        Verdict::Refused(status, _) => {
+        Verdict::Refused(status, rest) => {
+            let rest = rest.map(|rest| attempt.target().provider.quota.rest(Some(rest)));
             let answer = match keep(attempt, limit, None).await {
                 Ended::With(outcome) => outcome.answer,
-                Ended::Again(_, answer) => answer,
+                Ended::Again(failure) => failure.answer,
                 Ended::Later(_) => None,
             };
-            let message = format!("the provider answered {status}");
-            Ended::Again(error("provider_error", &message), answer)
+            Failure::refused(status, answer, rest)
         }
-        Verdict::Broken(why) => Ended::Again(error("provider_unreachable", &why.to_string()), None),
+        Verdict::Broken(why) => Ended::Again(Failure {
+            error: error("provider_unreachable", &why.to_string()),
+            answer: None,
+            rest: None,
+            away: matches!(why, Broken::Connect(_)),
+        }),
     }
 }
 
 /// Reads an answer to its end.
 async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) -> Ended {
     let Some(head) = attempt.take_head() else {
-        return Ended::Again(error("provider_unreachable", "there is no answer"), None);
+        return Failure::broken(error("provider_unreachable", "there is no answer"));
     };
     let readable = head.status.is_success() && is_readable(&head.headers);
     let writer = writer.filter(|_| readable);
@@ -105,7 +143,7 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
             }
             Err(why) => {
                 let message = format!("the provider broke off: {why}");
-                return Ended::Again(error("provider_unreachable", &message), None);
+                return Failure::broken(error("provider_unreachable", &message));
             }
         }
         if body.len() > limit {
@@ -113,6 +151,8 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
             return Ended::With(failed(error("answer_too_large", &message), None));
         }
     }
+    let rest = retry_after(&head.headers, SystemTime::now());
+    let rest = rest.map(|rest| attempt.target().provider.quota.rest(Some(rest)));
     let mut headers = head.headers;
     for name in [
         "connection",
@@ -135,10 +175,9 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
             error: None,
         });
     }
-    let why = error("provider_error", &format!("the provider answered {status}"));
     if retryable(status) {
-        Ended::Again(why, answer)
-    } else {
-        Ended::With(failed(why, answer))
+        return Failure::refused(status, answer, rest);
     }
+    let why = format!("the provider answered {status}");
+    Ended::With(failed(error("provider_error", &why), answer))
 }

@@ -13,6 +13,7 @@ use super::{Runner, cancelled, error};
 use crate::cold::door::{Decision, Errand, Handover, Reply};
 use crate::cold::job::{Job, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, CallKey, Kept};
+use crate::cold::responses;
 use crate::cold::scope;
 use crate::cold::store::StoreError;
 
@@ -43,6 +44,9 @@ impl Runner {
             }
             Errand::Recall(key, wait, reply) => {
                 let _ = reply.send(self.recall(key, wait).await);
+            }
+            Errand::AtProvider(owner, id, reply) => {
+                let _ = reply.send(responses::at_provider(&self, owner, &id).await);
             }
             Errand::Keep(kept, reply) => {
                 let _ = reply.send(self.parts.store.keep(*kept).await);

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::drive::Ended;
-use super::{ColdRoute, Runner, backoff, failed};
+use super::pause::{self, Next};
+use super::{ColdRoute, Runner, failed};
 use crate::cold::job::{Job, JobId, UnixMillis};
 use crate::cold::runs::Stop;
 use crate::cold::store::{By, Outcome, StoreError};
@@ -34,12 +35,15 @@ impl Runner {
     pub(super) async fn settle(&self, job: &Job, stop: &Stop, ended: Ended, route: &ColdRoute) {
         let write = match ended {
             Ended::With(outcome) => Write::End(outcome),
-            Ended::Again(error, answer) if job.attempts >= route.settings.max_attempts => {
-                Write::End(failed(error, answer))
-            }
-            Ended::Again(..) => {
-                let wait = backoff(&route.settings, job.attempts);
-                Write::Release(UnixMillis::now().plus(wait))
+            Ended::Again(failure) => {
+                let down = route.targets.are_doubtful(Instant::now());
+                let (settings, jitter) = (&route.settings, rand::random());
+                let now = UnixMillis::now();
+                match pause::after(&failure, job.attempts, settings, down, jitter) {
+                    Next::Again(wait) => Write::Release(now.plus(wait)),
+                    Next::Uncounted(wait) => Write::Postpone(now.plus(wait)),
+                    Next::Nothing => Write::End(failed(failure.error, failure.answer)),
+                }
             }
             // No attempt: the provider took nothing of it. It ends by its deadline.
             Ended::Later(rest) => {

@@ -8,6 +8,7 @@
 mod between;
 mod deliveries;
 mod model;
+mod order;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -225,6 +226,14 @@ impl Store for MemoryStore {
     fn answer(&self, id: &JobId) -> StoreFuture<'_, Option<StoredAnswer>> {
         let id = id.clone();
         self.run(move |rows| Ok(rows.row(&id).and_then(|(_, row)| row.answer.clone())))
+    }
+
+    fn answer_size(&self, id: &JobId) -> StoreFuture<'_, Option<u64>> {
+        let id = id.clone();
+        self.run(move |rows| {
+            let answer = rows.row(&id).and_then(|(_, row)| row.answer.as_ref());
+            Ok(answer.map(|answer| answer.body.len() as u64))
+        })
     }
 
     fn list(&self, query: ListQuery) -> StoreFuture<'_, Vec<Job>> {

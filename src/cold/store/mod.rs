@@ -9,11 +9,14 @@
 //! lease ends. A job's fence counts how often it was taken to be run, so that whoever lost it without
 //! knowing is refused (Kleppmann, How to do distributed locking, 2016).
 
+mod lines;
 #[cfg(test)]
 pub mod memory;
+pub mod sealed;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
+mod unreadable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,12 +41,15 @@ pub enum StoreError {
     /// The store cannot be reached or written.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// What it keeps does not open, or is not whole.
+    #[error("what the store keeps of it cannot be read: {0}")]
+    Unreadable(String),
 }
 
 /// What every store operation resolves to.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-/// A job taken to be run.
+/// A job taken to be run. One that carries an error cannot be: the error says why.
 #[derive(Clone, Debug)]
 pub struct ClaimedJob {
     /// The job, with this attempt counted.
@@ -120,8 +126,6 @@ pub struct Delivery {
     pub since: UnixMillis,
     /// The job in its final state; its callback names the address and counts deliveries so far.
     pub job: Job,
-    /// The answer that is told.
-    pub answer: Option<StoredAnswer>,
 }
 
 /// What came of a delivery.
@@ -173,8 +177,10 @@ pub trait Store: Send + Sync + 'static {
     /// `Queued`; durable when it resolves. Jobs that arrive together share one commit.
     fn insert(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()>;
 
-    /// Takes up to `limit` queued jobs of `route` that are due, oldest first, under this gateway's
-    /// lease: they run, with one more attempt and the next fence. No job is given to two gateways.
+    /// Takes up to `limit` queued jobs of `route` that are due, under this gateway's lease: they run,
+    /// with one more attempt and the next fence. No job is given to two gateways. Callers take turns,
+    /// from one claim to the next; of one caller's jobs the highest priority goes first, then the
+    /// oldest deadline, then arrival.
     fn claim(&self, route: &str, limit: usize, now: UnixMillis)
     -> StoreFuture<'_, Vec<ClaimedJob>>;
 
@@ -206,6 +212,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// A job's answer.
     fn answer(&self, id: &JobId) -> StoreFuture<'_, Option<StoredAnswer>>;
+
+    /// Bytes of the body of a job's answer; at most `seal::OVERHEAD` more. Told without reading it.
+    fn answer_size(&self, id: &JobId) -> StoreFuture<'_, Option<u64>>;
 
     /// Jobs.
     fn list(&self, query: ListQuery) -> StoreFuture<'_, Vec<Job>>;
@@ -282,9 +291,9 @@ pub trait Store: Send + Sync + 'static {
     /// What is kept under the name of a key.
     fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<Kept>>;
 
-    /// Deletes up to `limit` jobs that finished before `before` and whose callback is not
+    /// Deletes, in a few milliseconds, up to `limit` jobs that finished before `before` and whose callback is not
     /// pending nor was given up since, and as many answers that were kept under a key before.
-    /// Resolves to how many.
+    /// Resolves to how many; none: nothing old is left for now.
     fn sweep(&self, limit: usize, before: UnixMillis) -> StoreFuture<'_, u64>;
 
     /// Resolves while the store can be written.

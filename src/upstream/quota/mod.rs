@@ -58,7 +58,7 @@ pub enum Why {
     Requests,
     /// The tokens that are left are.
     Tokens,
-    /// A 429's `Retry-After` is not over.
+    /// A `Retry-After` is not over.
     Refused,
     /// Jobs run at the rate that its 429s taught.
     Paced,
@@ -162,7 +162,13 @@ impl Quota {
         self.pace.refused(sent, rest, !explained, now);
     }
 
-    /// How long a 429 holds jobs, by what its answer said.
+    /// The provider wants to be left alone for so long, for another reason than its rate.
+    pub fn holds_for(&self, rest: Duration, now: Instant) {
+        let now = self.nanoseconds(now);
+        self.pace.refused(now, self.rest(Some(rest)), false, now);
+    }
+
+    /// How long a refusal holds jobs, by what its answer said.
     pub fn rest(&self, told: Option<Duration>) -> Duration {
         told.unwrap_or(COOLING).min(self.longest_hold)
     }
@@ -202,6 +208,12 @@ impl Quota {
         let requests = of(&self.requests, 1.0, 1.0, Why::Requests)?;
         let tokens = of(&self.tokens, 0.0, typical.max(1.0), Why::Tokens)?;
         Ok(requests.min(tokens))
+    }
+
+    /// Whether the provider wants to be left alone.
+    pub fn rests(&self, now: Instant) -> bool {
+        let room = self.pace.room(self.nanoseconds(now));
+        matches!(room, Err(Wait::Refused(_)))
     }
 
     /// Whether tokens are limited, as far as is known.

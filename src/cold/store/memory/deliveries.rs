@@ -52,7 +52,6 @@ impl Rows {
                 webhook_id: told.name.clone(),
                 since: told.replayed.or(row.job.finished_at).unwrap_or(now),
                 job: row.job.clone(),
-                answer: row.answer.clone(),
             })
         };
         due.into_iter().take(limit).filter_map(claim).collect()

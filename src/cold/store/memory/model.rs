@@ -10,6 +10,7 @@
 
 mod act;
 mod explore;
+mod steps;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::rows::{GatewayId, Row, Rows};
 use crate::cold::job::{
     Job, JobId, Owner, Reason, Status, StoredAnswer, StoredRequest, UnixMillis,
 };
+use crate::cold::priority::Priority;
 use crate::cold::runs::{Runs, Stop};
 use crate::cold::store::Outcome;
 
@@ -29,9 +31,12 @@ const NOW: UnixMillis = UnixMillis(0);
 const CLOCK: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(1);
 const ROUTE: &str = "r";
-const JOBS: usize = 2;
 /// A run that fails the second time ends its job.
 const ATTEMPTS: u32 = 2;
+
+fn small(number: usize) -> u8 {
+    u8::try_from(number).unwrap()
+}
 
 /// What may still go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +60,8 @@ struct Faults {
 enum Ask {
     Claim,
     Beat,
-    Strays(Vec<usize>),
+    /// What is held; whether no claim is on its way any more.
+    Strays(Vec<usize>, bool),
     End(usize, u64, bool),
     Release(usize, u64),
     Look(usize),
@@ -81,13 +87,20 @@ struct Sent {
     reply: Option<Reply>,
 }
 
+/// What a run writes last.
+#[derive(Clone, Copy)]
+enum Last {
+    /// The job's end: whether it succeeded.
+    End(bool),
+    Release,
+}
+
 /// A provider call of a run, and what its gateway is about to write of it.
 #[derive(Clone)]
 struct Call {
     job: usize,
     stop: Stop,
-    /// Success, failure that ends the job, or failure after which it is released.
-    writes: Option<Option<bool>>,
+    writes: Option<Last>,
 }
 
 #[derive(Clone)]
@@ -105,7 +118,7 @@ struct Runner {
 #[derive(Clone)]
 struct State {
     rows: Rc<Rows>,
-    runners: [Runner; 2],
+    runners: [Rc<Runner>; 2],
     wire: Vec<Sent>,
     left: Faults,
     next: GatewayId,
@@ -135,6 +148,7 @@ fn job(at: usize, status: Status) -> Job {
         attempts: running.into(),
         fence: running.into(),
         error: None,
+        priority: Priority::default(),
         callback: None,
         scope: None,
         background: None,
@@ -167,7 +181,7 @@ fn outcome(status: Status, fence: u64) -> Outcome {
 
 impl State {
     /// Two gateways that live; one runs a call that was handed over, the other job waits.
-    fn first(left: Faults, unfenced: bool) -> Self {
+    fn first(jobs: usize, left: Faults, unfenced: bool) -> Self {
         let mut rows = Rows::default();
         rows.unfenced = unfenced;
         let runner = |id| Runner {
@@ -183,7 +197,9 @@ impl State {
             rows.beat(one.id, (LEASE, CLOCK), NOW);
         }
         rows.insert(1, job(0, Status::Running), request());
-        rows.insert(1, job(1, Status::Queued), request());
+        for at in 1..jobs {
+            rows.insert(1, job(at, Status::Queued), request());
+        }
         rows.news.clear();
         let stop = runners[0].runs.enter(&id(0), 1).unwrap();
         runners[0].calls.push(Call {
@@ -193,7 +209,7 @@ impl State {
         });
         Self {
             rows: Rc::new(rows),
-            runners,
+            runners: runners.map(Rc::new),
             wire: Vec::new(),
             left,
             next: 3,
@@ -204,8 +220,12 @@ impl State {
         &self.rows.all[&(job as u64)]
     }
 
+    fn jobs(&self) -> usize {
+        self.rows.all.len()
+    }
+
     fn is_over(&self) -> bool {
-        (0..JOBS).all(|job| self.row(job).job.status.is_final())
+        (0..self.jobs()).all(|job| self.row(job).job.status.is_final())
     }
 
     /// All that decides what can come of this state.
@@ -229,11 +249,13 @@ impl State {
             let doubtful = runner.runs.doubtful();
             for call in &runner.calls {
                 let fence = runner.runs.fence(&id(call.job), &call.stop).unwrap_or(0);
-                let writes = call
-                    .writes
-                    .map_or(0, |what| what.map_or(1, |ok| 2 + u8::from(ok)));
+                let writes = match call.writes {
+                    None => 0,
+                    Some(Last::Release) => 1,
+                    Some(Last::End(ok)) => 2 + u8::from(ok),
+                };
                 let doubtful = u8::from(doubtful.contains(&id(call.job)));
-                key.extend([byte(call.job as u64), byte(fence), writes << 1 | doubtful]);
+                key.extend([small(call.job), byte(fence), writes << 1 | doubtful]);
             }
         }
         for sent in &self.wire {
@@ -254,10 +276,13 @@ impl Sent {
         match &self.ask {
             Ask::Claim => key.push(1),
             Ask::Beat => key.push(2),
-            Ask::Strays(held) => key.extend([3].into_iter().chain(held.iter().map(|at| *at as u8))),
-            Ask::End(job, fence, ok) => key.extend([4 + u8::from(*ok), *job as u8, byte(*fence)]),
-            Ask::Release(job, fence) => key.extend([6, *job as u8, byte(*fence)]),
-            Ask::Look(job) => key.extend([7, *job as u8]),
+            Ask::Strays(held, last) => {
+                key.extend([8 + u8::from(*last), small(held.len())]);
+                key.extend(held.iter().map(|at| small(*at)));
+            }
+            Ask::End(job, fence, ok) => key.extend([4 + u8::from(*ok), small(*job), byte(*fence)]),
+            Ask::Release(job, fence) => key.extend([6, small(*job), byte(*fence)]),
+            Ask::Look(job) => key.extend([7, small(*job)]),
         }
         match &self.reply {
             None => key.push(0),
@@ -268,7 +293,7 @@ impl Sent {
                 key.push(5);
                 let each = jobs
                     .iter()
-                    .flat_map(|(job, fence)| [*job as u8, byte(*fence)]);
+                    .flat_map(|(job, fence)| [small(*job), byte(*fence)]);
                 key.extend(each);
             }
         }
@@ -285,8 +310,8 @@ const NONE: Faults = Faults {
     retries: 0,
 };
 
-fn holds(name: &str, faults: Faults) {
-    match explore(State::first(faults, false)) {
+fn holds(name: &str, jobs: usize, faults: Faults) {
+    match explore(State::first(jobs, faults, false)) {
         Ok(states) => eprintln!("{name}: {states} states"),
         Err(Found { why, path }) => panic!("{name}: {why}\n{}", path.join("\n")),
     }
@@ -300,7 +325,7 @@ fn a_gateway_that_dies_or_leaves_loses_no_job_and_no_result_stands_twice() {
         failures: 1,
         ..NONE
     };
-    holds("a death", faults);
+    holds("a death", 1, faults);
 }
 
 #[test]
@@ -311,7 +336,7 @@ fn a_lease_that_ends_unnoticed_gives_no_job_two_results() {
         cancels: 1,
         ..NONE
     };
-    holds("lost leases", faults);
+    holds("lost leases", 1, faults);
 }
 
 #[test]
@@ -323,7 +348,7 @@ fn an_old_run_writes_nothing_of_a_job_that_was_cancelled_and_begun_anew() {
         retries: 1,
         ..NONE
     };
-    holds("orders", faults);
+    holds("orders", 1, faults);
 }
 
 #[test]
@@ -332,10 +357,33 @@ fn without_fences_the_check_finds_what_they_prevent() {
         expiries: 1,
         ..NONE
     };
-    let found = explore(State::first(faults, true));
+    let found = explore(State::first(1, faults, true));
     let Err(Found { why, path }) = found else {
         panic!("nothing was found");
     };
     eprintln!("without fences: {why}, after {} steps", path.len());
     assert!(why.contains("old fence"), "{why}: {path:?}");
+}
+
+#[test]
+fn size() {
+    let Ok(text) = std::env::var("SIZE") else {
+        return;
+    };
+    let n: Vec<u8> = text.split(',').map(|one| one.parse().unwrap()).collect();
+    let faults = Faults {
+        crashes: n[1],
+        expiries: n[2],
+        silences: n[3],
+        failures: n[4],
+        cancels: n[5],
+        retries: n[6],
+    };
+    let began = std::time::Instant::now();
+    match explore(State::first(n[0].into(), faults, false)) {
+        Ok(states) => eprintln!("{text}: {states} states {:?}", began.elapsed()),
+        Err(Found { why, path }) => {
+            panic!("{text}: {why} {:?}\n{}", began.elapsed(), path.join("\n"))
+        }
+    }
 }

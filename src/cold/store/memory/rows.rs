@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::deliveries::Told;
+use super::order::Queue;
 use crate::cold::history::{AttemptRecord, Run};
 use crate::cold::job::{
     CallbackStatus, Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis,
@@ -52,7 +53,7 @@ impl Row {
 pub struct Rows {
     pub(super) all: BTreeMap<u64, Row>,
     pub(super) names: HashMap<JobId, u64>,
-    queued: HashMap<String, BTreeSet<(UnixMillis, u64)>>,
+    queued: HashMap<String, Queue>,
     pub(super) unfinished: BTreeSet<(UnixMillis, u64)>,
     pub(super) keys: HashMap<[u8; 32], recall::Kept>,
     next: u64,
@@ -80,10 +81,10 @@ impl Rows {
             return;
         };
         let queue = self.queued.entry(row.job.route.clone()).or_default();
-        queue.remove(&(row.due, at));
+        queue.remove(row, at);
         (row.job.status, row.due) = (status, due);
         if status == Status::Queued {
-            queue.insert((due, at));
+            queue.insert(row, at);
             self.news.push(News::Due(row.job.route.clone()));
         }
         if status != Status::Running {
@@ -124,13 +125,10 @@ impl Rows {
         limit: usize,
         now: UnixMillis,
     ) -> Vec<ClaimedJob> {
-        let queue = self.queued.get(route).into_iter().flatten();
-        let due: Vec<_> = queue
-            .take_while(|(due, _)| *due <= now)
-            .take(limit)
-            .copied()
-            .collect();
-        let claim = |(due, at): (UnixMillis, u64)| {
+        let queue = self.queued.entry(route.to_owned()).or_default();
+        let taken = queue.take(limit, now);
+        let claim = |at: u64| {
+            let due = self.all.get(&at)?.due;
             self.moves(at, Status::Running, due);
             let row = self.all.get_mut(&at)?;
             row.job.attempts += 1;
@@ -141,7 +139,7 @@ impl Rows {
                 request: row.request.clone(),
             })
         };
-        due.into_iter().filter_map(claim).collect()
+        taken.into_iter().filter_map(claim).collect()
     }
 
     /// Puts a job back that runs under this fence; `tried`: its last attempt counts.

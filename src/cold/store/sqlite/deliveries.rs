@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::worker::{Desk, unavailable};
-use super::writes::{Done, all, answer, execute, get, many};
+use super::writes::{Done, all, execute, get, many};
 use crate::cold::job::{Job, JobId, UnixMillis};
 use crate::cold::store::{Delivery, DeliveryOutcome};
 
@@ -33,14 +33,12 @@ pub(super) fn claim(
             continue;
         };
         let job = get(&desk.connection, &id).map_err(|error| unavailable(&error))?;
-        let answer = answer(&desk.connection, &id).map_err(|error| unavailable(&error))?;
         if let Some(job) = job {
             let replayed = replayed.map(UnixMillis);
             claimed.push(Delivery {
                 webhook_id,
                 since: replayed.or(job.finished_at).unwrap_or(now),
                 job,
-                answer,
             });
         }
     }

@@ -1,25 +1,28 @@
 //! Jobs in one SQLite file: WAL, `synchronous=FULL`, one writer thread, commits shared.
 //!
-//! Promises: what resolved is on disk; two gateways never share a file; callers' credentials are
-//! sealed. Never blocks the runtime.
+//! Promises: what resolved is on disk; two gateways never share a file; no row waits for a large
+//! body. Never blocks the runtime. Keeps what it is given: `Sealed` around it seals.
 
+mod apart;
+mod bodies;
 mod deliveries;
 mod operators;
+mod order;
 #[cfg(test)]
 mod refusals;
 mod rows;
+mod sweep;
 mod worker;
 mod writes;
 
-use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, params};
 
+use self::bodies::Bodies;
 use self::worker::{Desk, Worker, unavailable};
 use super::{
     Beat, By, ClaimedJob, Delivery, DeliveryOutcome, ListQuery, NewsFeed, Outcome, Store,
@@ -28,13 +31,12 @@ use super::{
 use crate::cold::history::AttemptRecord;
 use crate::cold::job::{Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::Kept;
-use crate::cold::seal::Sealer;
 
 /// A store in a file.
 pub struct SqliteStore {
     writer: Worker,
     reader: Worker,
-    sealer: Arc<Sealer>,
+    bodies: Bodies,
     queue_limit: u64,
     /// What the last process left running was queued again.
     begun: AtomicBool,
@@ -44,27 +46,37 @@ pub struct SqliteStore {
 
 /// The queries of the queue, and the partial index that each must be answered by.
 #[cfg(test)]
-pub(super) const QUEUE_QUERIES: [(&str, &str); 4] = [
-    (writes::DUE, "jobs_due"),
+pub(super) const QUEUE_QUERIES: [(&str, &str); 7] = [
+    (order::PROMOTE, "jobs_later"),
+    (order::CALLERS, "jobs_ready"),
+    (order::NEXT, "jobs_ready"),
     (deliveries::DUE, "deliveries_due"),
     (deliveries::DEAD, "deliveries_dead"),
     (writes::SCOPE, "jobs_scope"),
+    (sweep::OLD, "jobs_finished"),
 ];
 
+/// The queries of a claim.
+#[cfg(test)]
+pub(super) const CLAIM: [&str; 3] = [order::PROMOTE, order::CALLERS, order::NEXT];
+
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 8] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
     concat!("begin;", include_str!("schema_3.sql"), "commit;"),
     concat!("begin;", include_str!("schema_4.sql"), "commit;"),
     concat!("begin;", include_str!("schema_5.sql"), "commit;"),
     concat!("begin;", include_str!("schema_6.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_7.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_8.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.
 const LIST: usize = 1_000;
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+/// A file that stands beside a store.
+pub fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
@@ -75,7 +87,7 @@ fn told(path: &Path, what: impl std::fmt::Display) -> StoreError {
 }
 
 impl SqliteStore {
-    /// Opens a file, or makes it. Beside it stand `.key` (0600) and `.lock`.
+    /// Opens a file, or makes it. Beside it stand `.lock` and `-bodies`, the file of large bodies.
     ///
     /// # Errors
     /// A sentence: the folder cannot be written, or another gateway has the file.
@@ -87,28 +99,21 @@ impl SqliteStore {
                 "another gateway has this store; give each its own cold.store",
             )
         })?;
-        let sealer = Sealer::open(&beside(path, ".key")).map_err(|error| told(path, error))?;
         let failed = |error: rusqlite::Error| told(path, error);
         let connection = Connection::open(path).map_err(failed)?;
         prepare(path, &connection)?;
-        let writer = Desk {
-            connection,
-            unfinished: Cell::new(0),
-        };
+        let writer = Desk::new(connection);
         writer.recount();
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        let reader = Desk {
-            connection,
-            unfinished: Cell::new(0),
-        };
+        let reader = Desk::new(connection);
         let start = |name, desk, grouped| {
             Worker::start(name, desk, grouped).map_err(|error| told(path, error))
         };
         Ok(Self {
             writer: start("store-writer", writer, true)?,
             reader: start("store-reader", reader, false)?,
-            sealer: Arc::new(sealer),
+            bodies: Bodies::open(&beside(path, "-bodies"))?,
             queue_limit,
             begun: AtomicBool::new(false),
             _lock: lock,
@@ -162,8 +167,7 @@ fn set_up(connection: &Connection) -> rusqlite::Result<i64> {
 
 impl Store for SqliteStore {
     fn insert(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()> {
-        let (sealer, limit) = (self.sealer.clone(), self.queue_limit);
-        self.write(move |desk| writes::insert(desk, &sealer, limit, &job, &request))
+        Box::pin(self.insert_whole(job, request))
     }
 
     fn claim(
@@ -172,8 +176,7 @@ impl Store for SqliteStore {
         limit: usize,
         now: UnixMillis,
     ) -> StoreFuture<'_, Vec<ClaimedJob>> {
-        let (sealer, route) = (self.sealer.clone(), route.to_owned());
-        self.write(move |desk| writes::claim(desk, &sealer, &route, limit, now))
+        Box::pin(self.claim_whole(route.to_owned(), limit, now))
     }
 
     fn release(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {
@@ -197,8 +200,7 @@ impl Store for SqliteStore {
         outcome: Outcome,
         now: UnixMillis,
     ) -> StoreFuture<'_, Option<Job>> {
-        let id = id.clone();
-        self.write(move |desk| writes::finish(desk, &id, by, &outcome, now))
+        Box::pin(self.finish_whole(id.clone(), by, outcome, now))
     }
 
     fn get(&self, id: &JobId) -> StoreFuture<'_, Option<Job>> {
@@ -207,8 +209,11 @@ impl Store for SqliteStore {
     }
 
     fn answer(&self, id: &JobId) -> StoreFuture<'_, Option<StoredAnswer>> {
-        let id = id.clone();
-        self.read(move |connection| writes::answer(connection, &id))
+        Box::pin(self.whole_answer(id.clone()))
+    }
+
+    fn answer_size(&self, id: &JobId) -> StoreFuture<'_, Option<u64>> {
+        Box::pin(self.whole_answer_size(id.clone()))
     }
 
     fn list(&self, query: ListQuery) -> StoreFuture<'_, Vec<Job>> {
@@ -342,15 +347,15 @@ impl Store for SqliteStore {
     }
 
     fn keep(&self, kept: Kept) -> StoreFuture<'_, ()> {
-        self.write(move |desk| writes::keep(desk, &kept))
+        Box::pin(self.keep_whole(kept))
     }
 
     fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<Kept>> {
-        self.read(move |connection| writes::kept(connection, name))
+        Box::pin(self.whole_kept(name))
     }
 
     fn sweep(&self, limit: usize, before: UnixMillis) -> StoreFuture<'_, u64> {
-        self.write(move |desk| writes::sweep(desk, limit, before))
+        Box::pin(self.sweep_all(limit, before))
     }
 
     fn ready(&self) -> StoreFuture<'_, ()> {

@@ -66,7 +66,7 @@ pub(super) fn retry(
     expires_at: UnixMillis,
 ) -> Done<Option<Job>> {
     let full = desk.unfinished.get() >= limit;
-    let sql = "update jobs set status = 'queued', due = ?2, expires_at = ?3, attempts = 0, fence = fence + 1, \
+    let sql = "update jobs set status = 'queued', due = ?2, ready = 1, expires_at = ?3, attempts = 0, fence = fence + 1, \
                finished_at = null, error_code = null, error_message = null \
                where id = ?1 and status in ('failed', 'expired', 'cancelled') \
                and exists (select 1 from requests where job_id = ?1)";

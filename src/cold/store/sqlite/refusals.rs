@@ -8,11 +8,12 @@ use bytes::Bytes;
 use super::*;
 use crate::cold::door::{Decision, Door, Errand, Handover};
 use crate::cold::job::Reason;
+use crate::cold::priority::Priority;
 use crate::upstream::attempts::Attempts;
 
-const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
+pub(super) const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 
-fn job() -> Job {
+pub(super) fn job() -> Job {
     Job {
         id: JobId::random(),
         owner: Owner::ANYONE,
@@ -30,10 +31,11 @@ fn job() -> Job {
         callback: None,
         scope: None,
         background: None,
+        priority: Priority::default(),
     }
 }
 
-fn request() -> StoredRequest {
+pub(super) fn request() -> StoredRequest {
     StoredRequest {
         method: "POST".into(),
         path_and_query: "/".into(),

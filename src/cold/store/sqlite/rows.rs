@@ -4,15 +4,17 @@ use bytes::Bytes;
 use rusqlite::{Row, types::Type};
 
 use crate::cold::job::{
-    Callback, CallbackStatus, HeaderLines, Job, JobError, JobId, Owner, Reason, Status,
-    StoredAnswer, UnixMillis,
+    Callback, CallbackStatus, Job, JobError, JobId, Owner, Reason, Status, StoredAnswer,
+    StoredRequest, UnixMillis,
 };
+use crate::cold::priority::Priority;
 use crate::cold::recall::{Became, CallKey, Kept};
+use crate::cold::store::lines;
 
 /// The columns of a job, in the order that `job` reads them.
 pub const JOB: &str = "j.id, j.owner, j.status, j.route, j.reason, j.budget_ms, j.elapsed_ms, \
     j.created_at, j.expires_at, j.finished_at, j.attempts, j.error_code, j.error_message, \
-    d.url, d.state, d.deliveries, d.last_error, j.scope, j.background, j.fence";
+    d.url, d.state, d.deliveries, d.last_error, j.scope, j.background, j.fence, j.priority";
 
 /// Where those columns come from.
 pub const FROM: &str = "from jobs j left join deliveries d on d.job_id = j.id";
@@ -68,6 +70,7 @@ pub fn job(row: &Row) -> rusqlite::Result<Job> {
         background: row
             .get::<_, Option<String>>(18)?
             .and_then(|text| serde_json::from_str(&text).ok()),
+        priority: Priority::new(row.get(20)?).ok_or_else(|| wrong(20))?,
     })
 }
 
@@ -75,8 +78,24 @@ pub fn job(row: &Row) -> rusqlite::Result<Job> {
 pub fn answer(row: &Row) -> rusqlite::Result<StoredAnswer> {
     Ok(StoredAnswer {
         status: row.get(0)?,
-        headers: headers_from(&row.get::<_, Vec<u8>>(1)?),
+        headers: lines::from_text(&row.get::<_, Vec<u8>>(1)?),
         body: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+    })
+}
+
+/// Reads a request: method, path, headers, body, whether the headers are lines. A gateway of before
+/// sealed them as a whole: they stand as one line without a name.
+pub fn request(row: &Row) -> rusqlite::Result<StoredRequest> {
+    let headers: Vec<u8> = row.get(2)?;
+    Ok(StoredRequest {
+        method: row.get(0)?,
+        path_and_query: row.get(1)?,
+        headers: if row.get(4)? {
+            lines::from_text(&headers)
+        } else {
+            vec![(String::new(), headers)]
+        },
+        body: Bytes::from(row.get::<_, Vec<u8>>(3)?),
     })
 }
 
@@ -92,27 +111,4 @@ pub fn kept(name: [u8; 32], row: &Row) -> rusqlite::Result<Kept> {
         at: UnixMillis(row.get(5)?),
         what,
     })
-}
-
-/// Header lines as one text, as they stand in HTTP/1.1: no value can hold a line break.
-pub fn headers_to(lines: &HeaderLines) -> Vec<u8> {
-    let mut text = Vec::new();
-    for (name, value) in lines {
-        text.extend_from_slice(name.as_bytes());
-        text.push(b':');
-        text.extend_from_slice(value);
-        text.push(b'\n');
-    }
-    text
-}
-
-/// Reads them back.
-pub fn headers_from(text: &[u8]) -> HeaderLines {
-    text.split(|byte| *byte == b'\n')
-        .filter_map(|line| {
-            let colon = line.iter().position(|byte| *byte == b':')?;
-            let name = String::from_utf8_lossy(&line[..colon]).into_owned();
-            Some((name, line[colon + 1..].to_vec()))
-        })
-        .collect()
 }

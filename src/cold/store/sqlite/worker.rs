@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::order::Turns;
 use crate::cold::store::StoreError;
 
 /// Commands in one transaction.
@@ -24,6 +25,10 @@ pub struct Desk {
     pub connection: Connection,
     /// Unfinished jobs; kept by the writer, so that the queue limit costs no count.
     pub unfinished: Cell<u64>,
+    /// Whose turn it was last.
+    pub turns: Turns,
+    /// The last old job that a sweep has passed: its end and its place.
+    pub swept: Cell<(i64, i64)>,
 }
 
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -140,6 +145,16 @@ fn write(desk: &Desk, mut commands: mpsc::Receiver<Command>) {
 }
 
 impl Desk {
+    /// A desk with nothing counted yet.
+    pub fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            unfinished: Cell::new(0),
+            swept: Cell::new(super::sweep::START),
+            turns: Turns::default(),
+        }
+    }
+
     /// Counts the unfinished jobs anew.
     pub fn recount(&self) {
         let count = self.connection.query_row(

@@ -1,20 +1,16 @@
 //! The statements behind the store's promises; each runs within one savepoint.
 
-use bytes::Bytes;
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows;
 use super::worker::{Desk, unavailable};
 use crate::cold::job::{Job, JobId, Owner, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, Kept};
-use crate::cold::seal::Sealer;
-use crate::cold::store::{By, ClaimedJob, Outcome, StoreError};
+use crate::cold::store::{By, Outcome, StoreError, lines};
 
 pub(super) type Done<T> = Result<T, StoreError>;
-
-/// The due jobs of a route; the partial index `jobs_due` answers it.
-pub(super) const DUE: &str = "select id from jobs where status = 'queued' and route = ?1 \
-    and due <= ?2 order by due, seq limit ?3";
 
 /// A scope's unfinished jobs; the partial index `jobs_scope` answers it.
 pub(super) const SCOPE: &str = "select id from jobs where owner = ?1 and scope = ?2 \
@@ -53,24 +49,31 @@ fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-pub(super) fn insert(
-    desk: &Desk,
-    sealer: &Sealer,
-    limit: u64,
-    job: &Job,
-    request: &StoredRequest,
-) -> Done<()> {
+/// Whether there is room for one more.
+pub(super) fn room(desk: &Desk, limit: u64) -> Done<()> {
     if desk.unfinished.get() >= limit {
         return Err(StoreError::QueueFull { limit });
     }
+    Ok(())
+}
+
+/// `apart`: the name of the request's body, if it is kept apart.
+pub(super) fn insert(
+    desk: &Desk,
+    limit: u64,
+    job: &Job,
+    request: &StoredRequest,
+    apart: Option<i64>,
+) -> Done<()> {
+    room(desk, limit)?;
     let id = job.id.as_str();
     let background = job.background.as_ref();
     let background = background.and_then(|shape| serde_json::to_string(shape).ok());
     execute(
         desk,
         "insert into jobs (id, owner, status, route, reason, budget_ms, elapsed_ms, created_at, \
-         expires_at, attempts, due, scope, background, fence) \
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11, ?12, ?13)",
+         expires_at, attempts, due, scope, background, fence, priority, ready) \
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?8, ?11, ?12, ?13, ?14, 1)",
         params![
             id,
             job.owner.0,
@@ -85,18 +88,20 @@ pub(super) fn insert(
             job.scope,
             background,
             number(job.fence),
+            job.priority.level(),
         ],
     )?;
-    let headers = sealer.seal(id.as_bytes(), &rows::headers_to(&request.headers));
     execute(
         desk,
-        "insert into requests (job_id, method, path, headers, body) values (?1, ?2, ?3, ?4, ?5)",
+        "insert into requests (job_id, method, path, headers, body, plain, apart) \
+         values (?1, ?2, ?3, ?4, ?5, 1, ?6)",
         params![
             id,
             request.method,
             request.path_and_query,
-            headers,
-            &request.body[..]
+            lines::to_text(&request.headers),
+            &request.body[..],
+            apart,
         ],
     )?;
     if let Some(callback) = &job.callback {
@@ -111,63 +116,23 @@ pub(super) fn insert(
     Ok(())
 }
 
-pub(super) fn claim(
-    desk: &Desk,
-    sealer: &Sealer,
-    route: &str,
-    limit: usize,
-    now: UnixMillis,
-) -> Done<Vec<ClaimedJob>> {
-    let due = all(desk, DUE, params![route, now.0, many(limit)], |row| {
-        row.get::<_, String>(0)
-    })?;
-    let mut claimed = Vec::with_capacity(due.len());
-    for id in due {
-        execute(
-            desk,
-            "update jobs set status = 'running', attempts = attempts + 1, fence = fence + 1 \
-             where id = ?1",
-            [&id],
-        )?;
-        let Some(id) = JobId::parse(&id) else {
-            continue;
-        };
-        let job = get(&desk.connection, &id).map_err(|error| unavailable(&error))?;
-        let request = request(desk, sealer, &id)?;
-        if let (Some(job), Some(request)) = (job, request) {
-            claimed.push(ClaimedJob { job, request });
-        }
-    }
-    Ok(claimed)
-}
+/// A row's value, and the name of its body if that is kept apart.
+pub(super) type Apart<T> = (T, Option<i64>);
 
-fn request(desk: &Desk, sealer: &Sealer, id: &JobId) -> Done<Option<StoredRequest>> {
-    let sql = "select method, path, headers, body from requests where job_id = ?1";
-    let read = |row: &Row| {
-        let sealed: Vec<u8> = row.get(2)?;
-        // A lost key loses the credentials, not the job: it is sent without them and the
-        // provider's refusal becomes its answer.
-        let headers = sealer
-            .unseal(id.as_str().as_bytes(), &sealed)
-            .unwrap_or_default();
-        Ok(StoredRequest {
-            method: row.get(0)?,
-            path_and_query: row.get(1)?,
-            headers: rows::headers_from(&headers),
-            body: Bytes::from(row.get::<_, Vec<u8>>(3)?),
-        })
-    };
+pub(super) fn request(desk: &Desk, id: &JobId) -> Done<Option<Apart<StoredRequest>>> {
+    let sql = "select method, path, headers, body, plain, apart from requests where job_id = ?1";
+    let read = |row: &Row| Ok((rows::request(row)?, row.get(5)?));
     Ok(all(desk, sql, [id.as_str()], read)?.pop())
 }
 
 pub(super) fn release(desk: &Desk, id: &JobId, fence: u64, at: UnixMillis) -> Done<()> {
-    let sql = "update jobs set status = 'queued', due = ?2 \
+    let sql = "update jobs set status = 'queued', due = ?2, ready = 0 \
                where id = ?1 and status = 'running' and fence = ?3";
     execute(desk, sql, params![id.as_str(), at.0, number(fence)]).map(|_| ())
 }
 
 pub(super) fn postpone(desk: &Desk, id: &JobId, fence: u64, at: UnixMillis) -> Done<()> {
-    let sql = "update jobs set status = 'queued', due = ?2, attempts = max(attempts - 1, 0) \
+    let sql = "update jobs set status = 'queued', due = ?2, ready = 0, attempts = max(attempts - 1, 0) \
                where id = ?1 and status = 'running' and fence = ?3";
     execute(desk, sql, params![id.as_str(), at.0, number(fence)]).map(|_| ())
 }
@@ -192,7 +157,7 @@ pub(super) fn finish(
     desk: &Desk,
     id: &JobId,
     by: By,
-    outcome: &Outcome,
+    (outcome, apart): (&Outcome, Option<i64>),
     now: UnixMillis,
 ) -> Done<Option<Job>> {
     let error = outcome.error.as_ref();
@@ -219,12 +184,14 @@ pub(super) fn finish(
     if let Some(answer) = &outcome.answer {
         execute(
             desk,
-            "insert into answers (job_id, status, headers, body) values (?1, ?2, ?3, ?4)",
+            "insert into answers (job_id, status, headers, body, apart) \
+             values (?1, ?2, ?3, ?4, ?5)",
             params![
                 id.as_str(),
                 answer.status,
-                rows::headers_to(&answer.headers),
-                &answer.body[..]
+                lines::to_text(&answer.headers),
+                &answer.body[..],
+                apart,
             ],
         )?;
     }
@@ -246,10 +213,37 @@ pub(super) fn get(connection: &Connection, id: &JobId) -> rusqlite::Result<Optio
 pub(super) fn answer(
     connection: &Connection,
     id: &JobId,
-) -> rusqlite::Result<Option<StoredAnswer>> {
-    let sql = "select status, headers, body from answers where job_id = ?1";
+) -> rusqlite::Result<Option<Apart<StoredAnswer>>> {
+    let sql = "select status, headers, body, apart from answers where job_id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
-    statement.query_row([id.as_str()], rows::answer).optional()
+    let read = |row: &Row| Ok((rows::answer(row)?, row.get(3)?));
+    statement.query_row([id.as_str()], read).optional()
+}
+
+/// The size of an answer's body, or the name of that which is kept apart.
+pub(super) fn answer_size(
+    connection: &Connection,
+    id: &JobId,
+) -> rusqlite::Result<Option<Apart<u64>>> {
+    let sql = "select length(body), apart from answers where job_id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let read = |row: &Row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?));
+    statement.query_row([id.as_str()], read).optional()
+}
+
+/// Which of some bodies rows name.
+pub(super) fn named(connection: &Connection, names: &[i64]) -> rusqlite::Result<HashSet<i64>> {
+    let mut found = HashSet::new();
+    for table in ["requests", "answers", "kept"] {
+        let sql = format!("select 1 from {table} where apart = ?1");
+        let mut statement = connection.prepare_cached(&sql)?;
+        for name in names {
+            if statement.exists([name])? {
+                found.insert(*name);
+            }
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn jobs_in(
@@ -278,48 +272,40 @@ pub(super) fn requeue(desk: &Desk, now: UnixMillis) -> Done<u64> {
         "update deliveries set due = ?1, claimed = 0 where claimed = 1",
         [now.0],
     )?;
-    let sql = "update jobs set status = 'queued', due = ?1 where status = 'running' \
+    let sql = "update jobs set status = 'queued', due = ?1, ready = 1 where status = 'running' \
                and finished_at is null";
     execute(desk, sql, [now.0]).map(|count| count as u64)
 }
 
-pub(super) fn sweep(desk: &Desk, limit: usize, before: UnixMillis) -> Done<u64> {
-    let sql = "delete from jobs where seq in (select seq from jobs where finished_at is not null \
-               and finished_at < ?1 and not exists (select 1 from deliveries d \
-               where d.job_id = jobs.id and (d.state = 'pending' or d.died_at >= ?1)) order by finished_at limit ?2)";
-    let jobs = execute(desk, sql, params![before.0, many(limit)])?;
-    let sql = "delete from kept where name in (select name from kept where at < ?1 \
-               order by at limit ?2)";
-    let kept = execute(desk, sql, params![before.0, many(limit)])?;
-    Ok((jobs + kept) as u64)
-}
-
-pub(super) fn keep(desk: &Desk, kept: &Kept) -> Done<()> {
+pub(super) fn keep(desk: &Desk, kept: &Kept, apart: Option<i64>) -> Done<()> {
     let (job, answer) = match &kept.what {
         Became::Job(id) => (Some(id.as_str()), None),
         Became::Answer(answer) => (None, Some(answer)),
     };
-    let sql = "insert into kept (name, print, at, job_id, status, headers, body) \
-               values (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+    let sql = "insert into kept (name, print, at, job_id, status, headers, body, apart) \
+               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
                on conflict (name) do update set at = excluded.at, job_id = excluded.job_id, \
-               status = excluded.status, headers = excluded.headers, body = excluded.body \
-               where print = excluded.print";
+               status = excluded.status, headers = excluded.headers, body = excluded.body, \
+               apart = excluded.apart where print = excluded.print";
     let values = params![
         kept.key.name,
         kept.key.print,
         kept.at.0,
         job,
         answer.map(|answer| answer.status),
-        answer.map(|answer| rows::headers_to(&answer.headers)),
+        answer.map(|answer| lines::to_text(&answer.headers)),
         answer.map(|answer| &answer.body[..]),
+        apart,
     ];
     execute(desk, sql, values).map(|_| ())
 }
 
-pub(super) fn kept(connection: &Connection, name: [u8; 32]) -> rusqlite::Result<Option<Kept>> {
-    let sql = "select status, headers, body, job_id, print, at from kept where name = ?1";
+pub(super) fn kept(
+    connection: &Connection,
+    name: [u8; 32],
+) -> rusqlite::Result<Option<Apart<Kept>>> {
+    let sql = "select status, headers, body, job_id, print, at, apart from kept where name = ?1";
     let mut statement = connection.prepare_cached(sql)?;
-    statement
-        .query_row([name], |row| rows::kept(name, row))
-        .optional()
+    let read = |row: &Row| Ok((rows::kept(name, row)?, row.get(6)?));
+    statement.query_row([name], read).optional()
 }

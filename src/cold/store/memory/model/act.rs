@@ -1,196 +1,26 @@
-//! What can happen next, and what comes of it.
+//! What comes of a step; the promises are checked where the store does what it was asked.
 
 use std::rc::Rc;
 
+use super::steps::Action;
 use super::{
-    ATTEMPTS, Ask, CLOCK, Call, JOBS, LEASE, NOW, ROUTE, Reply, Sent, State, id, number, outcome,
+    ATTEMPTS, Ask, CLOCK, Call, LEASE, Last, NOW, ROUTE, Reply, Runner, Sent, State, id, number,
+    outcome,
 };
 use crate::cold::job::Status;
 use crate::cold::runs::Runs;
 use crate::cold::store::By;
-use crate::cold::store::memory::rows::{Row, may_retry};
+use crate::cold::store::memory::rows::{GatewayId, Row};
 
-/// A step. Numbers are those of gateways, jobs and of requests on the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// A gateway asks for a due job.
-    Claim(usize),
-    /// It renews its lease.
-    Beat(usize),
-    /// It gives back what it does not know of.
-    Strays(usize),
-    /// The provider answered, or failed.
-    Answer(usize, usize, bool),
-    /// It heard that a job may not be its own any more.
-    Doubt(usize, usize),
-    /// It looks that job up.
-    Look(usize, usize),
-    /// The store does what it was asked.
-    Apply(usize),
-    /// Its reply comes.
-    Deliver(usize),
-    /// No reply comes.
-    Silence(usize),
-    /// A request that nobody waits for is lost.
-    Vanish(usize),
-    /// A gateway dies.
-    Crash(usize),
-    /// It leaves in good order.
-    Leave(usize),
-    /// Another starts in its place.
-    Restart(usize),
-    /// The time of a lease is over.
-    Expire(u64),
-    /// A caller cancels its job.
-    Cancel(usize),
-    /// An operator begins it anew.
-    Retry(usize),
-}
+/// A row's part that writes change: with the answer's run.
+type Face = (Status, u64, u32, Option<GatewayId>, u8);
 
-/// A row's part that writes change.
-fn face(row: &Row) -> (Status, u64, u32, Option<u64>) {
-    (row.job.status, row.job.fence, row.ends, row.holder)
+fn face(row: &Row) -> Face {
+    let answer = row.answer.as_ref().map_or(0, |answer| answer.body[7]);
+    (row.job.status, row.job.fence, row.ends, row.holder, answer)
 }
 
 impl State {
-    fn waits_for(&self, by: usize, wanted: impl Fn(&Ask) -> bool) -> bool {
-        let ours = |sent: &&Sent| sent.by == by && sent.waits && wanted(&sent.ask);
-        self.wire.iter().any(|sent| ours(&sent))
-    }
-
-    /// Everything that can happen.
-    pub fn actions(&self) -> Vec<Action> {
-        let mut all = Vec::new();
-        for (at, sent) in self.wire.iter().enumerate() {
-            match (&sent.reply, sent.waits) {
-                (None, true) => all.push(Action::Apply(at)),
-                (None, false) => all.extend([Action::Apply(at), Action::Vanish(at)]),
-                (Some(_), _) => all.push(Action::Deliver(at)),
-            }
-            if sent.waits && self.left.silences > 0 {
-                all.push(Action::Silence(at));
-            }
-        }
-        for by in 0..self.runners.len() {
-            self.runner_actions(by, &mut all);
-        }
-        for (gateway, end) in &self.rows.leases {
-            let alive = self
-                .runners
-                .iter()
-                .any(|one| one.id == *gateway && one.alive);
-            let valid = end.is_some_and(|end| end > CLOCK);
-            if valid && (!alive || self.left.expiries > 0) {
-                all.push(Action::Expire(*gateway));
-            }
-        }
-        for at in 0..JOBS {
-            let job = &self.row(at).job;
-            if self.left.cancels > 0 && !job.status.is_final() {
-                all.push(Action::Cancel(at));
-            }
-            if self.left.retries > 0 && may_retry(job) {
-                all.push(Action::Retry(at));
-            }
-        }
-        all
-    }
-
-    fn runner_actions(&self, by: usize, all: &mut Vec<Action>) {
-        let runner = &self.runners[by];
-        if !runner.alive {
-            all.push(Action::Restart(by));
-            return;
-        }
-        if self.left.crashes > 0 {
-            all.extend([Action::Crash(by), Action::Leave(by)]);
-        }
-        if !self.waits_for(by, |ask| *ask == Ask::Beat) {
-            all.push(Action::Beat(by));
-        }
-        if !runner.begun {
-            return;
-        }
-        // Claims and strays are asked for in turn.
-        if !self.waits_for(by, |ask| matches!(ask, Ask::Claim | Ask::Strays(_))) {
-            if runner.calls.len() < JOBS {
-                all.push(Action::Claim(by));
-            }
-            if runner.strays {
-                all.push(Action::Strays(by));
-            }
-        }
-        let doubtful = runner.runs.doubtful();
-        for call in &runner.calls {
-            let job = call.job;
-            if call.writes.is_none() {
-                all.push(Action::Answer(by, job, true));
-                if self.left.failures > 0 {
-                    all.push(Action::Answer(by, job, false));
-                }
-            }
-            if doubtful.contains(&id(job)) {
-                if !self.waits_for(by, |ask| *ask == Ask::Look(job)) {
-                    all.push(Action::Look(by, job));
-                }
-                continue;
-            }
-            let fence = runner.runs.fence(&id(job), &call.stop);
-            let found = &self.row(job).job;
-            if found.status.is_final() || Some(found.fence) != fence {
-                all.push(Action::Doubt(by, job));
-            }
-        }
-    }
-
-    /// The next step of a run in which nothing fails any more.
-    pub fn fair(&self) -> Option<Action> {
-        let has = |action: Action| self.actions().contains(&action).then_some(action);
-        if let Some(sent) = self.wire.first() {
-            return Some(if sent.reply.is_some() {
-                Action::Deliver(0)
-            } else {
-                Action::Apply(0)
-            });
-        }
-        let dead = |gateway: u64| {
-            !self
-                .runners
-                .iter()
-                .any(|one| one.id == gateway && one.alive)
-        };
-        for (gateway, end) in &self.rows.leases {
-            if dead(*gateway) && end.is_some_and(|end| end > CLOCK) {
-                return Some(Action::Expire(*gateway));
-            }
-        }
-        let Some(by) = self.runners.iter().position(|one| one.alive) else {
-            return Some(Action::Restart(0));
-        };
-        for (by, runner) in self.runners.iter().enumerate() {
-            if runner.alive && !runner.begun {
-                return Some(Action::Beat(by));
-            }
-            for call in &runner.calls {
-                if let Some(action) = has(Action::Answer(by, call.job, true)) {
-                    return Some(action);
-                }
-            }
-            if runner.strays
-                && let Some(action) = has(Action::Strays(by))
-            {
-                return Some(action);
-            }
-        }
-        let rows = || (0..JOBS).map(|job| self.row(job));
-        if rows().any(|row| row.job.status == Status::Queued) {
-            return has(Action::Claim(by));
-        }
-        // Whoever held it is gone: found by the next renewal.
-        let gone = |row: &Row| row.holder.is_some_and(dead);
-        rows().any(gone).then_some(Action::Beat(by))
-    }
-
     /// What comes of a step.
     pub fn act(&self, action: &Action) -> Result<Self, String> {
         let mut next = self.clone();
@@ -200,22 +30,22 @@ impl State {
             Action::Strays(by) => {
                 let mut held: Vec<_> = self.runners[by].runs.all().iter().map(number).collect();
                 held.sort_unstable();
-                next.send(by, Ask::Strays(held));
+                // Asked for as long as a claim may still be on its way.
+                let gateway = self.runners[by].id;
+                let late = |sent: &Sent| sent.gateway == gateway && sent.ask == Ask::Claim;
+                next.send(by, Ask::Strays(held, !self.wire.iter().any(late)));
             }
             Action::Answer(by, job, ok) => next.answer(by, job, ok),
-            Action::Doubt(by, job) => {
+            Action::Look(by, job) => {
                 next.runners[by].runs.doubt(&id(job));
+                next.send(by, Ask::Look(job));
             }
-            Action::Look(by, job) => next.send(by, Ask::Look(job)),
             Action::Apply(at) => next.apply(at)?,
             Action::Deliver(at) => {
                 let sent = next.wire.remove(at);
-                next.deliver(sent);
+                next.deliver(&sent);
             }
-            Action::Silence(at) => next.silence(at),
-            Action::Vanish(at) => {
-                next.wire.remove(at);
-            }
+            Action::Silence(at, lost) => next.silence(at, lost),
             Action::Crash(by) => next.dies(by),
             Action::Leave(by) => {
                 next.dies(by);
@@ -223,8 +53,9 @@ impl State {
                 Rc::make_mut(&mut next.rows).leave(gateway, NOW);
             }
             Action::Restart(by) => {
-                let runner = &mut next.runners[by];
-                (runner.id, runner.alive) = (next.next, true);
+                let id = next.next;
+                let runner = next.runner(by);
+                (runner.id, runner.alive) = (id, true);
                 next.next += 1;
             }
             Action::Expire(gateway) => {
@@ -253,13 +84,17 @@ impl State {
     /// Brings equal states to one form: what is stopped ends at once, and nobody reads histories.
     fn tidy(&mut self) {
         for by in 0..self.runners.len() {
-            let runner = &mut self.runners[by];
-            let runs = &runner.runs;
-            runner
-                .calls
-                .retain(|call| runs.fence(&id(call.job), &call.stop).is_some());
-            runner.calls.sort_by_key(|call| call.job);
-            let calls = &runner.calls;
+            let lives = |runner: &Runner, call: &Call| {
+                let fence = runner.runs.fence(&id(call.job), &call.stop);
+                fence.is_some()
+            };
+            let runner = &self.runners[by];
+            if !runner.calls.iter().all(|call| lives(runner, call)) {
+                let before = self.runners[by].clone();
+                let calls = &mut self.runner(by).calls;
+                calls.retain(|call| lives(&before, call));
+            }
+            let calls = &self.runners[by].calls;
             for sent in self.wire.iter_mut().filter(|sent| sent.by == by) {
                 if let Ask::End(job, ..) | Ask::Release(job, _) | Ask::Look(job) = sent.ask {
                     sent.waits &= calls.iter().any(|call| call.job == job);
@@ -277,6 +112,10 @@ impl State {
         }
     }
 
+    fn runner(&mut self, by: usize) -> &mut Runner {
+        Rc::make_mut(&mut self.runners[by])
+    }
+
     fn send(&mut self, by: usize, ask: Ask) {
         let gateway = self.runners[by].id;
         self.wire.push(Sent {
@@ -291,9 +130,9 @@ impl State {
     fn answer(&mut self, by: usize, job: usize, ok: bool) {
         let ends = ok || self.row(job).job.attempts >= ATTEMPTS;
         self.left.failures -= u8::from(!ok);
-        let calls = &mut self.runners[by].calls;
+        let calls = &mut self.runner(by).calls;
         if let Some(call) = calls.iter_mut().find(|call| call.job == job) {
-            call.writes = Some(ends.then_some(ok));
+            call.writes = Some(if ends { Last::End(ok) } else { Last::Release });
         }
         self.write(by, job);
     }
@@ -311,8 +150,8 @@ impl State {
         self.send(
             by,
             match writes {
-                Some(ok) => Ask::End(job, fence, ok),
-                None => Ask::Release(job, fence),
+                Last::End(ok) => Ask::End(job, fence, ok),
+                Last::Release => Ask::Release(job, fence),
             },
         );
     }
@@ -320,7 +159,7 @@ impl State {
     /// The store does what it was asked; the promises are checked.
     fn apply(&mut self, at: usize) -> Result<(), String> {
         let mut sent = self.wire.remove(at);
-        let before: Vec<Row> = self.rows.all.values().cloned().collect();
+        let before: Vec<Face> = self.rows.all.values().map(face).collect();
         let rows = Rc::make_mut(&mut self.rows);
         let reply = match sent.ask {
             Ask::Claim => {
@@ -331,7 +170,7 @@ impl State {
                 Reply::Claimed(each.collect())
             }
             Ask::Beat => Reply::Beat(rows.beat(sent.gateway, (LEASE, CLOCK), NOW).lost),
-            Ask::Strays(ref held) => {
+            Ask::Strays(ref held, _) => {
                 let held: Vec<_> = held.iter().copied().map(id).collect();
                 rows.strays(sent.gateway, &held, NOW);
                 Reply::Done
@@ -352,7 +191,7 @@ impl State {
             Ask::Look(job) => Reply::Seen(Box::new(rows.all[&(job as u64)].job.clone())),
         };
         for (was, is) in before.iter().zip(rows.all.values()) {
-            if was.job.status.is_final() && (face(was), &was.answer) != (face(is), &is.answer) {
+            if was.0.is_final() && *was != face(is) {
                 return Err(format!("a final state changed: {was:?} to {is:?}"));
             }
             if is.ends > 1 {
@@ -360,8 +199,8 @@ impl State {
             }
         }
         if let Ask::End(job, fence, _) | Ask::Release(job, fence) = sent.ask {
-            let (was, is) = (&before[job], &rows.all[&(job as u64)]);
-            if was.job.fence != fence && face(was) != face(is) {
+            let (was, is) = (before[job], face(&rows.all[&(job as u64)]));
+            if was.1 != fence && was != is {
                 return Err(format!("an old fence wrote: {fence}, {was:?} to {is:?}"));
             }
         }
@@ -370,9 +209,9 @@ impl State {
         Ok(())
     }
 
-    fn deliver(&mut self, sent: Sent) {
+    fn deliver(&mut self, sent: &Sent) {
         let by = sent.by;
-        let runner = &mut self.runners[by];
+        let runner = self.runner(by);
         match (&sent.ask, &sent.reply) {
             (Ask::Claim, Some(Reply::Claimed(jobs))) => {
                 for (job, fence) in jobs {
@@ -385,6 +224,7 @@ impl State {
                         stop,
                         writes: None,
                     });
+                    runner.calls.sort_by_key(|call| call.job);
                 }
             }
             (Ask::Beat, Some(Reply::Beat(lost))) => {
@@ -393,11 +233,7 @@ impl State {
                     runner.runs.doubt_all();
                 }
             }
-            (Ask::Strays(_), _) => {
-                // Asked for as long as a claim may still be on its way.
-                let late = |sent: &Sent| sent.gateway == runner.id && sent.ask == Ask::Claim;
-                runner.strays = self.wire.iter().any(late);
-            }
+            (Ask::Strays(_, last), _) => runner.strays = !last,
             (Ask::End(job, fence, _) | Ask::Release(job, fence), _) => {
                 let job = *job;
                 let call = runner.calls.iter().find(|call| call.job == job);
@@ -411,20 +247,23 @@ impl State {
         }
     }
 
-    fn silence(&mut self, at: usize) {
+    fn silence(&mut self, at: usize, lost: bool) {
         self.left.silences -= 1;
-        self.wire[at].waits = false;
-        let Sent { by, ref ask, .. } = self.wire[at];
-        match *ask {
-            Ask::Claim => self.runners[by].strays = true,
-            Ask::End(job, ..) | Ask::Release(job, _) => self.write(by, job),
+        let mut sent = self.wire.remove(at);
+        match sent.ask {
+            Ask::Claim => self.runner(sent.by).strays = true,
+            Ask::End(job, ..) | Ask::Release(job, _) => self.write(sent.by, job),
             _ => {}
+        }
+        if !lost {
+            sent.waits = false;
+            self.wire.push(sent);
         }
     }
 
     fn dies(&mut self, by: usize) {
         self.left.crashes -= 1;
-        let runner = &mut self.runners[by];
+        let runner = self.runner(by);
         (runner.alive, runner.begun, runner.strays) = (false, false, false);
         runner.runs = Runs::default();
         runner.calls.clear();

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::State;
-use super::act::Action;
+use super::steps::Action;
+
+/// More are not explored: it would take too long.
+const MOST: usize = 300_000;
 
 /// What must not be.
 pub struct Found {
@@ -45,8 +48,9 @@ pub fn explore(first: State) -> Result<usize, Found> {
     while !level.is_empty() {
         let mut next = Vec::new();
         for (at, state) in level {
-            let fair = state.fair();
-            for action in state.actions() {
+            let actions = state.actions();
+            let fair = state.fair(&actions);
+            for action in actions {
                 let is_fair = fair.as_ref() == Some(&action);
                 let then = state.act(&action).map_err(|why| {
                     let mut path = path(&reached, at);
@@ -71,6 +75,13 @@ pub fn explore(first: State) -> Result<usize, Found> {
                     reached[at].fair = Some(to);
                 }
             }
+        }
+        if reached.len() > MOST {
+            let last = reached.len() - 1;
+            return Err(Found {
+                why: format!("more than {MOST} states: explore less"),
+                path: path(&reached, last),
+            });
         }
         level = next;
     }

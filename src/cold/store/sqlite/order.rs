@@ -1,0 +1,108 @@
+//! Which queued jobs of a route are taken next: callers take turns.
+//!
+//! Round robin over the callers that have due jobs (Nagle, On Packet Switches With Infinite Storage,
+//! IEEE Trans. Comm. 1987); of one caller's the highest priority first, then the oldest deadline,
+//! then arrival. Promises: a job costs the same however many wait, of however many callers: the next
+//! callers are found by a loose index scan, and jobs that are not due stand in an index of their own
+//! until they are (as River's scheduler has it). Whose turn it is outlives a claim, not the process.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use rusqlite::{Row, params};
+
+use super::worker::{Desk, unavailable};
+use super::writes::{Apart, Done, all, execute, get, many, request};
+use crate::cold::job::{JobId, UnixMillis};
+use crate::cold::store::ClaimedJob;
+
+/// Whose turn it was last: caller by route.
+pub type Turns = RefCell<HashMap<String, Vec<u8>>>;
+
+/// Jobs that become ready in one claim at most: what is written while others wait stays short.
+const PROMOTED: usize = 256;
+
+/// Makes jobs ready that are due; the partial index `jobs_later` finds them.
+pub(super) const PROMOTE: &str = "update jobs set ready = 1 where seq in (select seq from jobs \
+    where status = 'queued' and ready = 0 and route = ?1 and due <= ?2 order by due limit ?3)";
+
+/// The next callers after one that have ready jobs of a route: one step in `jobs_ready` for each.
+pub(super) const CALLERS: &str = "with recursive turn (owner, place) as (\
+    select (select owner from jobs where status = 'queued' and ready = 1 and route = ?1 \
+    and owner > ?2 order by owner limit 1), 1 \
+    union all \
+    select (select jobs.owner from jobs where jobs.status = 'queued' and jobs.ready = 1 \
+    and jobs.route = ?1 and jobs.owner > turn.owner order by jobs.owner limit 1), turn.place + 1 \
+    from turn where turn.owner is not null and turn.place < ?3) \
+    select owner from turn where owner is not null";
+
+/// A caller's next jobs of a route, in the order of `jobs_ready`.
+pub(super) const NEXT: &str = "select seq, id from jobs where status = 'queued' and ready = 1 \
+    and route = ?1 and owner = ?2 order by priority desc, expires_at, seq limit ?3";
+
+pub(super) fn claim(
+    desk: &Desk,
+    route: &str,
+    limit: usize,
+    now: UnixMillis,
+) -> Done<Vec<Apart<ClaimedJob>>> {
+    execute(
+        desk,
+        PROMOTE,
+        params![route, now.0, many(PROMOTED.max(limit))],
+    )?;
+    let mut claimed = Vec::new();
+    let mut left = limit;
+    while left > 0 {
+        let callers = callers(desk, route, left)?;
+        let Some(last) = callers.last() else {
+            break;
+        };
+        // Each of them has a job at least: a round takes some, and the rest goes to the next.
+        let share = left / callers.len();
+        for caller in &callers {
+            let next = all(
+                desk,
+                NEXT,
+                params![route, caller, many(share)],
+                |row: &Row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
+            )?;
+            left -= next.len();
+            for (seq, id) in next {
+                claimed.extend(take(desk, seq, &id)?);
+            }
+        }
+        desk.turns
+            .borrow_mut()
+            .insert(route.to_owned(), last.clone());
+    }
+    Ok(claimed)
+}
+
+/// Up to so many callers with ready jobs, from the one whose turn it is; each once.
+fn callers(desk: &Desk, route: &str, limit: usize) -> Done<Vec<Vec<u8>>> {
+    let read = |row: &Row| row.get::<_, Vec<u8>>(0);
+    let before = desk.turns.borrow().get(route).cloned().unwrap_or_default();
+    let mut found = all(desk, CALLERS, params![route, before, many(limit)], read)?;
+    let left = limit - found.len();
+    if left > 0 && !before.is_empty() {
+        let nobody: &[u8] = &[];
+        let around = all(desk, CALLERS, params![route, nobody, many(left)], read)?;
+        found.extend(around.into_iter().take_while(|caller| *caller <= before));
+    }
+    Ok(found)
+}
+
+fn take(desk: &Desk, seq: i64, id: &str) -> Done<Option<Apart<ClaimedJob>>> {
+    let sql = "update jobs set status = 'running', attempts = attempts + 1, fence = fence + 1 \
+               where seq = ?1";
+    execute(desk, sql, [seq])?;
+    let Some(id) = JobId::parse(id) else {
+        return Ok(None);
+    };
+    let job = get(&desk.connection, &id).map_err(|error| unavailable(&error))?;
+    let request = request(desk, &id)?;
+    Ok(job
+        .zip(request)
+        .map(|(job, (request, apart))| (ClaimedJob { job, request }, apart)))
+}

@@ -1,0 +1,43 @@
+//! What a call gets while every target of its route is left alone: 202 and a job that waits for one, where its
+//! caller can have that. Else it is sent all the same: a route is never without a target.
+//!
+//! A few loads for calls that can become jobs, and nothing for others.
+
+use http::Response;
+use tokio::time::Instant;
+
+use super::demote;
+use super::error::Code;
+use super::ready::Ready;
+use super::relay::AnswerBody;
+use super::route::Route;
+use super::shed::seconds;
+use crate::cold::door::Door;
+use crate::cold::job::Reason;
+use crate::upstream::attempts::Attempts;
+
+/// Makes a call a job before it is sent in vain; gives it back where it is to run, also because no job can
+/// be made of it.
+pub(super) async fn at_once(
+    door: &Door,
+    mut ready: Box<Ready>,
+) -> Result<Response<AnswerBody>, Box<Ready>> {
+    let closed = |route: &Route| route.targets.closed_for(Instant::now()).is_some();
+    if !ready.deadline.then.is_job() || !closed(&ready.route) {
+        return Err(ready);
+    }
+    let reason = std::mem::replace(&mut ready.deadline.reason, Reason::ProviderDown);
+    let made = demote::hand_over(door, ready, Attempts::default()).await;
+    made.map_err(|(mut ready, _)| {
+        ready.deadline.reason = reason;
+        ready
+    })
+}
+
+/// The code of a call that no target answered: it tells when one is tried again, if none is before.
+pub(super) fn code(route: &Route) -> Code {
+    match route.targets.closed_for(Instant::now()) {
+        Some(wait) => Code::Away(seconds(wait)),
+        None => Code::ProviderUnreachable,
+    }
+}
