@@ -50,12 +50,13 @@ pub fn url(cluster: Option<&Cluster>, folder: &Path) -> String {
 }
 
 /// What the copies of a job have of their own; every other column is the pattern's.
-const JOBS: [(&str, &str); 10] = [
+const JOBS: [(&str, &str); 11] = [
     ("id", "'job_' || n.name"),
     ("status", "'queued'"),
     ("created_at", "created_at + n.later"),
     ("expires_at", "expires_at + n.later"),
     ("due", "due + n.later"),
+    ("ready", "n.later = 0"),
     ("finished_at", "null"),
     ("attempts", "0"),
     ("fence", "0"),
