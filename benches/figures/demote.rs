@@ -9,6 +9,7 @@ use http::Request;
 use http_body_util::Full;
 use tokio::task::JoinSet;
 
+use super::KEYS;
 use super::behave::{Providers, Rested, connect, rest};
 use super::rig::{at, sorted, start_on};
 use super::stored::{Stored, url};
@@ -41,8 +42,9 @@ fn one(store: Stored) -> Result<()> {
     let url = url(cluster.as_ref(), folder.path());
     let providers = Providers::start(1, Arc::new(|_, _| (TAKES, 200)))?;
     let provider = providers.addresses[0];
-    let further =
-        format!("queue_limit = 100000\n[providers.sim]\nbase_url = \"http://{provider}\"\n{ROUTE}");
+    let further = format!(
+        "queue_limit = 100000\nseal_keys_env = \"{KEYS}\"\n[providers.sim]\nbase_url = \"http://{provider}\"\n{ROUTE}"
+    );
     let server = start_on(&url, &further)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

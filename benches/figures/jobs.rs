@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::KEYS;
 use super::behave::Providers;
 use super::cluster::Cluster;
 use super::rig::{Client, start_on};
@@ -147,7 +148,7 @@ impl Bench {
     fn gateway(&self) -> Result<Server> {
         let (provider, hook, folder) = (self.provider, self.hook, self.folder.path());
         let further = format!(
-            "queue_limit = 2000000\n[callbacks]\nsecret = {{ file = \"{}/secret\" }}\n\
+            "queue_limit = 2000000\nseal_keys_env = \"{KEYS}\"\n[callbacks]\nsecret = {{ file = \"{}/secret\" }}\n\
              allow = [\"http://{hook}/*\"]\nconcurrency = 256\nper_endpoint = 256\n\
              [providers.sim]\nbase_url = \"http://{provider}\"\ndialect = \"openai\"\n{ROUTES}",
             folder.display()

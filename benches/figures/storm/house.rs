@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
 
+use crate::KEYS;
+
 /// A gateway that accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct Living {
@@ -237,6 +239,7 @@ predict = {{ floor = 0 }}
 store       = "{store}"
 queue_limit = 1000000
 heartbeat   = "{heartbeat}s"
+seal_keys_env = "{KEYS}"
 [callbacks]
 secret       = {{ env = "STORM_SECRET" }}
 allow        = ["http://{receiver}/*"]
