@@ -9,6 +9,7 @@ pub mod latency;
 pub mod listen;
 pub mod meter;
 pub mod observe;
+mod problem;
 pub mod server;
 pub mod simulate;
 pub mod tasks;

@@ -87,7 +87,7 @@ impl Server {
         });
         let built = state(config, &ground, &[], &meter)?;
         let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
-        let store = store(config)?;
+        let store = control.block_on(store(config, &owners.store))?;
         let guard = AddressGuard::new(&config.callbacks.allow).map_err(|why| anyhow!(why))?;
         let guard = Arc::new(guard);
         let signer = signer(config)?;

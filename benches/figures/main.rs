@@ -1,6 +1,6 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `balance`,
 //! `bytes`, `cancel`, `cost`, `degrade`, `demote`, `hedge`, `jobs`, `leaves`, `outage`, `overload`,
-//! `percentiles`, `predict`, `quota`, `storm`. Everything runs on loopback, in this process; only
+//! `percentiles`, `predict`, `queue`, `quota`, `storm`. Everything runs on loopback, in this process; only
 //! `storm` starts gateways as processes, to kill them, and those on PostgreSQL a cluster.
 //! Options go to the figures that are named; all that follows `storm` is its own.
 
@@ -20,6 +20,7 @@ mod outage;
 mod overload;
 mod percentiles;
 mod predict;
+mod queue;
 mod quota;
 mod rig;
 mod stored;
@@ -58,7 +59,7 @@ fn main() -> anyhow::Result<()> {
         arguments.into_iter().partition(|one| one.starts_with('-'));
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, balance, bytes, cancel, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, quota or storm"
+            "name a figure: auto, balance, bytes, cancel, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, queue, quota or storm"
         );
     }
     for name in named {
@@ -76,6 +77,7 @@ fn main() -> anyhow::Result<()> {
             "hedge" => hedge::run()?,
             "percentiles" => percentiles::run()?,
             "predict" => predict::run()?,
+            "queue" => queue::run()?,
             "quota" => quota::run()?,
             "cost" => cost::run()?,
             other => anyhow::bail!("there is no figure `{other}`"),

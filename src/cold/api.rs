@@ -14,10 +14,12 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::filter::Filter;
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, header_map};
 use super::responses;
 use super::runner::Runner;
-use super::store::{ListQuery, Outcome, StoreError};
+use super::store::{Outcome, StoreError, asked};
+use crate::problem::problem;
 
 /// Longest wait that a caller can ask for.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -34,17 +36,6 @@ pub fn router(runner: Arc<Runner>) -> Router {
         .merge(responses::router(runner))
 }
 
-fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
-    let body = json!({"type": "about:blank", "title": status.canonical_reason(),
-        "status": status.as_u16(), "code": code, "detail": detail});
-    (
-        status,
-        [(CONTENT_TYPE, "application/problem+json")],
-        body.to_string(),
-    )
-        .into_response()
-}
-
 fn unknown() -> Response {
     problem(
         StatusCode::NOT_FOUND,
@@ -55,10 +46,7 @@ fn unknown() -> Response {
 
 fn unavailable(error: &StoreError) -> Response {
     let text = error.to_string();
-    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", &text);
-    let value = axum::http::HeaderValue::from_static("5");
-    response.headers_mut().insert(RETRY_AFTER, value);
-    response
+    problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", &text)
 }
 
 fn object(job: &Job) -> Response {
@@ -69,11 +57,8 @@ fn object(job: &Job) -> Response {
 /// The job, if it is this caller's.
 pub(super) async fn own(runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Job, Response> {
     let id = JobId::parse(id).ok_or_else(unknown)?;
-    let job = runner
-        .store()
-        .get(&id)
-        .await
-        .map_err(|error| unavailable(&error))?;
+    let job = asked(runner.store().get(&id)).await;
+    let job = job.map_err(|error| unavailable(&error))?;
     job.filter(|job| job.owner == Owner::of(headers))
         .ok_or_else(unknown)
 }
@@ -126,8 +111,8 @@ async fn result(
     Query(Wait { wait }): Query<Wait>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let asked = wait.map_or_else(|| preferred_wait(&headers), Duration::from_secs);
-    let job = awaited(&runner, &id, &headers, asked).await?;
+    let patience = wait.map_or_else(|| preferred_wait(&headers), Duration::from_secs);
+    let job = awaited(&runner, &id, &headers, patience).await?;
     if !job.status.is_final() {
         let mut response = object(&job);
         let headers = response.headers_mut();
@@ -144,7 +129,7 @@ async fn result(
         }
         return Ok(response);
     }
-    let answer = runner.store().answer(&job.id).await;
+    let answer = asked(runner.store().answer(&job.id)).await;
     Ok(match answer.map_err(|error| unavailable(&error))? {
         Some(answer) => replay(answer),
         None => unanswered(&job),
@@ -201,39 +186,15 @@ async fn cancel(
     }
 }
 
-#[derive(Deserialize)]
-struct Filter {
-    status: Option<String>,
-    route: Option<String>,
-    limit: Option<usize>,
-    after: Option<String>,
-}
-
 async fn list(
     State(runner): State<Arc<Runner>>,
     Query(filter): Query<Filter>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let status = match &filter.status {
-        Some(text) => Some(Status::parse(text).ok_or_else(|| {
-            let all: Vec<&str> = Status::ALL.iter().map(|status| status.as_str()).collect();
-            let detail = format!("`{text}` is no status; send one of {}", all.join(", "));
-            problem(StatusCode::BAD_REQUEST, "bad_request", &detail)
-        })?),
-        None => None,
-    };
-    let query = ListQuery {
-        owner: Some(Owner::of(&headers)),
-        status,
-        route: filter.route,
-        limit: filter.limit.unwrap_or(20).min(100),
-        after: filter.after.as_deref().and_then(JobId::parse),
-    };
-    let jobs = runner
-        .store()
-        .list(query)
-        .await
-        .map_err(|error| unavailable(&error))?;
+    let bad = |detail: String| problem(StatusCode::BAD_REQUEST, "bad_request", &detail);
+    let query = filter.query(Some(Owner::of(&headers)), 100).map_err(bad)?;
+    let jobs = asked(runner.store().list(query)).await;
+    let jobs = jobs.map_err(|error| unavailable(&error))?;
     let data: Vec<_> = jobs.iter().map(Job::to_json).collect();
     Ok(axum::Json(json!({"object": "list", "data": data})).into_response())
 }

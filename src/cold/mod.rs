@@ -10,6 +10,7 @@ pub mod callback;
 mod cursor;
 pub mod door;
 pub mod events;
+pub mod filter;
 mod follow;
 pub mod history;
 pub mod job;

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::meter::Meter;
 use crate::upstream::balance::Targets;
 use crate::upstream::health::Admission;
+use crate::upstream::peek::Peek;
 use crate::upstream::permits::Permit;
 use crate::upstream::provider::Provider;
 use crate::upstream::target::Target;
@@ -112,23 +112,10 @@ pub(super) fn take(targets: &Targets, body: &[u8], now: Instant) -> Option<(Arc<
     Some((target, permit))
 }
 
-/// The names under which the APIs bound an answer's tokens.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Bounds {
-    #[serde(rename = "max_tokens")]
-    tokens: Option<u64>,
-    #[serde(rename = "max_completion_tokens")]
-    completion: Option<u64>,
-    #[serde(rename = "max_output_tokens")]
-    output: Option<u64>,
-}
-
 /// Tokens that an answer may take, where the request says.
 fn answer_tokens(body: &[u8]) -> u64 {
-    let bounds: Bounds = serde_json::from_slice(body).unwrap_or_default();
-    let told = bounds.completion.or(bounds.output).or(bounds.tokens);
-    told.unwrap_or(0)
+    let peek = Peek::read(body).unwrap_or_default();
+    peek.most_tokens.unwrap_or(0)
 }
 
 #[cfg(test)]

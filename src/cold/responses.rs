@@ -20,7 +20,7 @@ use super::background::{self, Background, finished, job_id, object};
 use super::events;
 use super::job::{Job, JobId, Owner, Status};
 use super::runner::Runner;
-use super::store::StoreError;
+use super::store::{StoreError, asked};
 
 /// Marks an answer that is none: the name is not of Shunt's making.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,7 @@ async fn own(
     headers: &HeaderMap,
 ) -> Result<(Job, Background), Response> {
     let id = job_id(name).ok_or_else(not_ours)?;
-    let job = runner.store().get(&id).await;
+    let job = asked(runner.store().get(&id)).await;
     let job = job.map_err(|error| unavailable(&error))?;
     let mut job = job.ok_or_else(not_ours)?;
     let background = job.background.take().ok_or_else(not_ours)?;
@@ -159,7 +159,7 @@ async fn cancel(
     if !job.status.is_final() {
         let _ = runner.end(&job.id, cancelled()).await;
         // Where it ended meanwhile, that end stands.
-        let stands = runner.store().get(&job.id).await;
+        let stands = asked(runner.store().get(&job.id)).await;
         job = stands
             .map_err(|error| unavailable(&error))?
             .ok_or_else(not_ours)?;
@@ -170,7 +170,7 @@ async fn cancel(
 /// The response as it stands.
 async fn told(runner: &Runner, job: &Job, background: &Background) -> Result<Response, Response> {
     let answer = if job.status.is_final() {
-        let answer = runner.store().answer(&job.id).await;
+        let answer = asked(runner.store().answer(&job.id)).await;
         answer.map_err(|error| unavailable(&error))?
     } else {
         None

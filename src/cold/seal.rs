@@ -25,7 +25,8 @@ const TEXT: &str = "shunt-seal-1:";
 /// Bytes that sealing adds at most, to bytes.
 pub const OVERHEAD: usize = MARK.len() + 1 + keys::LONGEST + NONCE + TAG;
 
-/// What something is kept for: it opens for nothing else.
+/// What something is kept for: it opens for nothing else. These words are part of every seal: one
+/// that is renamed opens nothing that was sealed before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A request's path and query.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::load::Problem;
 use super::{
-    Concurrency, ConcurrencyMode, Config, PathPattern, Predict, Route, SecretSource, Secrets,
+    Cold, Concurrency, ConcurrencyMode, Config, PathPattern, Postgres, PostgresAddress, Predict,
+    Route, SecretSource, Secrets, is_postgres,
 };
 
 /// Paths of the public listener that no provider can have as its name.
@@ -272,21 +273,59 @@ fn limits(config: &Config, found: &mut Found) {
             found.add(format!("limits.{name}"), says);
         }
     }
-    let store = &config.cold.store;
-    let path = store.strip_prefix("sqlite:").unwrap_or_default();
-    if store.starts_with("postgres") {
-        found.add(
-            "cold.store",
-            "PostgreSQL is not built yet; write sqlite:shunt.db",
-        );
-    } else if path.is_empty() {
-        found.add(
-            "cold.store",
-            format!("`{store}` is no store; write sqlite:shunt.db"),
-        );
+    store(&config.cold, found);
+    let variable = |name: &str| {
+        let fits = |one: char| one.is_ascii_alphanumeric() || one == '_';
+        !name.is_empty() && name.chars().all(fits)
+    };
+    let keys = config.cold.seal_keys_env.as_deref();
+    if keys.is_some_and(|name| !variable(name)) {
+        // Not shown: it may be a key.
+        let says = "is no name of an environment variable; write seal_keys_env = \
+                    \"SHUNT_SEAL_KEYS\" and export the keys under that name";
+        found.add("cold.seal_keys_env", says);
     }
     if config.cold.queue_limit == 0 {
         found.add("cold.queue_limit", "must be at least 1");
+    }
+}
+
+fn store(cold: &Cold, found: &mut Found) {
+    let store = &cold.store;
+    let path = store.strip_prefix("sqlite:").unwrap_or_default();
+    if is_postgres(store) {
+        if let Err(says) = PostgresAddress::parse(store) {
+            found.add("cold.store", says);
+        }
+        postgres(&cold.postgres, found);
+    } else if path.is_empty() {
+        // An address is not repeated: it may hold a password.
+        let what = if store.contains('@') { "this" } else { store };
+        let says = format!(
+            "`{what}` is no store; write sqlite:shunt.db, or postgres://user@host/database"
+        );
+        found.add("cold.store", says);
+    }
+}
+
+fn postgres(postgres: &Postgres, found: &mut Found) {
+    if let Some(source) = &postgres.password {
+        secret("cold.postgres.password", source, found);
+    }
+    for (name, zero) in [
+        ("writers", postgres.writers == 0),
+        ("readers", postgres.readers == 0),
+        ("batch", postgres.batch == 0),
+        ("queue", postgres.queue == 0),
+        ("connect_timeout", postgres.connect_timeout.get().is_zero()),
+        (
+            "statement_timeout",
+            postgres.statement_timeout.get().is_zero(),
+        ),
+    ] {
+        if zero {
+            found.add(format!("cold.postgres.{name}"), "must be above 0");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::callbacks::Callbacks;
 use super::concurrency::Concurrency;
+use super::postgres::Postgres;
 use super::quota::Quota;
 use super::route::Route;
 use super::seal::Seal;
@@ -213,7 +214,7 @@ fn idle_timeout() -> Period {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cold {
-    /// `sqlite:PATH`.
+    /// `sqlite:PATH`, or `postgres://USER@HOST:PORT/DATABASE` for as many gateways as one likes.
     #[schemars(extend("format" = "shunt-store"))]
     pub store: String,
     /// Finished jobs are kept this long.
@@ -225,6 +226,8 @@ pub struct Cold {
     pub heartbeat: Period,
     /// The hand-off starts this long before the deadline, so that the 202 arrives within it.
     pub margin: Period,
+    /// Bounds of a PostgreSQL store.
+    pub postgres: Postgres,
     /// What is kept sealed.
     pub seal: Seal,
     /// The environment variable that holds the keys: `id:base64` of 32 bytes, with commas between;
@@ -240,6 +243,7 @@ impl Default for Cold {
             queue_limit: 10_000,
             heartbeat: Period::from_secs(5),
             margin: Period::from_millis(5),
+            postgres: Postgres::default(),
             seal: Seal::Credentials,
             seal_keys_env: None,
         }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Path, State as Shared};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
@@ -20,6 +19,7 @@ use super::scope::{Closed, Scope, Scopes, is_name};
 use crate::cold::door::Door;
 use crate::cold::job::{Job, Owner};
 use crate::cold::store::StoreError;
+use crate::problem::problem;
 
 struct Desk {
     scopes: Arc<Scopes>,
@@ -37,18 +37,6 @@ pub fn router(scopes: Arc<Scopes>, door: Door, state: Arc<ArcSwap<State>>) -> Ro
     Router::new()
         .route("/scopes/{scope}", get(show).delete(cancel))
         .with_state(Arc::new(desk))
-}
-
-fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
-    let body = json!({"type": "about:blank", "title": status.canonical_reason(),
-        "status": status.as_u16(), "code": code, "detail": detail});
-    let kind = [(CONTENT_TYPE, "application/problem+json")];
-    let mut response = (status, kind, body.to_string()).into_response();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        let later = HeaderValue::from_static("5");
-        response.headers_mut().insert(RETRY_AFTER, later);
-    }
-    response
 }
 
 fn named(name: &str) -> Result<(), Response> {

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{histograms, jobs as jobs_api, report};
 use crate::cold::job::Status;
 use crate::cold::runner::Runner;
+use crate::cold::store::asked;
 use crate::config::Period;
 use crate::hot::{Gateway, Route};
 use crate::latency::Window;
@@ -57,7 +58,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let alive: usize = admin.tasks.iter().map(Tasks::alive).sum();
     admin.meter.gauge("shunt_tasks", &[]).set(alive as f64);
     jobs(&admin).await;
-    if let Ok(dead) = admin.runner.store().count_dead().await {
+    if let Ok(dead) = asked(admin.runner.store().count_dead()).await {
         admin
             .meter
             .gauge("shunt_callbacks_dead", &[])
@@ -76,7 +77,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Sets the gauges of jobs; a status without jobs is 0, not the last count.
 async fn jobs(admin: &Admin) {
-    let Ok(counts) = jobs_api::asked(admin.runner.store().counts()).await else {
+    let Ok(counts) = asked(admin.runner.store().counts()).await else {
         return;
     };
     for route in admin.gateway.state.load().table.routes() {
@@ -95,7 +96,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
-    match jobs_api::asked(admin.runner.store().ready()).await {
+    match asked(admin.runner.store().ready()).await {
         Ok(()) => "ready\n".into_response(),
         Err(error) => {
             let says = format!("not ready: cold.store: {error}\n");

@@ -4,19 +4,18 @@
 //! one sentence that says what to do.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header::RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde::Deserialize;
 use serde_json::json;
 
+use crate::cold::filter::Filter;
 use crate::cold::job::{Job, JobId, Status};
 use crate::cold::runner::Runner;
-use crate::cold::store::{ListQuery, StoreError, StoreFuture};
+use crate::cold::store::{StoreError, asked};
 
 /// The pages.
 pub(super) fn router(runner: Arc<Runner>) -> Router {
@@ -29,9 +28,6 @@ pub(super) fn router(runner: Arc<Runner>) -> Router {
         .with_state(runner)
 }
 
-/// Longest that a page waits for the store.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-
 fn says(status: StatusCode, sentence: &str) -> Response {
     (status, format!("{sentence}\n")).into_response()
 }
@@ -40,14 +36,6 @@ fn unavailable(error: &StoreError) -> Response {
     let text = format!("{error}\n");
     let head = [(RETRY_AFTER, "5")];
     (StatusCode::SERVICE_UNAVAILABLE, head, text).into_response()
-}
-
-/// What the store says, or that it says nothing.
-pub(super) async fn asked<T>(answer: StoreFuture<'_, T>) -> Result<T, StoreError> {
-    let seconds = PATIENCE.as_secs();
-    let silent = || StoreError::Unavailable(format!("it did not answer within {seconds} s"));
-    let told = tokio::time::timeout(PATIENCE, answer).await;
-    told.unwrap_or_else(|_| Err(silent()))
 }
 
 async fn find(runner: &Runner, id: &str) -> Result<Job, Response> {
@@ -61,38 +49,12 @@ async fn find(runner: &Runner, id: &str) -> Result<Job, Response> {
         .ok_or_else(unknown)
 }
 
-#[derive(Deserialize)]
-struct Filter {
-    status: Option<String>,
-    route: Option<String>,
-    limit: Option<usize>,
-    after: Option<String>,
-}
-
 async fn list(
     State(runner): State<Arc<Runner>>,
     Query(filter): Query<Filter>,
 ) -> Result<Response, Response> {
     let bad = |sentence: String| says(StatusCode::BAD_REQUEST, &sentence);
-    let status = filter.status.as_deref().map(|text| {
-        Status::parse(text).ok_or_else(|| {
-            let all: Vec<&str> = Status::ALL.iter().map(|status| status.as_str()).collect();
-            bad(format!(
-                "`{text}` is no status; use one of {}",
-                all.join(", ")
-            ))
-        })
-    });
-    let after = filter.after.as_deref().map(|text| {
-        JobId::parse(text).ok_or_else(|| bad(format!("`{text}` is no job's id, `job_…`")))
-    });
-    let query = ListQuery {
-        owner: None,
-        status: status.transpose()?,
-        route: filter.route,
-        limit: filter.limit.unwrap_or(20).min(1_000),
-        after: after.transpose()?,
-    };
+    let query = filter.query(None, 1_000).map_err(bad)?;
     let jobs = asked(runner.store().list(query)).await;
     let jobs = jobs.map_err(|error| unavailable(&error))?;
     let data: Vec<_> = jobs.iter().map(Job::to_json).collect();

@@ -10,11 +10,13 @@ use crate::cold::callback::Signer;
 use crate::cold::runner::ColdRoute;
 use crate::cold::seal::Sealer;
 use crate::cold::store::SharedStore;
+use crate::cold::store::postgres::PostgresStore;
 use crate::cold::store::sealed::Sealed;
 use crate::cold::store::sqlite::{self, SqliteStore};
-use crate::config::{Config, Secret, Secrets};
+use crate::config::{Config, PostgresAddress, Secret, Secrets, is_postgres};
 use crate::hot::{State, Table};
 use crate::meter::Meter;
+use crate::tasks::Tasks;
 use crate::upstream::provider::{Ground, Provider};
 
 fn providers(
@@ -89,19 +91,28 @@ fn read(key: &str, sources: Option<&Secrets>) -> Result<Vec<Secret>> {
         .collect()
 }
 
-pub(super) fn store(config: &Config) -> Result<SharedStore> {
-    let path = config
-        .cold
-        .store
-        .strip_prefix("sqlite:")
-        .unwrap_or(&config.cold.store);
-    let path = Path::new(path);
-    let store = SqliteStore::open(path, config.cold.queue_limit)?;
+/// Opens the store; what it runs, it runs as tasks of this owner.
+pub(super) async fn store(config: &Config, tasks: &Tasks) -> Result<SharedStore> {
+    let cold = &config.cold;
+    let (limit, variable) = (cold.queue_limit, cold.seal_keys_env.as_deref());
+    let why = |why: String| anyhow!("the keys that seal the store: {why}");
+    if is_postgres(&cold.store) {
+        let address =
+            PostgresAddress::parse(&cold.store).map_err(|why| anyhow!("cold.store {why}"))?;
+        // There is no file beside a database, and every gateway needs the same keys.
+        let sealer = Sealer::from_environment(variable.unwrap_or(SEAL_KEYS)).map_err(why)?;
+        let store = PostgresStore::open(&address, &cold.postgres, limit, tasks.clone()).await?;
+        return Ok(Arc::new(Sealed::new(store, sealer, cold.seal)));
+    }
+    let path = Path::new(cold.store.strip_prefix("sqlite:").unwrap_or(&cold.store));
+    let store = SqliteStore::open(path, limit)?;
     let file = sqlite::beside(path, ".key");
-    let sealer = sealer(config.cold.seal_keys_env.as_deref(), &file);
-    let sealer = sealer.map_err(|why| anyhow!("the keys that seal the store: {why}"))?;
-    Ok(Arc::new(Sealed::new(store, sealer, config.cold.seal)))
+    let sealer = sealer(variable, &file).map_err(why)?;
+    Ok(Arc::new(Sealed::new(store, sealer, cold.seal)))
 }
+
+/// The variable that holds the keys of a store that several gateways share, where none is named.
+const SEAL_KEYS: &str = "SHUNT_SEAL_KEYS";
 
 /// The keys of the environment; those of the file open also what was sealed before there were any.
 fn sealer(variable: Option<&str>, file: &Path) -> Result<Sealer, String> {

@@ -27,6 +27,8 @@ pub(crate) struct Owners {
     pub background: Tasks,
     /// Connections to providers and their keepers.
     pub connections: Tasks,
+    /// The store's connections, if it has any.
+    pub store: Tasks,
     /// Accept nothing new, claim no more jobs.
     pub stop: Signal,
     /// Take over no more calls, deliver no more callbacks.
@@ -74,12 +76,13 @@ impl Owners {
             Err(_) => tracing::warn!("the lease was not ended: the store is silent"),
         }
         cut(&self.connections).await;
+        cut(&self.store).await;
     }
 
     /// Cuts everything and gives nothing back, as a process does that is killed.
     #[cfg(test)]
     pub async fn kill(&self) {
-        let all = [&self.calls, &self.jobs, &self.background, &self.connections];
+        let all = self.all();
         for tasks in all {
             tasks.cut();
         }
@@ -88,9 +91,19 @@ impl Owners {
         }
     }
 
+    fn all(&self) -> [&Tasks; 5] {
+        [
+            &self.calls,
+            &self.jobs,
+            &self.background,
+            &self.connections,
+            &self.store,
+        ]
+    }
+
     /// Tasks alive.
     pub fn alive(&self) -> usize {
-        let all = [&self.calls, &self.jobs, &self.background, &self.connections];
+        let all = self.all();
         all.into_iter().map(Tasks::alive).sum()
     }
 }

@@ -12,6 +12,8 @@
 mod lines;
 #[cfg(test)]
 pub mod memory;
+mod patience;
+pub mod postgres;
 pub mod sealed;
 pub mod sqlite;
 #[cfg(test)]
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+pub use self::patience::asked;
 use super::history::AttemptRecord;
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use super::recall::Kept;

@@ -2,7 +2,7 @@
 
 mod deliveries;
 mod order;
-mod seals;
+pub(super) mod seals;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use self::deliveries::*;
 use self::order::*;
 use super::memory::{Kept, MemoryStore};
+use super::postgres::{self, cluster};
 use super::sqlite::SqliteStore;
 use super::*;
 use crate::cold::background::Background;
@@ -22,11 +23,11 @@ use crate::cold::priority::Priority;
 use crate::cold::recall::{self, Became, CallKey};
 
 /// Longer than any test.
-const LEASE: Duration = Duration::from_hours(1);
+pub(super) const LEASE: Duration = Duration::from_hours(1);
 
-const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
+pub(super) const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 
-fn job(route: &str, status: Status) -> Job {
+pub(super) fn job(route: &str, status: Status) -> Job {
     Job {
         id: JobId::random(),
         owner: Owner::ANYONE,
@@ -57,7 +58,7 @@ fn job(route: &str, status: Status) -> Job {
     }
 }
 
-fn request() -> StoredRequest {
+pub(super) fn request() -> StoredRequest {
     StoredRequest {
         method: "POST".into(),
         path_and_query: "/v1/chat/completions?x=1".into(),
@@ -66,7 +67,7 @@ fn request() -> StoredRequest {
     }
 }
 
-fn answered() -> Outcome {
+pub(super) fn answered() -> Outcome {
     Outcome {
         status: Status::Succeeded,
         answer: Some(StoredAnswer {
@@ -107,6 +108,21 @@ impl Place for Kept {
     }
 }
 
+struct Database(String);
+
+impl Default for Database {
+    fn default() -> Self {
+        let cluster = cluster::shared();
+        Self(cluster.address(&cluster.database()))
+    }
+}
+
+impl Place for Database {
+    fn open(&self, queue_limit: u64) -> SharedStore {
+        Arc::new(postgres::tests::open(&self.0, queue_limit).unwrap())
+    }
+}
+
 macro_rules! every_store {
     ($($promise:ident),+ $(,)?) => {
         mod in_a_file {
@@ -122,6 +138,9 @@ macro_rules! every_store {
         mod sealed_in_memory {
             use super::seals::SealedKept;
             $(#[tokio::test] async fn $promise() { super::$promise::<SealedKept>().await; })+
+        }
+        mod in_postgres {
+            $(#[tokio::test] async fn $promise() { super::$promise::<super::Database>().await; })+
         }
     };
 }
@@ -153,6 +172,7 @@ every_store! {
     of_one_caller_s_jobs_priority_then_deadline_then_arrival_decides,
     a_priority_is_kept_and_stays_when_its_job_runs_again,
     what_is_not_due_holds_up_nobody_and_comes_when_it_is,
+    what_is_counted_is_what_is_there,
 }
 
 async fn what_was_kept_is_there_after_a_restart<P: Place>() {

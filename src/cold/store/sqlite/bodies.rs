@@ -205,8 +205,8 @@ impl Bodies {
 
 fn prepare(path: &Path, connection: &Connection) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| told(path, error);
-    let set = "pragma page_size = 65536; pragma journal_mode = wal; pragma synchronous = full; \
-               pragma busy_timeout = 5000; pragma wal_autocheckpoint = 64;";
+    let set = "pragma page_size = 16384; pragma journal_mode = wal; pragma synchronous = full; \
+               pragma busy_timeout = 5000; pragma wal_autocheckpoint = 256;";
     connection.execute_batch(set).map_err(failed)?;
     let version = connection.query_row("pragma user_version", [], |row| row.get::<_, i64>(0));
     match version.map_err(failed)? {

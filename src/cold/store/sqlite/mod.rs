@@ -61,7 +61,7 @@ pub(super) const QUEUE_QUERIES: [(&str, &str); 7] = [
 pub(super) const CLAIM: [&str; 3] = [order::PROMOTE, order::CALLERS, order::NEXT];
 
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
     concat!("begin;", include_str!("schema_3.sql"), "commit;"),
@@ -70,6 +70,7 @@ const STEPS: [&str; 8] = [
     concat!("begin;", include_str!("schema_6.sql"), "commit;"),
     concat!("begin;", include_str!("schema_7.sql"), "commit;"),
     concat!("begin;", include_str!("schema_8.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_9.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.
@@ -152,6 +153,11 @@ fn prepare(path: &Path, connection: &Connection) -> Result<(), StoreError> {
         let done = connection.execute_batch(step);
         done.map_err(|error| told(path, error))?;
     }
+    if !steps.is_empty() {
+        // The log begins empty: the steps left much in it.
+        let done = connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));
+        done.map_err(|error| told(path, error))?;
+    }
     Ok(())
 }
 
@@ -159,7 +165,8 @@ fn prepare(path: &Path, connection: &Connection) -> Result<(), StoreError> {
 fn set_up(connection: &Connection) -> rusqlite::Result<i64> {
     connection.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; \
-         pragma busy_timeout = 5000; pragma wal_autocheckpoint = 4000;",
+         pragma busy_timeout = 5000; pragma wal_autocheckpoint = 4000; \
+         pragma cache_size = -32768;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.query_row("pragma user_version", [], |row| row.get(0))
@@ -218,8 +225,10 @@ impl Store for SqliteStore {
 
     fn list(&self, query: ListQuery) -> StoreFuture<'_, Vec<Job>> {
         self.read(move |connection| {
+            // Written out, so that a caller's own are found by its index.
+            let owner = query.owner.map_or("?1 is null", |_| "j.owner = ?1");
             let sql = format!(
-                "select {} {} where (?1 is null or j.owner = ?1) and (?2 is null or j.status = ?2) \
+                "select {} {} where {owner} and (?2 is null or j.status = ?2) \
                  and (?3 is null or j.route = ?3) \
                  and (?4 is null or j.seq < (select seq from jobs where id = ?4)) \
                  order by j.seq desc limit ?5",
@@ -246,7 +255,7 @@ impl Store for SqliteStore {
 
     fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>> {
         self.read(|connection| {
-            let sql = "select route, status, count(*) from jobs group by route, status";
+            let sql = "select route, status, jobs from tally where jobs > 0";
             let mut statement = connection.prepare_cached(sql)?;
             let found = statement.query_map([], |row| {
                 let count: i64 = row.get(2)?;

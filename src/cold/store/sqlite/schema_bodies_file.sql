@@ -1,4 +1,4 @@
--- Version 1 of the file of large bodies. Pages of 64 KiB, so that a chunk is few of them.
+-- Version 1 of the file of large bodies. Pages of 16 KiB, so that a chunk is few of them.
 create table bodies (
     name integer primary key,
     size integer not null

@@ -100,8 +100,11 @@ fn savepoint<T>(
     match work(desk) {
         Ok(value) => run("release one").map(|_| value),
         Err(why) => {
-            run("rollback to one")?;
-            run("release one")?;
+            // A full disk may have ended all of it already.
+            if !desk.connection.is_autocommit() {
+                run("rollback to one")?;
+                run("release one")?;
+            }
             Err(why)
         }
     }

@@ -145,6 +145,72 @@ pub async fn what_is_not_due_holds_up_nobody_and_comes_when_it_is<P: Place>() {
     assert_eq!(store.claim("chat", 99, latest).await.unwrap().len(), 1);
 }
 
+pub async fn what_is_counted_is_what_is_there<P: Place>() {
+    let place = P::default();
+    let store = place.open(1_000);
+    let count = async |status: Status| {
+        let counts = store.counts().await.unwrap();
+        let one = counts.iter().find(|one| one.0 == "chat" && one.1 == status);
+        one.map_or(0, |one| one.2)
+    };
+    let jobs: Vec<Job> = (0..4).map(of).collect();
+    put(&store, jobs.clone()).await;
+    put(&store, [job("other", Status::Running)]).await;
+    let claimed = store.claim("chat", 3, NOW).await.unwrap();
+    assert_eq!(
+        (count(Status::Queued).await, count(Status::Running).await),
+        (1, 3)
+    );
+    let later = NOW.plus(Duration::from_hours(1));
+    let one = &claimed[0].job;
+    store.release(&one.id, one.fence, later).await.unwrap();
+    let failed = Outcome {
+        status: Status::Failed,
+        ..answered()
+    };
+    for one in &claimed[1..] {
+        let by = By::Run(one.job.fence);
+        store
+            .finish(&one.job.id, by, failed.clone(), NOW)
+            .await
+            .unwrap();
+        store
+            .finish(&one.job.id, By::Order, answered(), NOW)
+            .await
+            .unwrap();
+    }
+    assert_eq!(
+        (count(Status::Queued).await, count(Status::Failed).await),
+        (2, 2)
+    );
+    store
+        .retry(&claimed[1].job.id, NOW, later)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (count(Status::Queued).await, count(Status::Failed).await),
+        (3, 1)
+    );
+    let delivery = store
+        .claim_deliveries(9, NOW, later)
+        .await
+        .unwrap()
+        .remove(0);
+    let told = DeliveryOutcome::Delivered;
+    store.delivered(&delivery.webhook_id, told).await.unwrap();
+    assert_eq!(store.sweep(9, later).await.unwrap(), 1);
+    assert_eq!(
+        (count(Status::Failed).await, count(Status::Succeeded).await),
+        (0, 0)
+    );
+    store.leave(NOW).await.unwrap();
+    assert_eq!(
+        (count(Status::Queued).await, count(Status::Running).await),
+        (3, 0)
+    );
+}
+
 /// Fills a file with jobs: every `resting`-th of a hundred is not due.
 fn fill(connection: &Connection, jobs: u32, callers: u32, resting: u32) {
     let sql = "with recursive n (i) as (select 0 union all select i + 1 from n where i < ?1 - 1) \

@@ -5,7 +5,7 @@ use crate::cold::seal::Sealer;
 use crate::cold::store::sealed::Sealed;
 use crate::config::Seal;
 
-pub(super) fn keys(text: &str) -> Sealer {
+pub(in crate::cold::store) fn keys(text: &str) -> Sealer {
     use base64::Engine as _;
     let key = |name: &str| {
         let byte = *name.as_bytes().last().unwrap();

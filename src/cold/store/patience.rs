@@ -1,0 +1,16 @@
+//! How long a page waits for a store.
+
+use std::time::Duration;
+
+use super::{StoreError, StoreFuture};
+
+/// Longest that a page waits for the store.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the store says, or that it says nothing.
+pub async fn asked<T>(answer: StoreFuture<'_, T>) -> Result<T, StoreError> {
+    let seconds = PATIENCE.as_secs();
+    let silent = || StoreError::Unavailable(format!("it did not answer within {seconds} s"));
+    let told = tokio::time::timeout(PATIENCE, answer).await;
+    told.unwrap_or_else(|_| Err(silent()))
+}
