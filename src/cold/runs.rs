@@ -180,8 +180,11 @@ impl Runs {
         }
     }
 
-    /// Their names.
-    pub fn all(&self) -> Vec<JobId> {
-        self.lock().keys().cloned().collect()
+    /// Their names and fences.
+    pub fn all(&self) -> Vec<(JobId, u64)> {
+        let runs = self.lock();
+        runs.iter()
+            .map(|(id, run)| (id.clone(), run.fence))
+            .collect()
     }
 }

@@ -37,7 +37,9 @@ class Cluster:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="shunt-pg-"))
         if os.getuid() == 0:
             shutil.chown(self.folder, "postgres")
-        self.watcher = subprocess.Popen(["sh", "-c", WATCH, "sh", self.folder], stdin=subprocess.PIPE)
+        self.watcher = subprocess.Popen(
+            ["sh", "-c", WATCH, "sh", self.folder], stdin=subprocess.PIPE, start_new_session=True
+        )
         data = str(self.folder / "data")
         made = as_user(
             program("initdb"), "-U", "shunt", "-A", "trust", "-E", "UTF8", "--no-locale", "-N", "-D", data

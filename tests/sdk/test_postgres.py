@@ -78,7 +78,7 @@ def test_a_job_of_one_gateway_is_waited_on_and_fetched_at_the_other(pair, cluste
     one, other = pair.gateways
     url = pair.receiver.url("told")
     job = pair.demote(one, 1500, x_shunt_callback=url)
-    status, _, answer = other.fetch(f"{other.public}/jobs/{job}/result?wait=20", headers=MINE)
+    status, _, answer = other.fetch(f"{other.public}/jobs/{job}/result?wait=8", headers=MINE)
     assert status == 200, answer
     assert json.loads(answer)["object"] == "chat.completion"
     status, _, answer = other.fetch(f"{other.public}/jobs/{job}", headers=MINE)

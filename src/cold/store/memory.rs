@@ -175,7 +175,7 @@ impl Store for MemoryStore {
         })
     }
 
-    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64> {
+    fn strays(&self, held: Vec<(JobId, u64)>, now: UnixMillis) -> StoreFuture<'_, u64> {
         let gateway = self.gateway;
         self.run(move |rows| Ok(rows.strays(gateway, &held, now)))
     }

@@ -195,9 +195,9 @@ pub trait Store: Send + Sync + 'static {
     fn postpone(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()>;
 
     /// Puts back, due at `now` and as if they had not been tried, the jobs that run under this
-    /// gateway's lease but are not among `held`: a claim whose reply was lost took them. Resolves to
+    /// gateway's lease but are not `held` under their fence: a claim whose reply was lost took them. Resolves to
     /// how many.
-    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64>;
+    fn strays(&self, held: Vec<(JobId, u64)>, now: UnixMillis) -> StoreFuture<'_, u64>;
 
     /// Writes a final state, and with it the callback's first delivery, due now. Resolves to the
     /// job as it then stands, its request still kept for a retry, or `None` where it was final

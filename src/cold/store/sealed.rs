@@ -257,7 +257,7 @@ impl<S: Store> Store for Sealed<S> {
         })
     }
 
-    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64> {
+    fn strays(&self, held: Vec<(JobId, u64)>, now: UnixMillis) -> StoreFuture<'_, u64> {
         self.inner.strays(held, now)
     }
 

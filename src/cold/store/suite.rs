@@ -644,10 +644,12 @@ async fn what_a_claim_took_that_nobody_heard_of_is_due_again_and_was_not_tried<P
     store.insert(held.clone(), request()).await.unwrap();
     store.insert(stray.clone(), request()).await.unwrap();
     assert_eq!(store.claim("chat", 9, NOW).await.unwrap().len(), 1);
-    let known = vec![held.id.clone()];
+    let known = vec![(held.id.clone(), held.fence)];
     assert_eq!(store.strays(known.clone(), NOW).await.unwrap(), 1);
     assert_eq!(store.strays(known, NOW).await.unwrap(), 0);
     let kept = store.get(&stray.id).await.unwrap().unwrap();
     assert_eq!((kept.status, kept.attempts), (Status::Queued, 0));
-    assert_eq!(store.get(&held.id).await.unwrap(), Some(held));
+    assert_eq!(store.get(&held.id).await.unwrap(), Some(held.clone()));
+    // Known under an older fence, it is not known.
+    assert_eq!(store.strays(vec![(held.id, 0)], NOW).await.unwrap(), 1);
 }

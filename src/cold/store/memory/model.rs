@@ -53,6 +53,8 @@ struct Faults {
     cancels: u8,
     /// Jobs that an operator begins anew.
     retries: u8,
+    /// Slots that a runner has beyond one a job: it may claim what it runs already.
+    spare: u8,
 }
 
 /// What is asked of the store.
@@ -61,7 +63,7 @@ enum Ask {
     Claim,
     Beat,
     /// What is held; whether no claim is on its way any more.
-    Strays(Vec<usize>, bool),
+    Strays(Vec<(usize, u64)>, bool),
     End(usize, u64, bool),
     Release(usize, u64),
     Look(usize),
@@ -122,6 +124,8 @@ struct State {
     wire: Vec<Sent>,
     left: Faults,
     next: GatewayId,
+    /// Replies come at once: so two jobs are explored where one is with all delays.
+    prompt: bool,
 }
 
 fn id(job: usize) -> JobId {
@@ -213,6 +217,7 @@ impl State {
             wire: Vec::new(),
             left,
             next: 3,
+            prompt: jobs > 1 && left.silences == 0,
         }
     }
 
@@ -278,7 +283,10 @@ impl Sent {
             Ask::Beat => key.push(2),
             Ask::Strays(held, last) => {
                 key.extend([8 + u8::from(*last), small(held.len())]);
-                key.extend(held.iter().map(|at| small(*at)));
+                key.extend(
+                    held.iter()
+                        .flat_map(|(at, fence)| [small(*at), byte(*fence)]),
+                );
             }
             Ask::End(job, fence, ok) => key.extend([4 + u8::from(*ok), small(*job), byte(*fence)]),
             Ask::Release(job, fence) => key.extend([6, small(*job), byte(*fence)]),
@@ -308,47 +316,37 @@ const NONE: Faults = Faults {
     failures: 0,
     cancels: 0,
     retries: 0,
+    spare: 0,
 };
 
-fn holds(name: &str, jobs: usize, faults: Faults) {
+/// Explores all that so many jobs and faults can lead to.
+fn explored(name: &str, jobs: usize, faults: Faults) {
     match explore(State::first(jobs, faults, false)) {
-        Ok(states) => eprintln!("{name}: {states} states"),
+        Ok(states) => eprintln!("{name}, {jobs} jobs: {states} states"),
         Err(Found { why, path }) => panic!("{name}: {why}\n{}", path.join("\n")),
     }
 }
 
-#[test]
-fn a_gateway_that_dies_or_leaves_loses_no_job_and_no_result_stands_twice() {
-    let faults = Faults {
-        crashes: 1,
-        silences: 1,
-        failures: 1,
-        ..NONE
+macro_rules! explored {
+    ($($name:ident: $jobs:literal, { $($fault:ident: $count:literal),+ };)+) => {
+        $(#[test] fn $name() {
+            explored(stringify!($name), $jobs, Faults { $($fault: $count,)+ ..NONE });
+        })+
     };
-    holds("a death", 1, faults);
 }
 
-#[test]
-fn a_lease_that_ends_unnoticed_gives_no_job_two_results() {
-    let faults = Faults {
-        expiries: 2,
-        failures: 1,
-        cancels: 1,
-        ..NONE
-    };
-    holds("lost leases", 1, faults);
-}
-
-#[test]
-fn an_old_run_writes_nothing_of_a_job_that_was_cancelled_and_begun_anew() {
-    let faults = Faults {
-        expiries: 1,
-        silences: 1,
-        cancels: 1,
-        retries: 1,
-        ..NONE
-    };
-    holds("orders", 1, faults);
+explored! {
+    a_gateway_dies_and_a_reply_is_lost: 1, { crashes: 1, silences: 1 };
+    a_gateway_dies_and_an_attempt_fails: 1, { crashes: 1, failures: 1 };
+    a_gateway_dies_and_its_job_is_cancelled: 1, { crashes: 1, cancels: 1 };
+    a_lease_ends_unnoticed_and_a_reply_is_lost: 1, { expiries: 1, silences: 1, spare: 1 };
+    leases_end_unnoticed: 1, { expiries: 2 };
+    a_lease_ends_unnoticed_and_the_job_is_cancelled_and_begun_anew: 1,
+        { expiries: 1, cancels: 1, retries: 1 };
+    replies_are_lost_of_two_jobs: 2, { silences: 1 };
+    a_gateway_of_two_jobs_dies: 2, { crashes: 1 };
+    a_lease_of_two_jobs_ends_unnoticed: 2, { expiries: 1 };
+    two_jobs_fail_are_cancelled_and_begun_anew: 2, { failures: 1, cancels: 1, retries: 1 };
 }
 
 #[test]
@@ -363,27 +361,4 @@ fn without_fences_the_check_finds_what_they_prevent() {
     };
     eprintln!("without fences: {why}, after {} steps", path.len());
     assert!(why.contains("old fence"), "{why}: {path:?}");
-}
-
-#[test]
-fn size() {
-    let Ok(text) = std::env::var("SIZE") else {
-        return;
-    };
-    let n: Vec<u8> = text.split(',').map(|one| one.parse().unwrap()).collect();
-    let faults = Faults {
-        crashes: n[1],
-        expiries: n[2],
-        silences: n[3],
-        failures: n[4],
-        cancels: n[5],
-        retries: n[6],
-    };
-    let began = std::time::Instant::now();
-    match explore(State::first(n[0].into(), faults, false)) {
-        Ok(states) => eprintln!("{text}: {states} states {:?}", began.elapsed()),
-        Err(Found { why, path }) => {
-            panic!("{text}: {why} {:?}\n{}", began.elapsed(), path.join("\n"))
-        }
-    }
 }

@@ -243,14 +243,16 @@ impl Rows {
     }
 
     /// Queues what a gateway is said to run but for what it knows of, as if that had not been tried.
-    pub(super) fn strays(&mut self, gateway: GatewayId, held: &[JobId], now: UnixMillis) -> u64 {
-        let strays = self
-            .all
-            .values()
-            .filter(|row| row.holder == Some(gateway) && !held.contains(&row.job.id));
-        let strays: Vec<_> = strays
-            .map(|row| (row.job.id.clone(), row.job.fence))
-            .collect();
+    pub(super) fn strays(
+        &mut self,
+        gateway: GatewayId,
+        held: &[(JobId, u64)],
+        now: UnixMillis,
+    ) -> u64 {
+        let run = |row: &Row| (row.job.id.clone(), row.job.fence);
+        let all = self.all.values();
+        let ours = all.filter(|row| row.holder == Some(gateway)).map(run);
+        let strays: Vec<_> = ours.filter(|run| !held.contains(run)).collect();
         for (id, fence) in &strays {
             self.release(id, *fence, now, false);
         }

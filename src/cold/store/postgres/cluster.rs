@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// The system's user that the server runs as where the tests run as root, which it refuses.
 const USER: &str = "postgres";
 
+/// The server's own; on a socket it is part of a name.
+const PORT: u16 = 5432;
+
 /// A cluster: a server on a socket in a folder of its own.
 pub struct Cluster {
     folder: PathBuf,
@@ -19,6 +22,7 @@ pub struct Cluster {
     watcher: Child,
     bin: PathBuf,
     databases: AtomicUsize,
+    port: u16,
 }
 
 /// This test process's cluster, for tests that do not stop it. It has no fsync.
@@ -65,6 +69,15 @@ fn as_user(program: &Path) -> Command {
     command
 }
 
+/// Gives a file or folder to the server's user.
+fn give(path: &Path) {
+    if is_root() {
+        let owned = Command::new("chown").arg(USER).arg(path).status();
+        let done = owned.expect("chown runs").success();
+        assert!(done, "the user {USER} is missing");
+    }
+}
+
 /// Waits for the end of its input, which comes with the end of this process however it ends; then
 /// stops the server and takes its folder away.
 const WATCH: &str = r#"trap '' INT TERM HUP; read -r _
@@ -77,6 +90,32 @@ const WATCH: &str = r#"trap '' INT TERM HUP; read -r _
 impl Cluster {
     /// Makes a cluster and starts its server.
     pub fn start(fsync: bool) -> Self {
+        let mut cluster = Self::make(fsync, "");
+        cluster.serve();
+        cluster
+    }
+
+    /// Makes a cluster that also listens on this port of the loopback, with TLS.
+    pub fn with_tls(port: u16, cert: &str, key: &str) -> Self {
+        let more = format!(
+            "listen_addresses = '127.0.0.1'\nport = {port}\nssl = on\n\
+             ssl_cert_file = 'cert.pem'\nssl_key_file = 'key.pem'\n"
+        );
+        let mut cluster = Self::make(false, &more);
+        cluster.port = port;
+        for (name, text) in [("cert.pem", cert), ("key.pem", key)] {
+            use std::os::unix::fs::PermissionsExt;
+            let path = cluster.folder.join("data").join(name);
+            std::fs::write(&path, text).expect("the cluster's folder can be written");
+            let only_owner = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, only_owner).expect("it is ours");
+            give(&path);
+        }
+        cluster.serve();
+        cluster
+    }
+
+    fn make(fsync: bool, more: &str) -> Self {
         let name = format!(
             "shunt-pg-{}-{:08x}",
             std::process::id(),
@@ -84,13 +123,7 @@ impl Cluster {
         );
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir(&folder).expect("the temporary folder can be written");
-        if is_root() {
-            let owned = Command::new("chown").arg(USER).arg(&folder).status();
-            assert!(
-                owned.expect("chown runs").success(),
-                "the user {USER} is missing"
-            );
-        }
+        give(&folder);
         let watcher = Command::new("sh")
             .args(["-c", WATCH, "sh"])
             .arg(&folder)
@@ -99,17 +132,8 @@ impl Cluster {
             .expect("sh runs");
         let bin = bin();
         let made = as_user(&bin.join("initdb"))
-            .args([
-                "-U",
-                "shunt",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--no-locale",
-                "-N",
-                "-D",
-            ])
+            .args(["-U", "shunt", "-A", "trust", "-E", "UTF8"])
+            .args(["--no-locale", "-N", "-D"])
             .arg(folder.join("data"))
             .output()
             .expect("setpriv (util-linux) runs");
@@ -123,17 +147,18 @@ impl Cluster {
         if !fsync {
             settings += "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n";
         }
+        // What stands later holds.
+        settings += more;
         let path = folder.join("data/postgresql.auto.conf");
         std::fs::write(path, settings).expect("the cluster's folder can be written");
-        let mut cluster = Self {
+        Self {
             folder,
             server: None,
             watcher,
             bin,
             databases: AtomicUsize::new(0),
-        };
-        cluster.serve();
-        cluster
+            port: PORT,
+        }
     }
 
     /// Starts the server; it accepts when this returns.
@@ -186,6 +211,7 @@ impl Cluster {
                 "-h",
             ])
             .arg(&self.folder)
+            .args(["-p", &self.port.to_string()])
             .args(["-d", database, "-c", sql])
             .output()
             .expect("psql runs");

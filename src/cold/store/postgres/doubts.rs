@@ -1,4 +1,4 @@
-//! What may have been written though its answer was lost: undone at the next heartbeat.
+//! What may have been written though its answer was lost: undone at the next claim or heartbeat.
 //!
 //! Promises: a job that was refused to its caller does not run; a job that was taken for nobody is
 //! queued again.
@@ -69,6 +69,14 @@ impl Doubts {
     pub fn insert(&self, id: &JobId) {
         let name = id.as_str().to_owned();
         self.open().inserts.push((Instant::now(), name));
+    }
+
+    /// A new job that was written after all, as its caller asked once more.
+    pub fn is_there(&self, id: &JobId) {
+        let mut open = self.open();
+        if !open.inserts.is_empty() {
+            open.inserts.retain(|(_, name)| name != id.as_str());
+        }
     }
 
     /// A claim that begins.

@@ -114,7 +114,8 @@ impl Lane {
                     }
                     // One of them is at fault; the others must not fail with it.
                     for item in batch {
-                        Box::pin(self.write(vec![item])).await;
+                        let one = self.patient(vec![item], &why);
+                        Box::pin(self.write(one)).await;
                     }
                     return;
                 }
@@ -241,6 +242,7 @@ impl Lane {
                     if one.job.status == Status::Queued {
                         desk.news.tell(News::Due(one.job.route.clone()));
                     }
+                    desk.doubts.is_there(&one.job.id);
                     desk.room.settled();
                     let _ = reply.send(Ok(()));
                 }

@@ -9,7 +9,7 @@
 use tokio_postgres::types::Type;
 
 use super::link::{Session, Value};
-use super::rows::{Read, get};
+use super::rows::{Read, get, number};
 use crate::cold::job::{JobId, UnixMillis};
 
 /// What a heartbeat did.
@@ -121,17 +121,20 @@ pub(super) async fn beat(
 pub(super) async fn strays(
     session: &Session,
     gateway: i64,
-    held: &[JobId],
+    held: &[(JobId, u64)],
     now: UnixMillis,
 ) -> Read<Vec<String>> {
-    let held: Vec<&str> = held.iter().map(JobId::as_str).collect();
-    let sql = "update shunt.jobs set status = 'queued', ready = false, due = $2, gateway = null, \
+    let names: Vec<&str> = held.iter().map(|(id, _)| id.as_str()).collect();
+    let fences: Vec<i64> = held.iter().map(|(_, fence)| number(*fence)).collect();
+    let sql = "update shunt.jobs j set status = 'queued', ready = false, due = $2, gateway = null, \
                claim = null, attempts = greatest(attempts - 1, 0) where status = 'running' \
-               and gateway = $1 and not (id = any ($3)) returning route";
-    let values: [Value; 3] = [
+               and gateway = $1 and not exists (select 1 from unnest($3::text[], $4::bigint[]) \
+               as held (id, fence) where held.id = j.id and held.fence = j.fence) returning route";
+    let values: [Value; 4] = [
         (&gateway, Type::INT8),
         (&now.0, Type::INT8),
-        (&held, Type::TEXT_ARRAY),
+        (&names, Type::TEXT_ARRAY),
+        (&fences, Type::INT8_ARRAY),
     ];
     let found = session.ask(sql, &values).await?;
     found.iter().map(|row| get(row, 0)).collect()

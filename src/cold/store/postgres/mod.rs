@@ -181,11 +181,11 @@ impl PostgresStore {
 
     async fn pulses(&self, lease: Duration, now: UnixMillis) -> Result<Pulse, Fault> {
         let session = self.pulse.session().await?;
-        self.desk
-            .doubts
-            .resolve(&session, self.gateway, now)
-            .await?;
         let millis = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-        lease::beat(&session, (self.gateway, this_gateway()), millis, now).await
+        let by = (self.gateway, this_gateway());
+        let pulse = lease::beat(&session, by, millis, now).await?;
+        // What cannot be undone now is undone later; the lease must not end for it.
+        let _ = self.desk.doubts.resolve(&session, self.gateway, now).await;
+        Ok(pulse)
     }
 }

@@ -61,7 +61,10 @@ impl Store for PostgresStore {
         let route = route.to_owned();
         Box::pin(async move {
             let session = self.taker.session().await?;
-            let claim = self.desk.doubts.claim();
+            let doubts = &self.desk.doubts;
+            // What was taken for nobody is taken here, without waiting for a heartbeat.
+            let _ = doubts.resolve(&session, self.gateway, now).await;
+            let claim = doubts.claim();
             let by = (self.gateway, claim.number);
             let taken = order::claim(&session, &self.turns, by, (&route, limit), now).await;
             if matches!(taken, Ok(_) | Err(Fault::Again(_) | Fault::Unsent(_))) {
@@ -234,7 +237,7 @@ impl Store for PostgresStore {
         })
     }
 
-    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64> {
+    fn strays(&self, held: Vec<(JobId, u64)>, now: UnixMillis) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             let session = self.taker.session().await?;
             let routes = lease::strays(&session, self.gateway, &held, now).await?;
@@ -263,7 +266,12 @@ impl Store for PostgresStore {
     fn leave(&self, now: UnixMillis) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             let session = self.pulse.session().await?;
-            let pulse = lease::leave(&session, self.gateway, now).await?;
+            let mut pulse = lease::leave(&session, self.gateway, now).await;
+            if let Err(Fault::Doubtful(_) | Fault::Again(_)) = pulse {
+                let session = self.pulse.session().await?;
+                pulse = lease::leave(&session, self.gateway, now).await;
+            }
+            let pulse = pulse?;
             self.begun.store(false, Ordering::Release);
             self.tells(&pulse);
             Ok(pulse.rescued)

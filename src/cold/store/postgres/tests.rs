@@ -1,5 +1,6 @@
 //! What only this store promises; the rest is in the suite of all stores.
 
+mod encrypted;
 mod outages;
 mod schema;
 

@@ -196,7 +196,7 @@ impl Store for SqliteStore {
         self.write(move |desk| writes::postpone(desk, &id, fence, at))
     }
 
-    fn strays(&self, held: Vec<JobId>, now: UnixMillis) -> StoreFuture<'_, u64> {
+    fn strays(&self, held: Vec<(JobId, u64)>, now: UnixMillis) -> StoreFuture<'_, u64> {
         self.write(move |desk| writes::strays(desk, &held, now))
     }
 

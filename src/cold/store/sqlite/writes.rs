@@ -138,17 +138,19 @@ pub(super) fn postpone(desk: &Desk, id: &JobId, fence: u64, at: UnixMillis) -> D
 }
 
 /// The lock on the file is the lease: whatever runs is ours, but for what is held.
-pub(super) fn strays(desk: &Desk, held: &[JobId], now: UnixMillis) -> Done<u64> {
+pub(super) fn strays(desk: &Desk, held: &[(JobId, u64)], now: UnixMillis) -> Done<u64> {
     let sql = "select id, fence from jobs where status = 'running'";
     let running = all(desk, sql, [], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
     })?;
+    let unknown = running.into_iter().filter_map(|(id, fence)| {
+        let run = (JobId::parse(&id)?, fence.unsigned_abs());
+        (!held.contains(&run)).then_some(run)
+    });
     let mut strays = 0;
-    for (id, fence) in running {
-        if let Some(id) = JobId::parse(&id).filter(|id| !held.contains(id)) {
-            postpone(desk, &id, fence.unsigned_abs(), now)?;
-            strays += 1;
-        }
+    for (id, fence) in unknown {
+        postpone(desk, &id, fence, now)?;
+        strays += 1;
     }
     Ok(strays)
 }

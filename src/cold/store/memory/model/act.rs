@@ -28,7 +28,11 @@ impl State {
             Action::Claim(by) => next.send(by, Ask::Claim),
             Action::Beat(by) => next.send(by, Ask::Beat),
             Action::Strays(by) => {
-                let mut held: Vec<_> = self.runners[by].runs.all().iter().map(number).collect();
+                let held = self.runners[by].runs.all();
+                let mut held: Vec<_> = held
+                    .iter()
+                    .map(|(id, fence)| (number(id), *fence))
+                    .collect();
                 held.sort_unstable();
                 // Asked for as long as a claim may still be on its way.
                 let gateway = self.runners[by].id;
@@ -37,7 +41,7 @@ impl State {
             }
             Action::Answer(by, job, ok) => next.answer(by, job, ok),
             Action::Look(by, job) => {
-                next.runners[by].runs.doubt(&id(job));
+                next.runner(by).runs.doubt(&id(job));
                 next.send(by, Ask::Look(job));
             }
             Action::Apply(at) => next.apply(at)?,
@@ -171,7 +175,7 @@ impl State {
             }
             Ask::Beat => Reply::Beat(rows.beat(sent.gateway, (LEASE, CLOCK), NOW).lost),
             Ask::Strays(ref held, _) => {
-                let held: Vec<_> = held.iter().copied().map(id).collect();
+                let held: Vec<_> = held.iter().map(|(job, fence)| (id(*job), *fence)).collect();
                 rows.strays(sent.gateway, &held, NOW);
                 Reply::Done
             }
@@ -205,7 +209,11 @@ impl State {
             }
         }
         sent.reply = Some(reply);
-        self.wire.push(sent);
+        if self.prompt && sent.waits {
+            self.deliver(&sent);
+        } else {
+            self.wire.push(sent);
+        }
         Ok(())
     }
 

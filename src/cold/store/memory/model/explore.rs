@@ -7,7 +7,10 @@ use super::State;
 use super::steps::Action;
 
 /// More are not explored: it would take too long.
-const MOST: usize = 300_000;
+const MOST: usize = 600_000;
+
+/// A run without further faults ends every job in fewer steps.
+const MOST_STEPS: usize = 200;
 
 /// What must not be.
 pub struct Found {
@@ -96,17 +99,16 @@ fn ends(reached: &[Reached]) -> Result<(), Found> {
         let (mut way, mut at) = (Vec::new(), start);
         while !good[at] {
             way.push(at);
-            let stuck = || Found {
-                why: "a job is lost: nothing more happens".into(),
-                path: path(reached, start),
+            let lost = |why: &str| Found {
+                why: format!("a job is lost: {why}"),
+                path: path(reached, at),
             };
-            at = reached[at].fair.ok_or_else(stuck)?;
-            if way.len() > reached.len().min(10_000) {
-                return Err(Found {
-                    why: "a job is lost: it never ends".into(),
-                    path: path(reached, start),
-                });
+            if way.len() > MOST_STEPS {
+                return Err(lost("it never ends"));
             }
+            at = reached[at]
+                .fair
+                .ok_or_else(|| lost("nothing more happens"))?;
         }
         for at in way {
             good[at] = true;

@@ -82,6 +82,12 @@ impl State {
         all
     }
 
+    /// Whether a gateway's lease lasts. Its own clock knows of the end no later than the store.
+    fn holds(&self, gateway: GatewayId) -> bool {
+        let end = self.rows.leases.get(&gateway).copied().flatten();
+        end.is_some_and(|end| end > CLOCK)
+    }
+
     /// Whether a beat would find anything: one that finds nothing changes nothing.
     fn beats(&self, by: usize) -> bool {
         let runner = &self.runners[by];
@@ -92,7 +98,7 @@ impl State {
         };
         let leases = &self.rows.leases;
         !runner.begun
-            || leases.get(&runner.id).is_none_or(ended)
+            || !self.holds(runner.id)
             || leases
                 .iter()
                 .any(|(gateway, end)| ended(end) && held(gateway))
@@ -121,7 +127,8 @@ impl State {
         // Claims and strays are asked for in turn.
         if !self.waits_for(by, |ask| matches!(ask, Ask::Claim | Ask::Strays(..))) {
             let queued = |job| self.row(job).job.status == Status::Queued;
-            if runner.calls.len() < self.jobs() && (0..self.jobs()).any(queued) {
+            let free = runner.calls.len() < self.jobs() + usize::from(self.left.spare);
+            if free && self.holds(runner.id) && (0..self.jobs()).any(queued) {
                 all.push(Action::Claim(by));
             }
             if runner.strays {
@@ -173,7 +180,7 @@ impl State {
             return Some(Action::Restart(0));
         };
         for (by, runner) in self.runners.iter().enumerate() {
-            if runner.alive && !runner.begun {
+            if runner.alive && !(runner.begun && self.holds(runner.id)) {
                 return Some(Action::Beat(by));
             }
             for call in &runner.calls {
