@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use self::callers::{Kind, Sent, What, arrive};
 use self::disk::Disk;
 use self::house::{House, Plan};
-use self::ledger::Report;
+use self::ledger::{Patience, Report};
 pub use self::provider::{Calls, start as provide};
 use self::receiver::Receiver;
 use self::troubles::{Targets, Told, Trouble, make, plan};
@@ -108,6 +108,21 @@ impl Options {
     /// Seconds between two heartbeats of a gateway.
     fn heartbeat(&self) -> u32 {
         if self.quick { 2 } else { 5 }
+    }
+
+    /// How long a dead gateway's jobs may lie: two heartbeats, and each time that the store is away
+    /// besides, that, its start and a lease from then on.
+    fn patience(&self) -> Patience {
+        let heartbeat = Duration::from_secs(self.heartbeat().into());
+        let away = match self.trouble() {
+            Some(Trouble::Postgres(rest) | Trouble::FullDisk(rest)) => rest,
+            _ => Duration::ZERO,
+        };
+        let twice = self.trouble().map_or(0, |_| 2);
+        Patience {
+            rescue: heartbeat * 2 + (away + heartbeat * 2) * twice,
+            unstored: Duration::from_secs(2) + away + heartbeat,
+        }
     }
 
     fn pick(&self, given: Option<u32>, whole: u32, quick: u32) -> u32 {
@@ -268,8 +283,8 @@ impl Storm {
             "the last was called back {:.1} s after the load",
             outcome.settled.as_secs_f64()
         ));
-        let longest = Duration::from_secs(u64::from(self.options.heartbeat()) * 2);
-        ledger::calls(&mut report, cold, &self.calls.all(), &kills, longest);
+        let patience = self.options.patience();
+        ledger::calls(&mut report, cold, &self.calls.all(), &kills, patience);
         let arrived = self.receiver.arrived();
         ledger::callbacks(&mut report, cold, &arrived, &outcome.found);
         database(&mut report, self.targets.cluster.as_ref(), &self.file)?;
