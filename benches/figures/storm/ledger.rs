@@ -43,22 +43,34 @@ pub fn accepted(sent: &[Sent]) -> HashMap<u32, &str> {
     accepted.collect()
 }
 
-/// How long before its gateway's death an answered call may have ended and still not be stored.
-const UNSTORED: Duration = Duration::from_secs(2);
+/// What takes its time.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    /// How long after a gateway's death its jobs may run again.
+    pub rescue: Duration,
+    /// How long before its gateway's death an answered call may have ended and still not be stored.
+    pub unstored: Duration,
+}
 
 /// Whether the call died with its gateway before the next one of its job came.
-fn died(call: &Seen, next: &Seen, kills: &[Kill]) -> Option<Kill> {
+fn died(call: &Seen, next: &Seen, kills: &[Kill], unstored: Duration) -> Option<Kill> {
     kills.iter().copied().find(|kill| {
         kill.gateway == call.gateway
             && call.came <= kill.dead
-            && call.ended + UNSTORED >= kill.from
+            && call.ended + unstored >= kill.from
             && next.came >= kill.from
     })
 }
 
 /// Every call at the providers but each job's first has a cause: the one before died with its
-/// gateway, and it came within so long of that.
-pub fn calls(report: &mut Report, sent: &[Sent], seen: &[Seen], kills: &[Kill], longest: Duration) {
+/// gateway, and it came soon after that.
+pub fn calls(
+    report: &mut Report,
+    sent: &[Sent],
+    seen: &[Seen],
+    kills: &[Kill],
+    patience: Patience,
+) {
     let accepted = accepted(sent);
     let mut by_tag: HashMap<u32, Vec<Seen>> = HashMap::new();
     for call in seen {
@@ -74,14 +86,14 @@ pub fn calls(report: &mut Report, sent: &[Sent], seen: &[Seen], kills: &[Kill], 
             0
         };
         for pair in calls.windows(2) {
-            let Some(kill) = died(&pair[0], &pair[1], kills) else {
+            let Some(kill) = died(&pair[0], &pair[1], kills, patience.unstored) else {
                 without.push((*tag, pair[1].came - pair[0].came, pair[0].answered));
                 continue;
             };
             cut += usize::from(!pair[0].answered);
             unstored += usize::from(pair[0].answered);
             let after = pair[1].came.duration_since(kill.dead);
-            late.extend((after > longest).then_some((*tag, after)));
+            late.extend((after > patience.rescue).then_some((*tag, after)));
             rescues.push(after.as_secs_f64());
         }
     }
