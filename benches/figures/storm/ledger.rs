@@ -87,7 +87,7 @@ pub fn calls(
         };
         for pair in calls.windows(2) {
             let Some(kill) = died(&pair[0], &pair[1], kills, patience.unstored) else {
-                without.push((*tag, pair[1].came - pair[0].came, pair[0].answered));
+                without.push((*tag, pair[0], pair[1].came - pair[0].ended));
                 continue;
             };
             cut += usize::from(!pair[0].answered);
@@ -155,11 +155,10 @@ pub fn callbacks(
             }
         }
     }
-    untold.extend(
-        accepted
-            .iter()
-            .filter(|(tag, _)| !arrived.told.contains_key(tag)),
-    );
+    let not_told = accepted
+        .keys()
+        .filter(|tag| !arrived.told.contains_key(tag));
+    untold.extend(not_told.map(|tag| (*tag, found.get(tag))));
     report.say(format!(
         "{} jobs called back, {} of them of a 202, {duplicates} callbacks twice, {} not verified",
         arrived.told.len(),

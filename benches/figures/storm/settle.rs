@@ -18,6 +18,8 @@ pub struct Found {
     pub status: String,
     /// The provider's id of its answer.
     pub answer: Option<String>,
+    /// What its object says of its callback.
+    pub callback: String,
     /// Whether two reads through two gateways differed.
     pub changed: bool,
 }
@@ -88,6 +90,7 @@ async fn one(tag: u32, job: String, house: &House, connections: &Connections) ->
     let answer: serde_json::Value = serde_json::from_slice(&first.1)?;
     Ok(Found {
         status: state,
+        callback: told["callback"].to_string(),
         answer: answer["id"].as_str().map(str::to_owned),
         changed: first != second,
     })

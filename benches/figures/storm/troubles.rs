@@ -60,7 +60,9 @@ pub fn plan(
         .collect();
     match further {
         Some(trouble @ Trouble::Postgres(_)) => {
-            plan.extend([seconds / 3, seconds * 2 / 3].map(|at| (between(at), trouble)));
+            // In a short run a second time would come before the first is over.
+            let times = if seconds < 60 { 1 } else { 2 };
+            plan.extend((1..=times).map(|time| (between(seconds * time / 3), trouble)));
         }
         Some(trouble) => plan.push((second(seconds / 3), trouble)),
         None => {}
