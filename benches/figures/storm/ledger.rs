@@ -158,7 +158,7 @@ pub fn callbacks(
     let not_told = accepted
         .keys()
         .filter(|tag| !arrived.told.contains_key(tag));
-    untold.extend(not_told.map(|tag| (*tag, found.get(tag))));
+    untold.extend(not_told.map(|tag| (*tag, found.get(tag).map(|found| &found.callback))));
     report.say(format!(
         "{} jobs called back, {} of them of a 202, {duplicates} callbacks twice, {} not verified",
         arrived.told.len(),
