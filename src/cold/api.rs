@@ -176,7 +176,8 @@ async fn cancel(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let job = own(&runner, &id, &headers).await?;
-    match runner.end(&job.id, cancelled()).await {
+    let ended = asked(runner.end(&job.id, cancelled())).await;
+    match ended.map_err(|error| unavailable(&error))? {
         Some(job) => Ok(object(&job)),
         None => Err(problem(
             StatusCode::CONFLICT,

@@ -157,7 +157,8 @@ async fn cancel(
 ) -> Result<Response, Response> {
     let (mut job, background) = own(&runner, &name, &headers).await?;
     if !job.status.is_final() {
-        let _ = runner.end(&job.id, cancelled()).await;
+        let ended = asked(runner.end(&job.id, cancelled())).await;
+        ended.map_err(|error| unavailable(&error))?;
         // Where it ended meanwhile, that end stands.
         let stands = asked(runner.store().get(&job.id)).await;
         job = stands

@@ -21,7 +21,7 @@ impl Runner {
             let jobs = self.jobs_of(owner, scope).await?;
             let before = cancelled;
             for job in &jobs {
-                cancelled += u64::from(self.end(&job.id, ended()).await.is_some());
+                cancelled += u64::from(self.end(&job.id, ended()).await?.is_some());
             }
             // What could not be ended now ends by itself.
             if jobs.len() < STEP || cancelled == before {

@@ -92,7 +92,8 @@ async fn cancel(
             &format!("the job is {status} already; there is nothing to cancel"),
         );
     }
-    let cancelled = runner.cancel_for_operator(&job.id).await;
+    let cancelled = asked(runner.cancel_for_operator(&job.id)).await;
+    let cancelled = cancelled.map_err(|error| unavailable(&error))?;
     done(
         cancelled,
         "the job could not be cancelled: it ended meanwhile; show it to see how",

@@ -94,12 +94,33 @@ def test_a_job_of_one_gateway_is_waited_on_and_fetched_at_the_other(pair, cluste
 
 def test_a_job_of_one_gateway_is_cancelled_at_the_other(pair):
     one, other = pair.gateways
-    job = pair.demote(one, 20_000)
+    job = pair.demote(one, 20_000, x_request_tag="cancelled-elsewhere")
+    one.until(lambda: one.stats("cancelled-elsewhere").get("received") == 1)
     status, _, answer = other.fetch(f"{other.public}/jobs/{job}", "DELETE", headers=MINE)
     assert (status, json.loads(answer)["status"]) == (200, "cancelled")
+    # Its provider call ends, at the gateway that runs it, long before it would by itself.
+    one.until(lambda: one.stats("cancelled-elsewhere").get("aborted") == 1, seconds=2)
     status, _, answer = one.fetch(f"{one.public}/jobs/{job}", headers=MINE)
     assert (status, json.loads(answer)["status"]) == (200, "cancelled")
     assert one.fetch(f"{one.public}/jobs/{job}", "DELETE", headers=MINE)[0] == 409
+
+
+def test_a_gateway_that_is_killed_loses_its_jobs_to_the_other_and_none_is_lost(pair):
+    one, other = pair.gateways
+    url = pair.receiver.url("taken-over")
+    job = pair.demote(one, 4000, x_shunt_callback=url, x_request_tag="taken-over")
+    one.until(lambda: one.stats("taken-over").get("received") == 1)
+    pair.processes[0].kill()
+    killed = time.monotonic()
+    status, _, answer = other.fetch(f"{other.public}/jobs/{job}/result?wait=25", headers=MINE)
+    assert status == 200, answer
+    # Two heartbeats of 5 s, the call's 4 s, and room for a busy machine.
+    assert time.monotonic() - killed < 20
+    assert other.stats("taken-over")["received"] == 2
+    told = pair.receiver.wait_for("taken-over")
+    assert len({headers["webhook-id"] for _, headers, _ in told}) == 1
+    _, _, shown = other.fetch(f"{other.admin}/api/jobs/{job}")
+    assert [one["result"] for one in json.loads(shown)["history"]] == ["lost", "succeeded"]
 
 
 def test_a_server_that_crashes_costs_no_job_that_was_promised(pair, cluster):
@@ -113,6 +134,8 @@ def test_a_server_that_crashes_costs_no_job_that_was_promised(pair, cluster):
     )
     assert status == 503, answer
     assert one.fetch(f"{one.admin}/readyz")[0] == 503
+    url = f"{other.public}/jobs/{jobs[0]}"
+    assert other.fetch(url, "DELETE", headers=MINE)[0] == 503
     # Hot traffic needs no store.
     assert one.call("/v1/chat/completions", {"model": "gpt-4o", "messages": []})[0] == 200
     cluster.serve()

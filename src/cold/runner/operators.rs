@@ -8,7 +8,10 @@ use crate::cold::store::StoreError;
 
 impl Runner {
     /// Cancels a job for an operator, its provider call too. `None`: it is finished.
-    pub async fn cancel_for_operator(&self, id: &JobId) -> Option<Job> {
+    ///
+    /// # Errors
+    /// The store is not available.
+    pub async fn cancel_for_operator(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
         let outcome = cancelled(error("cancelled", "an operator cancelled it"));
         self.end(id, outcome).await
     }

@@ -95,19 +95,20 @@ impl Runner {
 
     /// Ends a job whoever runs it, and tells who waits for it. Gives the job, or nothing if it had
     /// ended.
-    pub async fn end(&self, id: &JobId, outcome: Outcome) -> Option<Job> {
+    ///
+    /// # Errors
+    /// The store is not available: the job goes on.
+    pub async fn end(&self, id: &JobId, outcome: Outcome) -> Result<Option<Job>, StoreError> {
         let now = UnixMillis::now();
         let written = self.parts.store.finish(id, By::Order, outcome, now).await;
-        let job = match written {
-            Ok(job) => job?,
-            Err(error) => {
-                tracing::error!(%error, job = id.as_str(), "the end of a job was not written");
-                return None;
-            }
-        };
-        self.runs.ended(&job);
-        self.told(&job);
-        Some(job)
+        let written = written.inspect_err(|error| {
+            tracing::error!(%error, job = id.as_str(), "the end of a job was not written");
+        })?;
+        if let Some(job) = &written {
+            self.runs.ended(job);
+            self.told(job);
+        }
+        Ok(written)
     }
 
     /// A job's end was written here.

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::{StoreError, StoreFuture};
+use super::StoreError;
 
 /// Longest that a page waits for the store.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the store says, or that it says nothing.
-pub async fn asked<T>(answer: StoreFuture<'_, T>) -> Result<T, StoreError> {
+pub async fn asked<T>(
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     let seconds = PATIENCE.as_secs();
     let silent = || StoreError::Unavailable(format!("it did not answer within {seconds} s"));
     let told = tokio::time::timeout(PATIENCE, answer).await;

@@ -75,7 +75,7 @@ impl Storm {
                 && let Some(id) = cancels.pop()
             {
                 let at = self.random.random_range(0..self.members.len());
-                self.members[at].house.runner.cancel_for_operator(&id).await;
+                let _ = self.members[at].house.runner.cancel_for_operator(&id).await;
             }
         }
         promised
