@@ -117,8 +117,8 @@ pub struct Called {
 /// Connections that rest between calls.
 pub type Rested = Arc<Mutex<Vec<Client>>>;
 
-/// One call on a connection that rests, or on a new one.
-pub async fn call(rested: &Rested, address: SocketAddr, path: &str, body: Bytes) -> Result<u16> {
+/// A connection that rests, or a new one.
+pub async fn connect(rested: &Rested, address: SocketAddr) -> Result<Client> {
     let taken = {
         let mut rested = rested.lock().unwrap_or_else(PoisonError::into_inner);
         // One that rested too long was closed by the gateway.
@@ -129,15 +129,25 @@ pub async fn call(rested: &Rested, address: SocketAddr, path: &str, body: Bytes)
             }
         }
     };
-    let mut client = match taken {
-        Some(client) => client,
-        None => Client::connect(address).await?,
-    };
-    let (status, _) = client.whole(path, body).await.context("a call broke")?;
+    match taken {
+        Some(client) => Ok(client),
+        None => Client::connect(address).await,
+    }
+}
+
+/// Lets a connection rest.
+pub fn rest(rested: &Rested, client: Client) {
     rested
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(client);
+}
+
+/// One call on a connection that rests, or on a new one.
+pub async fn call(rested: &Rested, address: SocketAddr, path: &str, body: Bytes) -> Result<u16> {
+    let mut client = connect(rested, address).await?;
+    let (status, _) = client.whole(path, body).await.context("a call broke")?;
+    rest(rested, client);
     Ok(status)
 }
 

@@ -1,17 +1,20 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `balance`,
-//! `bytes`,
-//! `cancel`, `cost`, `degrade`, `hedge`, `leaves`, `outage`, `overload`, `percentiles`,
-//! `predict`, `queue`, `quota`. Everything runs on loopback, in
-//! this process.
+//! `bytes`, `cancel`, `cost`, `degrade`, `demote`, `hedge`, `jobs`, `leaves`, `outage`, `overload`,
+//! `percentiles`, `predict`, `queue`, `quota`, `storm`. Everything runs on loopback, in this process; only
+//! `storm` starts gateways as processes, to kill them, and those on PostgreSQL a cluster.
+//! Options go to the figures that are named; all that follows `storm` is its own.
 
 mod auto;
 mod balance;
 mod behave;
 mod bytes;
 mod cancel;
+mod cluster;
 mod cost;
 mod degrade;
+mod demote;
 mod hedge;
+mod jobs;
 mod leaves;
 mod outage;
 mod overload;
@@ -20,19 +23,43 @@ mod predict;
 mod queue;
 mod quota;
 mod rig;
+mod stored;
+mod storm;
 
 /// The allocator of the real binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The variable with the keys that gateways on one PostgreSQL share.
+const KEYS: &str = "FIGURES_KEYS";
+
+/// Starts this program again with a key in its environment, which only a new process can be given.
+fn begin_again() -> anyhow::Result<()> {
+    use base64::Engine as _;
+    use std::os::unix::process::CommandExt as _;
+    let key = base64::engine::general_purpose::STANDARD.encode(rand::random::<[u8; 32]>());
+    let failed = std::process::Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env(KEYS, format!("k1:{key}"))
+        .exec();
+    Err(failed.into())
+}
+
 fn main() -> anyhow::Result<()> {
-    let named: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|one| !one.starts_with('-'))
-        .collect();
+    if std::env::var_os(KEYS).is_none() {
+        return begin_again();
+    }
+    // Cargo adds `--bench` of its own.
+    let arguments = std::env::args().skip(1).filter(|one| one != "--bench");
+    let arguments: Vec<String> = arguments.collect();
+    if let Some(("storm", options)) = arguments.split_first().map(|(name, rest)| (&**name, rest)) {
+        return storm::run(options);
+    }
+    let (options, named): (Vec<String>, Vec<String>) =
+        arguments.into_iter().partition(|one| one.starts_with('-'));
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, balance, bytes, cancel, cost, degrade, hedge, leaves, outage, overload, percentiles, predict, queue or quota"
+            "name a figure: auto, balance, bytes, cancel, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, queue, quota or storm"
         );
     }
     for name in named {
@@ -42,6 +69,8 @@ fn main() -> anyhow::Result<()> {
             "bytes" => bytes::run()?,
             "cancel" => cancel::run()?,
             "degrade" => degrade::run()?,
+            "demote" => demote::run(&options)?,
+            "jobs" => jobs::run(&options)?,
             "leaves" => leaves::run()?,
             "outage" => outage::run()?,
             "overload" => overload::run()?,

@@ -39,13 +39,18 @@ pub fn gateway_with(
 
 fn start(further: &str) -> Result<(Server, tempfile::TempDir)> {
     let folder = tempfile::tempdir()?;
+    let store = format!("sqlite:{}/jobs.db", folder.path().display());
+    Ok((start_on(&store, further)?, folder))
+}
+
+/// Starts a gateway on any store; `further` begins within `[cold]`.
+pub fn start_on(store: &str, further: &str) -> Result<Server> {
     let text = format!(
         "[listen]\npublic = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
          [server]\nworkers = 1\ndrain = \"1s\"\n\
-         [cold]\nstore = \"sqlite:{}/jobs.db\"\n{further}",
-        folder.path().display()
+         [cold]\nstore = \"{store}\"\n{further}"
     );
-    Ok((Server::start(&config::parse(&text, "figures")?)?, folder))
+    Server::start(&config::parse(&text, "figures")?)
 }
 
 /// A client's connection.
@@ -108,6 +113,14 @@ impl Client {
             .body(Full::new(body))?;
         self.sender.ready().await?;
         Ok(self.sender.send_request(request).await?)
+    }
+
+    /// Any request, and its whole answer.
+    pub async fn request(&mut self, request: Request<Full<Bytes>>) -> Result<(u16, Bytes)> {
+        self.sender.ready().await?;
+        let answer = self.sender.send_request(request).await?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.into_body().collect().await?.to_bytes()))
     }
 
     pub async fn whole(&mut self, path: &str, body: Bytes) -> Result<(u16, Bytes)> {

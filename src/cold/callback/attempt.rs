@@ -16,6 +16,9 @@ use super::send::{Reply, SendError};
 use crate::cold::job::UnixMillis;
 use crate::cold::store::{Delivery, DeliveryOutcome};
 
+/// Until a delivery is looked at again whose answer could not be read.
+const UNREAD: Duration = Duration::from_secs(2);
+
 /// A delivery whose address may be called.
 pub(super) struct Ready {
     /// What is delivered.
@@ -52,10 +55,7 @@ impl Deliverer {
         } = &ready.delivery;
         let body = match self.body(job).await {
             Ok(body) => body,
-            Err(error) => {
-                let outcome = self.later(ready.before + 1, error.to_string(), None);
-                return (outcome, Contact::Nothing);
-            }
+            Err(error) => return (self.unread(ready, error.to_string()), Contact::Nothing),
         };
         let headers = self.headers(webhook_id, &body);
         let reply = self.sender.post(&ready.address, headers, Bytes::from(body));
@@ -71,6 +71,18 @@ impl Deliverer {
             Err(error) => self.later(ready.before + 1, error.to_string(), None),
         };
         (outcome, contact)
+    }
+
+    /// What it tells could not be read: nothing was sent, so nothing of its schedule is used up.
+    fn unread(&self, ready: &Ready, error: String) -> DeliveryOutcome {
+        let now = UnixMillis::now();
+        if ready.delivery.since.plus(self.settings.life()) < now {
+            return dead(error);
+        }
+        DeliveryOutcome::PutOff {
+            at: now.plus(UNREAD),
+            why: Some(error),
+        }
     }
 
     fn headers(&self, id: &str, body: &[u8]) -> HeaderMap {

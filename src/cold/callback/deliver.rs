@@ -49,7 +49,7 @@ pub struct DeliverySettings {
 
 impl DeliverySettings {
     /// The longest that a delivery is tried or put off, from the end of its job or its replay.
-    fn life(&self) -> Duration {
+    pub(super) fn life(&self) -> Duration {
         let waits: Duration = self.schedule.iter().sum();
         let tries = u32::try_from(self.schedule.len() + 1).unwrap_or(u32::MAX);
         waits.mul_f64(1.0 + self.jitter) + self.timeout * tries + self.endpoints.rest_max
@@ -208,11 +208,15 @@ impl Deliverer {
         let (outcome, contact) = self.attempt(&ready).await;
         let told = (contact, began.elapsed());
         let result = match &outcome {
-            DeliveryOutcome::Delivered => "delivered",
-            DeliveryOutcome::Dead { .. } => "dead",
-            _ => "retried",
+            DeliveryOutcome::Delivered => Some("delivered"),
+            DeliveryOutcome::Dead { .. } => Some("dead"),
+            DeliveryOutcome::Later { .. } => Some("retried"),
+            // Nothing was sent.
+            DeliveryOutcome::PutOff { .. } => None,
         };
-        self.count(&ready.delivery, result);
+        if let Some(result) = result {
+            self.count(&ready.delivery, result);
+        }
         self.write(&ready.delivery, outcome).await;
         told
     }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::Ready;
 use super::battery::{World, guard, sender};
 use super::deliver::{Deliverer, DeliverySettings, Watch};
 use super::endpoints::EndpointSettings;
@@ -23,7 +24,7 @@ use crate::cold::job::{
 };
 use crate::cold::priority::Priority;
 use crate::cold::store::memory::{Kept, MemoryStore};
-use crate::cold::store::{By, Outcome, SharedStore};
+use crate::cold::store::{By, DeliveryOutcome, Outcome, SharedStore};
 
 const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 const SECOND: Duration = Duration::from_secs(1);
@@ -95,6 +96,30 @@ impl Watch for Nobody {
     fn rested(&self) {}
 }
 
+fn deliverer(store: SharedStore, sender: Arc<dyn Post>, schedule: &[Duration]) -> Deliverer {
+    Deliverer {
+        store,
+        signer: Arc::new(Signer::new(&[]).unwrap()),
+        guard: guard(&[]),
+        sender,
+        settings: DeliverySettings {
+            schedule: schedule.to_vec(),
+            jitter: 0.0,
+            inline_limit: 1_000,
+            concurrency: 64,
+            timeout: TIMEOUT,
+            endpoints: EndpointSettings {
+                places: 8,
+                failures: 5,
+                rest: 5 * SECOND,
+                rest_max: 600 * SECOND,
+            },
+        },
+        watch: Arc::new(Nobody),
+        long: tokio::sync::Mutex::default(),
+    }
+}
+
 /// A running deliverer.
 struct House {
     store: SharedStore,
@@ -116,27 +141,7 @@ impl House {
             wake: Arc::new(Notify::new()),
             stop: CancellationToken::new(),
         };
-        let deliverer = Arc::new(Deliverer {
-            store: house.store.clone(),
-            signer: Arc::new(Signer::new(&[]).unwrap()),
-            guard: guard(&[]),
-            sender,
-            settings: DeliverySettings {
-                schedule: schedule.to_vec(),
-                jitter: 0.0,
-                inline_limit: 1_000,
-                concurrency: 64,
-                timeout: TIMEOUT,
-                endpoints: EndpointSettings {
-                    places: 8,
-                    failures: 5,
-                    rest: 5 * SECOND,
-                    rest_max: 600 * SECOND,
-                },
-            },
-            watch: Arc::new(Nobody),
-            long: tokio::sync::Mutex::default(),
-        });
+        let deliverer = Arc::new(deliverer(house.store.clone(), sender, schedule));
         tokio::spawn(deliverer.run(house.stop.clone(), house.wake.clone()));
         house
     }
@@ -215,6 +220,39 @@ fn status(code: u16) -> Told {
 }
 
 const QUICK: Duration = Duration::from_millis(5);
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_uses_up_nothing_of_a_delivery_s_schedule() {
+    let receiver = Script::new(|_| (Duration::ZERO, status(204)));
+    virtual_clock::begin(NOW);
+    let memory = Arc::new(MemoryStore::open(&Kept::default(), 10));
+    let reach = memory.reach.clone();
+    let deliverer = Arc::new(deliverer(memory, receiver.clone(), &[3_600 * SECOND]));
+    let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+    let house = House {
+        store: deliverer.store.clone(),
+        wake: wake.clone(),
+        stop: stop.clone(),
+    };
+    let id = house.finish("https://a.example/").await;
+    let ready = |delivery| Ready::new(delivery, &deliverer.guard).ok().unwrap();
+    let until = NOW.plus(45 * SECOND);
+    let mut taken = house.store.claim_deliveries(1, NOW, until).await.unwrap();
+    reach.cut(true);
+    let (outcome, _) = deliverer.attempt(&ready(taken.remove(0))).await;
+    reach.cut(false);
+    assert!(
+        matches!(outcome, DeliveryOutcome::PutOff { .. }),
+        "{outcome:?}"
+    );
+    assert_eq!(receiver.calls("a.example").len(), 0);
+    // Though the schedule's next is in an hour.
+    tokio::spawn(deliverer.clone().run(stop, wake));
+    sleep(60 * SECOND).await;
+    let callback = house.callback(&id).await;
+    assert_eq!(callback.status, CallbackStatus::Delivered);
+    assert_eq!(receiver.calls("a.example").len(), 1);
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_never_answers_takes_up_no_others_places() {

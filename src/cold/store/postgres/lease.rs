@@ -1,9 +1,10 @@
 //! Leases of gateways, on the database's clock (Gray and Cheriton, Leases, SOSP 1989).
 //!
 //! Promises: a heartbeat is one statement, so that no gateway that stops in its midst holds a lock;
-//! what a gateway whose lease has ended runs or delivers is queued again by whoever beats next. One
-//! whose own had ended unnoticed only renews it. Rows that somebody writes at that moment are left to
-//! the next heartbeat.
+//! what a gateway whose lease has ended runs or delivers is queued again by whoever beats next, if that
+//! one has renewed its own without a break for a whole lease: only then was it the gateway that was
+//! silent, and not the database. Rows that somebody writes at that moment are left to the next
+//! heartbeat.
 
 use tokio_postgres::types::Type;
 
@@ -47,16 +48,21 @@ macro_rules! requeue {
 }
 
 // A gateway that is taken for dead loses its row: it learns of it by its next heartbeat. Its row is
-// looked at once more when it is locked, so that one that renews at this moment stays.
+// looked at once more when it is locked, so that one that renews at this moment stays. Whoever renews
+// after more than half a lease begins anew as a witness.
 const BEAT: &str = concat!(
-    "with was as (select lease_until > statement_timestamp() as alive from shunt.gateways \
-     where id = $1), \
-     mine as (insert into shunt.gateways (id, name, lease_until) \
-     values ($1, $3, statement_timestamp() + $4 * interval '1 millisecond') \
-     on conflict (id) do update set lease_until = excluded.lease_until), \
+    "with was as (select lease_until > statement_timestamp() as alive, \
+     lease_until > statement_timestamp() + $4 * interval '0.5 milliseconds' \
+     and since <= statement_timestamp() - $4 * interval '1 millisecond' as witness \
+     from shunt.gateways where id = $1), \
+     mine as (insert into shunt.gateways as g (id, name, lease_until, since) \
+     values ($1, $3, statement_timestamp() + $4 * interval '1 millisecond', statement_timestamp()) \
+     on conflict (id) do update set lease_until = excluded.lease_until, since = case \
+     when g.lease_until > statement_timestamp() + $4 * interval '0.5 milliseconds' \
+     then g.since else excluded.since end), \
      may as (select not exists (select 1 from was where not alive) as rescue), \
      dead as (delete from shunt.gateways g where g.lease_until <= statement_timestamp() \
-     and g.id <> $1 and (select rescue from may) returning g.id), ",
+     and g.id <> $1 and exists (select 1 from was where witness) returning g.id), ",
     requeue!(
         "(select rescue from may) and j.gateway is distinct from $1 \
          and (j.gateway in (select id from dead) \

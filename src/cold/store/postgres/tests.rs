@@ -92,7 +92,9 @@ async fn whoever_lost_its_lease_cannot_end_what_another_took() {
     let id = queued(&one, "chat").await;
     let first = one.claim("chat", 1, NOW).await.unwrap()[0].job.fence;
     let began = Instant::now();
-    while other.beat(LEASE, NOW).await.unwrap().rescued == 0 {
+    // Only whoever has renewed for the whole of its lease knows that it was not the database.
+    let witness = Duration::from_millis(100);
+    while other.beat(witness, NOW).await.unwrap().rescued == 0 {
         assert!(
             began.elapsed() < Duration::from_secs(5),
             "nobody rescued it"
@@ -113,6 +115,36 @@ async fn whoever_lost_its_lease_cannot_end_what_another_took() {
     let history = one.history(&id).await.unwrap();
     assert_eq!(history[0].result, "lost");
     assert!(history[0].gateway.contains('/'), "{history:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_was_away_takes_no_gateway_for_dead() {
+    const LEASE: Duration = Duration::from_secs(1);
+    let (one, other) = two();
+    for store in [&one, &other] {
+        store.beat(LEASE, NOW).await.unwrap();
+    }
+    let id = queued(&one, "chat").await;
+    let fence = one.claim("chat", 1, NOW).await.unwrap()[0].job.fence;
+    // Nobody reaches it for longer than a lease.
+    tokio::time::sleep(LEASE * 3 / 2).await;
+    let (back, mut rescued) = (Instant::now(), 0);
+    while back.elapsed() < LEASE / 2 {
+        rescued += other.beat(LEASE, NOW).await.unwrap().rescued;
+    }
+    // The other is a moment behind, and still has what it runs.
+    assert_eq!(rescued, 0);
+    assert!(!one.beat(LEASE, NOW).await.unwrap().lost);
+    let ended = one.finish(&id, By::Run(fence), answered(), NOW).await;
+    assert_eq!(ended.unwrap().unwrap().attempts, 1);
+    // One that does not come back is found out.
+    queued(&one, "chat").await;
+    one.claim("chat", 1, NOW).await.unwrap();
+    let left = Instant::now();
+    while other.beat(LEASE, NOW).await.unwrap().rescued == 0 {
+        assert!(left.elapsed() < LEASE * 3, "nobody rescued it");
+    }
+    assert!(left.elapsed() > LEASE / 2, "too soon");
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 create table shunt.gateways (
     id          bigint      primary key,
     name        text        not null,
-    lease_until timestamptz not null
+    lease_until timestamptz not null,
+    -- Since when it has renewed its lease without a break.
+    since       timestamptz not null
 );
 
 create table shunt.jobs (
