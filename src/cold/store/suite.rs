@@ -1,6 +1,9 @@
 //! What every store must keep to; run against each.
 
 mod deliveries;
+mod keys;
+mod leases;
+mod operators;
 mod order;
 pub(super) mod seals;
 
@@ -11,6 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::deliveries::*;
+use self::keys::*;
+use self::leases::*;
+use self::operators::*;
 use self::order::*;
 use super::memory::{Kept, MemoryStore};
 use super::postgres::{self, cluster};
@@ -450,62 +456,6 @@ fn the_queue_is_read_through_its_partial_indexes() {
     }
 }
 
-fn kept(at: UnixMillis, what: Became) -> recall::Kept {
-    let print = CallKey::print("POST", "r", "/v1/x", b"{}");
-    recall::Kept {
-        key: CallKey::named(Owner::ANYONE, &at.0.to_string(), print),
-        at,
-        what,
-    }
-}
-
-async fn what_a_key_stands_for_is_there_after_a_restart_and_is_swept_in_time<P: Place>() {
-    let place = P::default();
-    let answer = Became::Answer(StoredAnswer {
-        timing: String::new(),
-        ..answered().answer.unwrap()
-    });
-    let (old, new) = (
-        kept(NOW, answer),
-        kept(
-            NOW.plus(Duration::from_secs(9)),
-            Became::Job(JobId::random()),
-        ),
-    );
-    {
-        let store = place.open(100);
-        assert_eq!(store.kept(old.key.name).await.unwrap(), None);
-        store.keep(old.clone()).await.unwrap();
-        store.keep(new.clone()).await.unwrap();
-    }
-    let store = place.open(100);
-    assert_eq!(store.kept(old.key.name).await.unwrap().as_ref(), Some(&old));
-    assert_eq!(store.kept(new.key.name).await.unwrap().as_ref(), Some(&new));
-    let between = NOW.plus(Duration::from_secs(5));
-    assert_eq!(store.sweep(9, between).await.unwrap(), 1);
-    assert_eq!(store.kept(old.key.name).await.unwrap(), None);
-    assert_eq!(store.kept(new.key.name).await.unwrap(), Some(new));
-}
-
-async fn a_scope_lists_its_own_unfinished_jobs<P: Place>() {
-    let place = P::default();
-    let store = place.open(100);
-    let of = |scope: &str| Job {
-        scope: Some(scope.into()),
-        ..job("chat", Status::Queued)
-    };
-    let (mine, done, other) = (of("a"), of("a"), of("b"));
-    for one in [&mine, &done, &other] {
-        store.insert(one.clone(), request()).await.unwrap();
-    }
-    store
-        .finish(&done.id, By::Order, answered(), NOW)
-        .await
-        .unwrap();
-    let found = store.jobs_in(Owner::ANYONE, "a", 9).await.unwrap();
-    assert_eq!(found, [mine]);
-}
-
 #[tokio::test]
 async fn a_file_of_an_older_gateway_is_brought_up_and_one_of_a_newer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -523,137 +473,4 @@ async fn a_file_of_an_older_gateway_is_brought_up_and_one_of_a_newer_is_refused(
         refused.contains("a newer gateway wrote this store"),
         "{refused}"
     );
-}
-
-fn ended(number: u32) -> AttemptRecord {
-    AttemptRecord {
-        number,
-        target: Some("sim".into()),
-        began: Some(NOW),
-        ended: NOW.plus(Duration::from_secs(1)),
-        result: "failed".into(),
-        status: Some(500),
-        error: Some("the provider answered 500".into()),
-        gateway: "host/1".into(),
-    }
-}
-
-async fn a_failed_job_runs_again_from_what_was_kept_and_is_told_as_another_event<P: Place>() {
-    let place = P::default();
-    let store = place.open(1);
-    let running = job("chat", Status::Running);
-    let id = running.id.clone();
-    store.insert(running, request()).await.unwrap();
-    let later = NOW.plus(Duration::from_hours(1));
-    assert_eq!(store.retry(&id, NOW, later).await.unwrap(), None);
-    let failed = Outcome {
-        status: Status::Failed,
-        ..answered()
-    };
-    store.finish(&id, By::Order, failed, NOW).await.unwrap();
-    let first = store.claim_deliveries(9, NOW, later).await.unwrap();
-    let again = store.retry(&id, NOW, later).await.unwrap().unwrap();
-    assert_eq!((again.status, again.attempts), (Status::Queued, 0));
-    assert_eq!((again.expires_at, again.finished_at), (later, None));
-    assert_eq!(store.answer(&id).await.unwrap(), None);
-    // It counts in the queue.
-    let refused = store.insert(job("chat", Status::Queued), request()).await;
-    assert!(matches!(refused, Err(StoreError::QueueFull { limit: 1 })));
-    let claimed = store.claim("chat", 9, NOW).await.unwrap();
-    assert_eq!(claimed[0].request, request());
-    let done = store
-        .finish(&id, By::Order, answered(), NOW)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!((done.status, done.attempts), (Status::Succeeded, 1));
-    let second = store.claim_deliveries(9, NOW, later).await.unwrap();
-    assert_eq!(second.len(), 1);
-    assert_ne!(first[0].webhook_id, second[0].webhook_id);
-    assert_eq!(store.retry(&id, NOW, later).await.unwrap(), None);
-}
-
-async fn a_job_s_history_is_kept_and_tells_of_attempts_that_died<P: Place>() {
-    let place = P::default();
-    let running = job("chat", Status::Running);
-    {
-        let store = place.open(9);
-        store.insert(running.clone(), request()).await.unwrap();
-        store.note(&running.id, vec![ended(1)]).await.unwrap();
-        let nobody = JobId::random();
-        store.note(&nobody, vec![ended(1)]).await.unwrap();
-        assert_eq!(store.history(&nobody).await.unwrap(), []);
-    }
-    let store = place.open(9);
-    store.beat(LEASE, NOW).await.unwrap();
-    let history = store.history(&running.id).await.unwrap();
-    assert_eq!(history[0], ended(1));
-    assert_eq!(history[1].result, "lost");
-    for number in 0..KEPT {
-        store.note(&running.id, vec![ended(number)]).await.unwrap();
-    }
-    let history = store.history(&running.id).await.unwrap();
-    assert_eq!(history.len(), KEPT as usize);
-    assert_eq!(history.last(), Some(&ended(KEPT - 1)));
-    assert_eq!(history[0], ended(0));
-}
-
-async fn whoever_lost_a_job_to_another_run_writes_nothing_of_it<P: Place>() {
-    let place = P::default();
-    let store = place.open(9);
-    let queued = job("chat", Status::Queued);
-    let id = queued.id.clone();
-    store.insert(queued, request()).await.unwrap();
-    let first = store.claim("chat", 1, NOW).await.unwrap()[0].job.fence;
-    store.release(&id, first, NOW).await.unwrap();
-    let second = store.claim("chat", 1, NOW).await.unwrap()[0].job.fence;
-    assert!(second > first);
-    store.release(&id, first, NOW).await.unwrap();
-    store.postpone(&id, first, NOW).await.unwrap();
-    let late = store.finish(&id, By::Run(first), answered(), NOW).await;
-    assert_eq!(late.unwrap(), None);
-    let kept = store.get(&id).await.unwrap().unwrap();
-    assert_eq!((kept.status, kept.attempts), (Status::Running, 2));
-    // An operator's retry is another run, too.
-    let failed = Outcome {
-        status: Status::Failed,
-        ..answered()
-    };
-    let ended = store.finish(&id, By::Run(second), failed, NOW).await;
-    assert_eq!(ended.unwrap().unwrap().status, Status::Failed);
-    let later = NOW.plus(Duration::from_hours(1));
-    store.retry(&id, NOW, later).await.unwrap().unwrap();
-    let late = store.finish(&id, By::Run(second), answered(), NOW).await;
-    assert_eq!(late.unwrap(), None);
-    assert_eq!(store.answer(&id).await.unwrap(), None);
-}
-
-async fn who_leaves_gives_back_what_it_runs<P: Place>() {
-    let place = P::default();
-    let store = place.open(9);
-    store.beat(LEASE, NOW).await.unwrap();
-    let running = job("chat", Status::Running);
-    store.insert(running.clone(), request()).await.unwrap();
-    assert_eq!(store.beat(LEASE, NOW).await.unwrap(), Beat::default());
-    assert_eq!(store.leave(NOW).await.unwrap(), 1);
-    let claimed = store.claim("chat", 1, NOW).await.unwrap();
-    assert_eq!(claimed[0].job.id, running.id);
-}
-
-async fn what_a_claim_took_that_nobody_heard_of_is_due_again_and_was_not_tried<P: Place>() {
-    let place = P::default();
-    let store = place.open(9);
-    store.beat(LEASE, NOW).await.unwrap();
-    let (held, stray) = (job("chat", Status::Running), job("chat", Status::Queued));
-    store.insert(held.clone(), request()).await.unwrap();
-    store.insert(stray.clone(), request()).await.unwrap();
-    assert_eq!(store.claim("chat", 9, NOW).await.unwrap().len(), 1);
-    let known = vec![(held.id.clone(), held.fence)];
-    assert_eq!(store.strays(known.clone(), NOW).await.unwrap(), 1);
-    assert_eq!(store.strays(known, NOW).await.unwrap(), 0);
-    let kept = store.get(&stray.id).await.unwrap().unwrap();
-    assert_eq!((kept.status, kept.attempts), (Status::Queued, 0));
-    assert_eq!(store.get(&held.id).await.unwrap(), Some(held.clone()));
-    // Known under an older fence, it is not known.
-    assert_eq!(store.strays(vec![(held.id, 0)], NOW).await.unwrap(), 1);
 }
