@@ -116,7 +116,8 @@ pub(super) async fn beat(
     pulse(session, BEAT, &values).await
 }
 
-/// Queues again what a gateway runs but for what it knows of, as if that had not been tried. Gives
+/// Queues again what a gateway took and does not know of, as if that had not been tried. What was handed
+/// over to it was never taken: it may be written this moment, later than what is known was listed. Gives
 /// the route of each.
 pub(super) async fn strays(
     session: &Session,
@@ -128,7 +129,7 @@ pub(super) async fn strays(
     let fences: Vec<i64> = held.iter().map(|(_, fence)| number(*fence)).collect();
     let sql = "update shunt.jobs j set status = 'queued', ready = false, due = $2, gateway = null, \
                claim = null, attempts = greatest(attempts - 1, 0) where status = 'running' \
-               and gateway = $1 and not exists (select 1 from unnest($3::text[], $4::bigint[]) \
+               and gateway = $1 and claim is not null and not exists (select 1 from unnest($3::text[], $4::bigint[]) \
                as held (id, fence) where held.id = j.id and held.fence = j.fence) returning route";
     let values: [Value; 4] = [
         (&gateway, Type::INT8),

@@ -278,6 +278,17 @@ async fn a_job_that_was_taken_for_nobody_or_refused_to_its_caller_does_not_stay(
 }
 
 #[tokio::test]
+async fn what_is_handed_over_while_strays_are_looked_for_is_none() {
+    let (one, _) = two();
+    one.beat(LEASE, NOW).await.unwrap();
+    let running = job("chat", Status::Running);
+    one.insert(running.clone(), request()).await.unwrap();
+    // What was known was listed before.
+    assert_eq!(one.strays(Vec::new(), NOW).await.unwrap(), 0);
+    assert_eq!(one.get(&running.id).await.unwrap(), Some(running));
+}
+
+#[tokio::test]
 async fn a_job_that_is_written_twice_stands_once() {
     let (one, other) = two();
     let running = job("chat", Status::Running);

@@ -61,5 +61,7 @@ pub(super) async fn what_a_claim_took_that_nobody_heard_of_is_due_again_and_was_
     assert_eq!((kept.status, kept.attempts), (Status::Queued, 0));
     assert_eq!(store.get(&held.id).await.unwrap(), Some(held.clone()));
     // Known under an older fence, it is not known.
-    assert_eq!(store.strays(vec![(held.id, 0)], NOW).await.unwrap(), 1);
+    assert_eq!(store.claim("chat", 9, NOW).await.unwrap().len(), 1);
+    let known = vec![(held.id, held.fence), (stray.id, 1)];
+    assert_eq!(store.strays(known, NOW).await.unwrap(), 1);
 }
