@@ -121,7 +121,9 @@ async fn events(member: &Member, id: &JobId, from: Option<&str>, enough: usize) 
         text += std::str::from_utf8(frame.unwrap().data_ref().unwrap()).unwrap();
     }
     let events = text.split_inclusive("\n\n").map(str::to_owned);
-    events.filter(|event| !event.starts_with(':')).collect()
+    events
+        .filter(|event| !event.starts_with(": keep-alive"))
+        .collect()
 }
 
 /// The bytes of the provider's events among these.
@@ -130,11 +132,14 @@ fn content(events: &[String]) -> String {
         .iter()
         .filter(|event| !event.contains("event: status"));
     let lines = ours.flat_map(|event| event.split_inclusive('\n'));
-    lines.filter(|line| !line.starts_with("id:")).collect()
+    // What is replayed says in a comment when it came.
+    let told = |line: &&str| !line.starts_with("id:") && !line.starts_with(':');
+    lines.filter(told).collect()
 }
 
 fn place(event: &str) -> &str {
-    event.lines().next().unwrap().strip_prefix("id: ").unwrap()
+    let mut lines = event.lines();
+    lines.find_map(|line| line.strip_prefix("id: ")).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
