@@ -115,6 +115,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         self.received = []
         self.failures = 0
         self.arrived = threading.Condition()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def url(self, path):
         return f"http://127.0.0.1:{self.server_address[1]}/{path}"
@@ -176,6 +177,33 @@ class Gateway:
             time.sleep(0.01)
 
 
+class House:
+    """A receiver of callbacks, a simulated provider, and a gateway that may be begun again."""
+
+    def __init__(self, folder, change=lambda text: text):
+        self.receiver = Receiver()
+        self.simulator, found = start(["simulate", "--listen", "127.0.0.1:0"], "simulate")
+        self.simulate, self.config = found["simulate"], folder / "shunt.toml"
+        text = CONFIG.format(
+            simulator=self.simulate, folder=folder, hook=self.receiver.server_address[1]
+        )
+        self.config.write_text(change(text))
+        self.processes = []
+
+    def begin(self):
+        """Starts a gateway; its process is the last of `processes`."""
+        process, addresses = start(["serve", "--config", str(self.config)], "public", "admin")
+        self.processes.append(process)
+        return Gateway(addresses["public"], addresses["admin"], self.simulate, self.receiver)
+
+    def close(self):
+        for process in self.processes:
+            if process.poll() is None:
+                stop(process)
+        stop(self.simulator)
+        self.receiver.shutdown()
+
+
 class Stay(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_):
         return None
@@ -183,18 +211,6 @@ class Stay(urllib.request.HTTPRedirectHandler):
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gateway")
-    receiver = Receiver()
-    threading.Thread(target=receiver.serve_forever, daemon=True).start()
-    simulator, found = start(["simulate", "--listen", "127.0.0.1:0"], "simulate")
-    config = folder / "shunt.toml"
-    config.write_text(
-        CONFIG.format(
-            simulator=found["simulate"], folder=folder, hook=receiver.server_address[1]
-        )
-    )
-    process, addresses = start(["serve", "--config", str(config)], "public", "admin")
-    yield Gateway(addresses["public"], addresses["admin"], found["simulate"], receiver)
-    stop(process)
-    stop(simulator)
-    receiver.shutdown()
+    house = House(tmp_path_factory.mktemp("gateway"))
+    yield house.begin()
+    house.close()

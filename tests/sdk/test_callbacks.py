@@ -5,13 +5,12 @@ import json
 import os
 import socket
 import subprocess
-import threading
 
 import pytest
 
 import standardwebhooks
 
-from conftest import CONFIG, SECRET, Gateway, Receiver, start, stop
+from conftest import SECRET, House
 
 SEED = os.urandom(32)
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}]}
@@ -35,22 +34,13 @@ SCHEMES = ["https", "http", "HTTP", "ftp", "gopher", "file", "ws", "dict"]
 def signing(tmp_path_factory):
     """A gateway that signs with an ed25519 key too, and gives up after the second delivery."""
     folder = tmp_path_factory.mktemp("signing")
-    receiver = Receiver()
-    threading.Thread(target=receiver.serve_forever, daemon=True).start()
-    simulator, found = start(["simulate", "--listen", "127.0.0.1:0"], "simulate")
     (folder / "key").write_text("whsk_" + base64.b64encode(SEED).decode() + "\n")
-    text = CONFIG.format(
-        simulator=found["simulate"], folder=folder, hook=receiver.server_address[1]
+    key = f'signing_key = {{ file = "{folder}/key" }}\n'
+    house = House(
+        folder, lambda text: text.replace('schedule = ["1s", "1s"]', 'schedule = ["50ms"]') + key
     )
-    text = text.replace('schedule = ["1s", "1s"]', 'schedule = ["50ms"]')
-    text += f'signing_key = {{ file = "{folder}/key" }}\n'
-    config = folder / "shunt.toml"
-    config.write_text(text)
-    process, addresses = start(["serve", "--config", str(config)], "public", "admin")
-    yield Gateway(addresses["public"], addresses["admin"], found["simulate"], receiver)
-    stop(process)
-    stop(simulator)
-    receiver.shutdown()
+    yield house.begin()
+    house.close()
 
 
 def demote(gateway, path):

@@ -5,23 +5,14 @@ import os
 import signal
 import threading
 
-from conftest import CONFIG, Gateway, Receiver, start, stop
+from conftest import House
 
 RUNNING, WAITING = 40, 40
 
 
 def test_no_job_is_lost_when_the_process_is_killed(tmp_path):
-    receiver = Receiver()
-    threading.Thread(target=receiver.serve_forever, daemon=True).start()
-    simulator, found = start(["simulate", "--listen", "127.0.0.1:0"], "simulate")
-    config = tmp_path / "shunt.toml"
-    config.write_text(
-        CONFIG.format(
-            simulator=found["simulate"], folder=tmp_path, hook=receiver.server_address[1]
-        )
-    )
-    process, addresses = start(["serve", "--config", str(config)], "public", "admin")
-    gateway = Gateway(addresses["public"], addresses["admin"], found["simulate"], receiver)
+    house = House(tmp_path)
+    gateway, receiver = house.begin(), house.receiver
     ids = []
 
     def demote(at, wait):
@@ -40,11 +31,10 @@ def test_no_job_is_lost_when_the_process_is_killed(tmp_path):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert len(ids) == RUNNING + WAITING
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(house.processes[0].pid, signal.SIGKILL)
+    house.processes[0].wait()
 
-    process, addresses = start(["serve", "--config", str(config)], "public", "admin")
-    gateway.public = addresses["public"]
+    gateway = house.begin()
     for at in range(RUNNING + WAITING):
         told = receiver.wait_for(f"job-{at}", seconds=60)
         assert len({headers["webhook-id"] for _, headers, _ in told}) == 1
@@ -52,5 +42,4 @@ def test_no_job_is_lost_when_the_process_is_killed(tmp_path):
     for job in ids:
         _, _, answer = gateway.fetch(f"{gateway.public}/jobs/{job}")
         assert json.loads(answer)["status"] == "succeeded"
-    stop(process)
-    stop(simulator)
+    house.close()

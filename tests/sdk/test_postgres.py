@@ -5,12 +5,11 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 
 import pytest
 
-from conftest import CONFIG, SHUNT, Gateway, Receiver, start, stop
+from conftest import SHUNT, House
 from postgres import Cluster
 
 
@@ -21,31 +20,19 @@ def cluster():
     cluster.close()
 
 
-class Pair:
+class Pair(House):
     """Two gateways on a database of their own, one provider and one receiver of callbacks."""
 
     def __init__(self, cluster, folder):
         os.environ["SHUNT_SEAL_KEYS"] = "k1:" + base64.b64encode(os.urandom(32)).decode()
-        self.receiver = Receiver()
-        threading.Thread(target=self.receiver.serve_forever, daemon=True).start()
-        self.simulator, found = start(["simulate", "--listen", "127.0.0.1:0"], "simulate")
-        self.simulate = found["simulate"]
         self.database, address = cluster.database()
-        text = CONFIG.format(
-            simulator=self.simulate, folder=folder, hook=self.receiver.server_address[1]
-        )
-        text = text.replace(f"sqlite:{folder}/jobs.db", address)
-        self.config = folder / "shunt.toml"
-        self.config.write_text(text)
-        self.processes, self.gateways = [], []
+        super().__init__(folder, lambda text: text.replace(f"sqlite:{folder}/jobs.db", address))
+        self.gateways = []
         for _ in range(2):
             self.begin()
 
     def begin(self):
-        process, addresses = start(["serve", "--config", str(self.config)], "public", "admin")
-        gateway = Gateway(addresses["public"], addresses["admin"], self.simulate, self.receiver)
-        self.processes.append(process)
-        self.gateways.append(gateway)
+        self.gateways.append(super().begin())
 
     def demote(self, gateway, millis, **headers):
         body = {"model": "gpt-4o", "messages": [], "metadata": {"sim_latency_ms": str(millis)}}
@@ -55,13 +42,6 @@ class Pair:
         )
         assert status == 202, answer
         return json.loads(answer)["id"]
-
-    def close(self):
-        for process in self.processes:
-            if process.poll() is None:
-                stop(process)
-        stop(self.simulator)
-        self.receiver.shutdown()
 
 
 @pytest.fixture

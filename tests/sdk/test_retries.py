@@ -46,6 +46,9 @@ def test_a_caller_that_opted_in_gets_its_202_at_once_where_the_retry_comes_too_l
     assert json.loads(body)["reason"] == "provider_down"
     assert headers["location"].startswith("/jobs/")
     assert took < 0.5
+    # It would be refused for ever, and hold up every other job of this provider.
+    url = gateway.public + headers["location"]
+    assert gateway.fetch(url, "DELETE")[0] == 200
 
 
 def test_a_failure_that_says_nothing_is_tried_again_within_the_budget(gateway):

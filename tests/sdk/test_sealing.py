@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import subprocess
-import threading
 
 import pytest
 
@@ -81,7 +80,6 @@ def found(folder, marks):
 @pytest.mark.parametrize("seal", ["credentials", "all"])
 def test_nothing_that_is_sealed_stands_in_a_file_a_log_or_a_metric(tmp_path, seal):
     receiver = Receiver()
-    threading.Thread(target=receiver.serve_forever, daemon=True).start()
     simulator, found_at = start(["simulate", "--listen", "127.0.0.1:0"], "simulate")
     lines = f'seal = "{seal}"\nseal_keys_env = "SHUNT_TEST_KEYS"'
     config = configured(tmp_path, found_at["simulate"], receiver, lines)
@@ -109,7 +107,6 @@ def test_nothing_that_is_sealed_stands_in_a_file_a_log_or_a_metric(tmp_path, sea
 
 def test_keys_rotate_and_a_missing_one_is_told_by_its_job(tmp_path):
     receiver = Receiver()
-    threading.Thread(target=receiver.serve_forever, daemon=True).start()
     simulator, found_at = start(["simulate", "--listen", "127.0.0.1:0"], "simulate")
     lines = 'seal = "all"\nseal_keys_env = "SHUNT_TEST_KEYS"'
     config = configured(tmp_path, found_at["simulate"], receiver, lines)

@@ -3,24 +3,15 @@
 import json
 import os
 import signal
-import threading
 import time
 
-from conftest import CONFIG, Gateway, Receiver, start, stop
+from conftest import House
 
 
 def test_a_second_signal_cuts_a_drain_short_and_loses_no_job(tmp_path):
-    receiver = Receiver()
-    threading.Thread(target=receiver.serve_forever, daemon=True).start()
-    simulator, found = start(["simulate", "--listen", "127.0.0.1:0"], "simulate")
-    config = tmp_path / "shunt.toml"
-    config.write_text(
-        CONFIG.format(
-            simulator=found["simulate"], folder=tmp_path, hook=receiver.server_address[1]
-        )
-    )
-    process, addresses = start(["serve", "--config", str(config)], "public", "admin")
-    gateway = Gateway(addresses["public"], addresses["admin"], found["simulate"], receiver)
+    house = House(tmp_path)
+    gateway, receiver = house.begin(), house.receiver
+    process = house.processes[0]
     body = {"model": "gpt-4o", "messages": [], "metadata": {"sim_latency_ms": "5000"}}
     status, _, answer = gateway.call(
         "/v1/chat/completions", body, prefer="respond-async, wait=1", x_shunt_budget="200ms",
@@ -33,8 +24,7 @@ def test_a_second_signal_cuts_a_drain_short_and_loses_no_job(tmp_path):
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=4) == 0
 
-    process, addresses = start(["serve", "--config", str(config)], "public", "admin")
+    house.begin()
     told = receiver.wait_for("job", seconds=30)
     assert json.loads(told[0][2])["data"]["attempts"] == 2
-    stop(process)
-    stop(simulator)
+    house.close()
