@@ -150,24 +150,15 @@ fn unanswered(job: &Job) -> Response {
         Status::Cancelled => StatusCode::GONE,
         _ => StatusCode::BAD_GATEWAY,
     };
-    let fallback = JobError {
-        code: job.status.as_str().into(),
-        message: format!("the job is {}", job.status.as_str()),
-    };
+    let status_name = job.status.as_str();
+    let fallback = JobError::new(status_name, format!("the job is {status_name}"));
     let error = job.error.as_ref().unwrap_or(&fallback);
     problem(status, &error.code, &error.message)
 }
 
 /// The end that its caller wants.
 pub(super) fn cancelled() -> Outcome {
-    Outcome {
-        status: Status::Cancelled,
-        answer: None,
-        error: Some(JobError {
-            code: "cancelled".into(),
-            message: "its caller cancelled it".into(),
-        }),
-    }
+    Outcome::cancelled(JobError::new("cancelled", "its caller cancelled it"))
 }
 
 async fn cancel(

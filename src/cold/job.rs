@@ -161,6 +161,16 @@ pub struct JobError {
     pub message: String,
 }
 
+impl JobError {
+    /// An error with this word and this sentence.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+        }
+    }
+}
+
 /// A job's callback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Callback {

@@ -61,6 +61,24 @@ pub struct Kept {
     pub what: Became,
 }
 
+impl Kept {
+    /// The answer, if it was answered.
+    pub fn answer(&self) -> Option<&StoredAnswer> {
+        match &self.what {
+            Became::Answer(answer) => Some(answer),
+            Became::Job(_) => None,
+        }
+    }
+
+    /// The job, if it became one.
+    pub fn job(&self) -> Option<&JobId> {
+        match &self.what {
+            Became::Job(id) => Some(id),
+            Became::Answer(_) => None,
+        }
+    }
+}
+
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Became {

@@ -2,8 +2,8 @@
 //!
 //! Promises: a handed-over attempt goes on and is not sent again; a job is tried at most
 //! `max_attempts` times with full jitter between (Brooker, Exponential Backoff And Jitter, 2015)
-//! and ends by its deadline; a 429, and that every target is away, is no attempt but a wait; stopping it leaves unfinished jobs in
-//! the store for the next start.
+//! and ends by its deadline; a 429, and that every target is away, is no attempt but a wait;
+//! stopping it leaves unfinished jobs in the store for the next start.
 
 mod claim;
 mod drive;
@@ -31,9 +31,7 @@ use self::drive::{Ended, drive};
 use self::lease::Lease;
 pub use self::lease::Pulse;
 use super::history::{Run, Verdict};
-use super::job::{
-    Job, JobError, Reason, Status, StoredAnswer, StoredRequest, UnixMillis, header_map,
-};
+use super::job::{Job, Reason, Status, StoredRequest, UnixMillis, header_map};
 use super::runs::{Runs, Stop, Why};
 use super::store::{Outcome, SharedStore};
 use super::tape::Tapes;
@@ -233,7 +231,7 @@ impl Runner {
     async fn expire(&self) {
         let overdue = self.parts.store.overdue(STEP, UnixMillis::now()).await;
         for id in overdue.unwrap_or_default() {
-            let _ = self.end(&id, expired()).await;
+            let _ = self.end(&id, Outcome::expired()).await;
         }
     }
 
@@ -271,7 +269,7 @@ impl Runner {
                 let _ = self.parts.store.note(&job.id, run.records(None, &verdict)).await;
                 return;
             }
-            () = sleep_until(Instant::now() + left) => (Ended::With(expired()), None),
+            () = sleep_until(Instant::now() + left) => (Ended::With(Outcome::expired()), None),
             ended = drive(attempts, self.parts.answer_limit, &tape) => ended,
         };
         let verdict = match &ended {
@@ -297,36 +295,6 @@ impl Runner {
         if let Err(error) = noted {
             tracing::warn!(%error, job = job.id.as_str(), "an attempt is missing in a job's history");
         }
-    }
-}
-
-fn error(code: &str, message: &str) -> JobError {
-    JobError {
-        code: code.into(),
-        message: message.into(),
-    }
-}
-
-fn failed(error: JobError, answer: Option<StoredAnswer>) -> Outcome {
-    Outcome {
-        status: Status::Failed,
-        answer,
-        error: Some(error),
-    }
-}
-
-fn cancelled(error: JobError) -> Outcome {
-    Outcome {
-        status: Status::Cancelled,
-        ..failed(error, None)
-    }
-}
-
-fn expired() -> Outcome {
-    Outcome {
-        status: Status::Expired,
-        answer: None,
-        error: Some(error("expired", "the job passed its route's cold.deadline")),
     }
 }
 

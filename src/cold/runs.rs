@@ -108,17 +108,13 @@ impl Runs {
     /// another, so that it must be written again.
     pub fn leave(&self, id: &JobId, stop: &Stop, fence: u64) -> bool {
         let mut runs = self.lock();
-        let ours = |run: &&Run| run.stop.is(stop);
-        if runs
-            .get(id)
-            .filter(ours)
-            .is_some_and(|run| run.fence != fence)
-        {
+        let Some(run) = runs.get(id).filter(|run| run.stop.is(stop)) else {
+            return true;
+        };
+        if run.fence != fence {
             return false;
         }
-        if runs.get(id).is_some_and(|run| run.stop.is(stop)) {
-            runs.remove(id);
-        }
+        runs.remove(id);
         true
     }
 

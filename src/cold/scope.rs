@@ -1,7 +1,7 @@
 //! The jobs of a scope: calls of one pipeline that are cancelled together (section 6 of the
 //! contract).
 
-use super::job::{Job, JobError, Owner, Status};
+use super::job::{Job, JobError, Owner};
 use super::runner::Runner;
 use super::store::{Outcome, StoreError};
 
@@ -33,12 +33,5 @@ impl Runner {
 
 /// How a job of a cancelled scope ends.
 pub(super) fn ended() -> Outcome {
-    Outcome {
-        status: Status::Cancelled,
-        answer: None,
-        error: Some(JobError {
-            code: "scope_cancelled".into(),
-            message: "its scope was cancelled".into(),
-        }),
-    }
+    Outcome::cancelled(JobError::new("scope_cancelled", "its scope was cancelled"))
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::writes::Write;
-use super::{ColdRoute, LOOK, Runner, STEP, call, error, failed};
-use crate::cold::job::{Job, UnixMillis};
+use super::{ColdRoute, LOOK, Runner, STEP, call};
+use crate::cold::job::{Job, JobError, UnixMillis};
 use crate::cold::quota;
-use crate::cold::store::{ClaimedJob, StoreFuture};
+use crate::cold::store::{ClaimedJob, Outcome, StoreFuture};
 use crate::meter::Use;
 use crate::upstream::attempt::{Attempt, Start};
 use crate::upstream::attempts::Attempts;
@@ -97,9 +97,14 @@ impl Runner {
         if let Ok(Ok(claimed)) = claimed {
             return claimed;
         }
+        self.expect_strays();
+        Vec::new()
+    }
+
+    /// A claim of this moment may still take jobs, or have taken some.
+    fn expect_strays(&self) {
         let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
         *strays = Some(Instant::now() + LATE);
-        Vec::new()
     }
 
     /// Gives back what a claim may have taken without our hearing of it. Not beside a claim.
@@ -115,10 +120,7 @@ impl Runner {
                 tracing::info!(strays, "jobs whose claim was not answered are due again");
             }
             // It is asked again after all of the time in which a claim may still come to light.
-            _ => {
-                let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
-                *strays = Some(Instant::now() + LATE);
-            }
+            _ => self.expect_strays(),
         }
     }
 
@@ -160,9 +162,10 @@ impl Runner {
                     runner.write(&job.id, &stop, Write::Postpone(at)).await;
                 }
                 None => {
-                    let wrong = || error("bad_request", "the stored request cannot be read");
+                    let wrong =
+                        || JobError::new("bad_request", "the stored request cannot be read");
                     let error = job.error.clone().unwrap_or_else(wrong);
-                    let end = Write::End(failed(error, None));
+                    let end = Write::End(Outcome::failed(error, None));
                     runner.write(&job.id, &stop, end).await;
                 }
             }

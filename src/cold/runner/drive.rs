@@ -10,7 +10,6 @@ use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use super::{error, failed};
 use crate::cold::follow::is_readable;
 use crate::cold::job::{JobError, Status, StoredAnswer, lines};
 use crate::cold::store::Outcome;
@@ -56,7 +55,7 @@ impl Failure {
     /// An answer with a status that is tried again.
     fn refused(status: u16, answer: Option<StoredAnswer>, rest: Option<Duration>) -> Ended {
         Ended::Again(Self {
-            error: error("provider_error", &format!("the provider answered {status}")),
+            error: JobError::new("provider_error", format!("the provider answered {status}")),
             answer,
             rest,
             away: is_away(status),
@@ -77,7 +76,7 @@ pub(super) async fn drive(
         async move { (following.await, Some(target)) }
     });
     let mut running: FuturesUnordered<_> = each.collect();
-    let none = error("provider_unreachable", "there is no attempt");
+    let none = JobError::new("provider_unreachable", "there is no attempt");
     let mut last = (Failure::broken(none), None);
     while let Some(ended) = running.next().await {
         if matches!(ended.0, Ended::With(_)) {
@@ -115,7 +114,7 @@ async fn answered(mut attempt: Box<Attempt>, limit: usize, writer: &Writer) -> E
             Failure::refused(status, answer, rest)
         }
         Verdict::Broken(why) => Ended::Again(Failure {
-            error: error("provider_unreachable", &why.to_string()),
+            error: JobError::new("provider_unreachable", why.to_string()),
             answer: None,
             rest: None,
             away: matches!(why, Broken::Connect(_)),
@@ -126,7 +125,7 @@ async fn answered(mut attempt: Box<Attempt>, limit: usize, writer: &Writer) -> E
 /// Reads an answer to its end.
 async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) -> Ended {
     let Some(head) = attempt.take_head() else {
-        return Failure::broken(error("provider_unreachable", "there is no answer"));
+        return Failure::broken(JobError::new("provider_unreachable", "there is no answer"));
     };
     let readable = head.status.is_success() && is_readable(&head.headers);
     let writer = writer.filter(|_| readable);
@@ -147,12 +146,15 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
             }
             Err(why) => {
                 let message = format!("the provider broke off: {why}");
-                return Failure::broken(error("provider_unreachable", &message));
+                return Failure::broken(JobError::new("provider_unreachable", &message));
             }
         }
         if body.len() > limit {
             let message = format!("the answer is longer than limits.answer ({limit} bytes)");
-            return Ended::With(failed(error("answer_too_large", &message), None));
+            return Ended::With(Outcome::failed(
+                JobError::new("answer_too_large", &message),
+                None,
+            ));
         }
     }
     let rest = retry_after(&head.headers, SystemTime::now());
@@ -184,5 +186,8 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
         return Failure::refused(status, answer, rest);
     }
     let why = format!("the provider answered {status}");
-    Ended::With(failed(error("provider_error", &why), answer))
+    Ended::With(Outcome::failed(
+        JobError::new("provider_error", &why),
+        answer,
+    ))
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::Runner;
 use super::writes::Write;
-use super::{Runner, cancelled, error};
 use crate::cold::door::{Decision, Errand, Handover, Reply};
-use crate::cold::job::{Job, StoredRequest, UnixMillis};
+use crate::cold::job::{Job, JobError, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, CallKey, Kept};
 use crate::cold::responses;
 use crate::cold::scope;
-use crate::cold::store::StoreError;
+use crate::cold::store::{Outcome, StoreError};
 
 impl Runner {
     /// Does what is asked through the door until it is cancelled, and then what still waits there.
@@ -116,11 +116,11 @@ impl Runner {
         let wanted = decision.is_first() || key.is_some();
         let _ = reply.send(kept);
         if !wanted {
-            let refused = error(
+            let refused = JobError::new(
                 "cancelled",
                 "its caller was refused: the job store was silent",
             );
-            let _ = self.end(&job.id, cancelled(refused)).await;
+            let _ = self.end(&job.id, Outcome::cancelled(refused)).await;
             return;
         }
         // Its scope was cancelled while it was on its way here.

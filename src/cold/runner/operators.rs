@@ -2,9 +2,9 @@
 //!
 //! Promises: a job that is run again gets its route's whole deadline and all its attempts.
 
-use super::{Runner, cancelled, error};
-use crate::cold::job::{Job, JobId, UnixMillis};
-use crate::cold::store::StoreError;
+use super::Runner;
+use crate::cold::job::{Job, JobError, JobId, UnixMillis};
+use crate::cold::store::{Outcome, StoreError};
 
 impl Runner {
     /// Cancels a job for an operator, its provider call too. `None`: it is finished.
@@ -12,7 +12,7 @@ impl Runner {
     /// # Errors
     /// The store is not available.
     pub async fn cancel_for_operator(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
-        let outcome = cancelled(error("cancelled", "an operator cancelled it"));
+        let outcome = Outcome::cancelled(JobError::new("cancelled", "an operator cancelled it"));
         self.end(id, outcome).await
     }
 

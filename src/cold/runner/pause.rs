@@ -40,6 +40,19 @@ pub(super) fn after(
     }
 }
 
+/// How long a job whose provider refused it for its rate waits, which asked for `rest` and has existed
+/// for `age`: up to half its age more, so that its waits double. A job that is refused whatever the
+/// others' fate (its caller's own limit) takes ever fewer of the turns that a limited provider leaves.
+pub(super) fn refused(
+    rest: Duration,
+    age: Duration,
+    settings: &RouteCold,
+    jitter: f64,
+) -> Duration {
+    let more = (age / 2).min(settings.backoff_max.get());
+    rest.saturating_add(more.mul_f64(jitter))
+}
+
 /// The longest pause after so many attempts, where the provider asks for none.
 fn backoff(settings: &RouteCold, attempts: u32) -> Duration {
     let doubled = 2u32.saturating_pow(attempts.saturating_sub(1).min(20));
@@ -51,12 +64,12 @@ fn backoff(settings: &RouteCold, attempts: u32) -> Duration {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::error;
     use super::*;
+    use crate::cold::job::JobError;
 
     fn failure(rest: Option<Duration>, away: bool) -> Failure {
         Failure {
-            error: error("provider_error", "the provider answered 503"),
+            error: JobError::new("provider_error", "the provider answered 503"),
             answer: None,
             rest,
             away,
@@ -74,6 +87,23 @@ mod tests {
         assert_eq!(next(false, true), Next::Nothing);
         let first = after(&failure(None, false), 1, &settings, true, 1.0);
         assert_eq!(first, Next::Again(second));
+    }
+
+    #[test]
+    fn who_is_refused_again_and_again_comes_back_ever_more_seldom() {
+        let (settings, second) = (RouteCold::default(), Duration::from_secs(1));
+        let (mut age, mut tries) = (Duration::ZERO, 0);
+        while age < Duration::from_mins(2) {
+            age += refused(second, age, &settings, 0.5);
+            tries += 1;
+        }
+        assert!(tries < 25, "{tries} tries in two minutes");
+        let most = second + settings.backoff_max.get();
+        assert_eq!(
+            refused(second, Duration::from_hours(9), &settings, 1.0),
+            most
+        );
+        assert_eq!(refused(second, age, &settings, 0.0), second);
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::drive::Ended;
 use super::pause::{self, Next};
-use super::{ColdRoute, Runner, failed};
+use super::{ColdRoute, Runner};
 use crate::cold::job::{Job, JobId, UnixMillis};
 use crate::cold::runs::Stop;
 use crate::cold::store::{By, Outcome, StoreError};
@@ -42,13 +42,16 @@ impl Runner {
                 match pause::after(&failure, job.attempts, settings, down, jitter) {
                     Next::Again(wait) => Write::Release(now.plus(wait)),
                     Next::Uncounted(wait) => Write::Postpone(now.plus(wait)),
-                    Next::Nothing => Write::End(failed(failure.error, failure.answer)),
+                    Next::Nothing => Write::End(Outcome::failed(failure.error, failure.answer)),
                 }
             }
             // No attempt: the provider took nothing of it. It ends by its deadline.
             Ended::Later(rest) => {
                 route.more.store(true, Ordering::Relaxed);
-                Write::Postpone(UnixMillis::now().plus(rest))
+                let now = UnixMillis::now();
+                let age = job.created_at.until(now);
+                let wait = pause::refused(rest, age, &route.settings, rand::random());
+                Write::Postpone(now.plus(wait))
             }
         };
         self.write(&job.id, stop, write).await;

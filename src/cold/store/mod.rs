@@ -120,6 +120,34 @@ pub struct Outcome {
     pub error: Option<JobError>,
 }
 
+impl Outcome {
+    /// The provider's answer, or none that could be had.
+    pub fn failed(error: JobError, answer: Option<StoredAnswer>) -> Self {
+        Self {
+            status: Status::Failed,
+            answer,
+            error: Some(error),
+        }
+    }
+
+    /// Somebody wanted it so.
+    pub fn cancelled(error: JobError) -> Self {
+        Self {
+            status: Status::Cancelled,
+            ..Self::failed(error, None)
+        }
+    }
+
+    /// It passed its deadline.
+    pub fn expired() -> Self {
+        let error = JobError::new("expired", "the job passed its route's cold.deadline");
+        Self {
+            status: Status::Expired,
+            ..Self::failed(error, None)
+        }
+    }
+}
+
 /// A callback to be delivered.
 #[derive(Clone, Debug)]
 pub struct Delivery {
@@ -195,8 +223,8 @@ pub trait Store: Send + Sync + 'static {
     fn postpone(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()>;
 
     /// Puts back, due at `now` and as if they had not been tried, the jobs that run under this
-    /// gateway's lease but are not `held` under their fence: a claim whose reply was lost took them. Resolves to
-    /// how many.
+    /// gateway's lease but are not `held` under their fence: a claim whose reply was lost took
+    /// them. Resolves to how many.
     fn strays(&self, held: Vec<(JobId, u64)>, now: UnixMillis) -> StoreFuture<'_, u64>;
 
     /// Writes a final state, and with it the callback's first delivery, due now. Resolves to the
@@ -270,11 +298,11 @@ pub trait Store: Send + Sync + 'static {
     ) -> StoreFuture<'_, Option<Job>>;
 
     /// Renews this gateway's lease for so long from now, by the store's own clock, and queues what
-    /// gateways whose lease has ended ran and delivered: due at `now`, their fences as they are. One
-    /// whose own lease had ended unnoticed only renews it, so that after an outage of the store all who
-    /// live come back before any is taken for dead. The
-    /// first comes before any other write; a store that only one gateway can open takes whatever it
-    /// then finds running for a dead gateway's.
+    /// gateways whose lease has ended ran and delivered: due at `now`, their fences as they are.
+    /// One whose own lease had ended unnoticed only renews it, so that after an outage of the store
+    /// all who live come back before any is taken for dead. The first comes before any other write;
+    /// a store that only one gateway can open takes whatever it then finds running for a dead
+    /// gateway's.
     fn beat(&self, lease: Duration, now: UnixMillis) -> StoreFuture<'_, Beat>;
 
     /// Ends this gateway's lease: what it ran and delivered is queued again, due at `now`. Resolves
@@ -294,9 +322,9 @@ pub trait Store: Send + Sync + 'static {
     /// What is kept under the name of a key.
     fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<Kept>>;
 
-    /// Deletes, in a few milliseconds, up to `limit` jobs that finished before `before` and whose callback is not
-    /// pending nor was given up since, and as many answers that were kept under a key before.
-    /// Resolves to how many; none: nothing old is left for now.
+    /// Deletes, in a few milliseconds, up to `limit` jobs that finished before `before` and whose
+    /// callback is not pending nor was given up since, and as many answers that were kept under a
+    /// key before. Resolves to how many; none: nothing old is left for now.
     fn sweep(&self, limit: usize, before: UnixMillis) -> StoreFuture<'_, u64>;
 
     /// Resolves while the store can be written.

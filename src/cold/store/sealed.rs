@@ -239,7 +239,8 @@ impl<S: Store> Store for Sealed<S> {
 
     fn keep(&self, kept: Kept) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let bytes = fields::body_of(&kept).map_or(0, |body| self.codec.sealed_of(body));
+            let answer = kept.answer();
+            let bytes = answer.map_or(0, |answer| self.codec.sealed_of(&answer.body));
             let kept = self.aside(bytes, |codec| codec.kept(kept)).await?;
             self.inner.keep(kept).await
         })
@@ -250,7 +251,7 @@ impl<S: Store> Store for Sealed<S> {
             let Some(kept) = self.inner.kept(name).await? else {
                 return Ok(None);
             };
-            let bytes = fields::body_of(&kept).map_or(0, bytes::Bytes::len);
+            let bytes = kept.answer().map_or(0, |answer| answer.body.len());
             Ok(Some(
                 self.aside(bytes, |codec| codec.opened_kept(kept)).await??,
             ))

@@ -10,10 +10,9 @@ use crate::cold::job::{Job, JobError, StoredRequest};
 impl ClaimedJob {
     /// Its runner ends it with the error that it carries; nothing is sent.
     pub fn unreadable(mut job: Job, why: &dyn Display) -> Self {
-        job.error = Some(JobError {
-            code: "unreadable".into(),
-            message: format!("what was kept of the call cannot be read: {why}; then retry the job"),
-        });
+        let message =
+            format!("what was kept of the call cannot be read: {why}; then retry the job");
+        job.error = Some(JobError::new("unreadable", message));
         let request = StoredRequest {
             method: String::new(),
             path_and_query: String::new(),

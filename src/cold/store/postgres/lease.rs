@@ -1,10 +1,10 @@
 //! Leases of gateways, on the database's clock (Gray and Cheriton, Leases, SOSP 1989).
 //!
 //! Promises: a heartbeat is one statement, so that no gateway that stops in its midst holds a lock;
-//! what a gateway whose lease has ended runs or delivers is queued again by whoever beats next, if that
-//! one has renewed its own without a break for a whole lease: only then was it the gateway that was
-//! silent, and not the database. Rows that somebody writes at that moment are left to the next
-//! heartbeat.
+//! what a gateway whose lease has ended runs or delivers is queued again by whoever beats next, if
+//! that one has renewed its own without a break for a whole lease: only then was it the gateway
+//! that was silent, and not the database. Rows that somebody writes at that moment are left to the
+//! next heartbeat.
 
 use tokio_postgres::types::Type;
 
@@ -116,9 +116,9 @@ pub(super) async fn beat(
     pulse(session, BEAT, &values).await
 }
 
-/// Queues again what a gateway took and does not know of, as if that had not been tried. What was handed
-/// over to it was never taken: it may be written this moment, later than what is known was listed. Gives
-/// the route of each.
+/// Queues again what a gateway took and does not know of, as if that had not been tried. What was
+/// handed over to it was never taken: it may be written this moment, later than what is known was
+/// listed. Gives the route of each.
 pub(super) async fn strays(
     session: &Session,
     gateway: i64,

@@ -8,8 +8,8 @@ use super::link::{Fault, Session, Value};
 use super::rows::text;
 use super::writes::{BYTES, NUMBERS, TEXTS, each};
 use crate::cold::history::{AttemptRecord, KEPT};
-use crate::cold::job::{JobId, StoredAnswer};
-use crate::cold::recall::{Became, Kept};
+use crate::cold::job::JobId;
+use crate::cold::recall::Kept;
 use crate::cold::store::DeliveryOutcome;
 use crate::cold::store::lines;
 
@@ -82,37 +82,23 @@ pub(super) async fn keep(session: &Session, items: &[&Kept]) -> Result<(), Fault
         (&each(items, |one| &one.key.name[..]), BYTES),
         (&each(items, |one| &one.key.print[..]), BYTES),
         (&each(items, |one| one.at.0), NUMBERS),
-        (&each(items, job_of), TEXTS),
+        (&each(items, |one| one.job().map(JobId::as_str)), TEXTS),
         (
-            &each(items, |one| answer_of(one).map(|one| i64::from(one.status))),
+            &each(items, |one| one.answer().map(|one| i64::from(one.status))),
             NUMBERS,
         ),
         (
             &each(items, |one| {
-                answer_of(one).map(|one| lines::to_text(&one.headers))
+                one.answer().map(|one| lines::to_text(&one.headers))
             }),
             BYTES,
         ),
         (
-            &each(items, |one| answer_of(one).map(|one| &one.body[..])),
+            &each(items, |one| one.answer().map(|one| &one.body[..])),
             BYTES,
         ),
     ];
     session.ask(KEEP, &values).await.map(drop)
-}
-
-fn answer_of(kept: &Kept) -> Option<&StoredAnswer> {
-    match &kept.what {
-        Became::Answer(answer) => Some(answer),
-        Became::Job(_) => None,
-    }
-}
-
-fn job_of(kept: &Kept) -> Option<&str> {
-    match &kept.what {
-        Became::Job(id) => Some(id.as_str()),
-        Became::Answer(_) => None,
-    }
 }
 
 // What was acknowledged stays so, and to say it twice counts once.

@@ -18,8 +18,8 @@ use super::news::Teller;
 use super::notes::{Note, Told};
 use super::room::Room;
 use super::writes::{Ending, NewJob, Rest};
-use crate::cold::job::Job;
-use crate::cold::recall::{Became, Kept};
+use crate::cold::job::{Job, StoredAnswer};
+use crate::cold::recall::Kept;
 use crate::cold::store::StoreError;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -57,14 +57,8 @@ impl Write {
     pub fn weight(&self) -> usize {
         match self {
             Self::Insert(one, _) => one.weight(),
-            Self::Finish(one, _) => {
-                let answer = one.outcome.answer.as_ref();
-                answer.map_or(0, |answer| answer.body.len())
-            }
-            Self::Keep(one, _) => match &one.what {
-                Became::Answer(answer) => answer.body.len(),
-                Became::Job(_) => 0,
-            },
+            Self::Finish(one, _) => length(one.outcome.answer.as_ref()),
+            Self::Keep(one, _) => length(one.answer()),
             Self::Rest(..) | Self::Note(..) | Self::Told(..) => 0,
         }
     }
@@ -91,6 +85,10 @@ impl Write {
             Self::Note(..) => false,
         }
     }
+}
+
+fn length(answer: Option<&StoredAnswer>) -> usize {
+    answer.map_or(0, |answer| answer.body.len())
 }
 
 /// Where writes are put.

@@ -31,14 +31,6 @@ pub(super) fn sealed_in(job: &Job) -> usize {
         .sum()
 }
 
-/// The body of what is kept under a key.
-pub(super) fn body_of(kept: &Kept) -> Option<&Bytes> {
-    match &kept.what {
-        Became::Answer(answer) => Some(&answer.body),
-        Became::Job(_) => None,
-    }
-}
-
 /// Takes a text's sealed or open form; what does not open is told in its place.
 fn or_why(text: Result<String, Unopened>, told: &mut Option<Unopened>) -> String {
     text.unwrap_or_else(|why| {

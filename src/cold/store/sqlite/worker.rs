@@ -1,8 +1,8 @@
 //! A thread with a connection of its own that does what it is sent.
 //!
 //! Promises: the writer takes everything that waits into one transaction (group commit), each
-//! command in a savepoint of its own, and answers after the commit: what was refused is not written; dropping the handle ends the
-//! thread once what was accepted is done.
+//! command in a savepoint of its own, and answers after the commit: what was refused is not
+//! written; dropping the handle ends the thread once what was accepted is done.
 
 use std::cell::Cell;
 use std::thread::JoinHandle;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::rows;
 use super::worker::{Desk, unavailable};
 use crate::cold::job::{Job, JobId, Owner, StoredAnswer, StoredRequest, UnixMillis};
-use crate::cold::recall::{Became, Kept};
+use crate::cold::recall::Kept;
 use crate::cold::store::{By, Outcome, StoreError, lines};
 
 pub(super) type Done<T> = Result<T, StoreError>;
@@ -285,10 +285,7 @@ pub(super) fn requeue(desk: &Desk, now: UnixMillis) -> Done<u64> {
 }
 
 pub(super) fn keep(desk: &Desk, kept: &Kept, apart: Option<i64>) -> Done<()> {
-    let (job, answer) = match &kept.what {
-        Became::Job(id) => (Some(id.as_str()), None),
-        Became::Answer(answer) => (None, Some(answer)),
-    };
+    let (job, answer) = (kept.job().map(JobId::as_str), kept.answer());
     let sql = "insert into kept (name, print, at, job_id, status, headers, body, apart) \
                values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
                on conflict (name) do update set at = excluded.at, job_id = excluded.job_id, \
