@@ -3,15 +3,16 @@
 //! more calls.
 //!
 //! The leaves' latency is the one that reproduces the table: P(X > t) through 4 ms: 0.5, 10 ms:
-//! 0.02, 69 ms: 0.0032, 1.8 s: 0.00001, straight lines between on a log-log scale. What is 10 ms at a
-//! leaf is 12 to 15 here: timers are a millisecond coarse and round up, and a read's 200 calls share two
-//! cores with the leaves. So Shunt hedges after 15 ms; and a call whose second attempt is slow too, one
-//! in 3,000, is sent a third time. The first reads, for which connections are opened, do not count.
+//! 0.02, 69 ms: 0.0032, 1.8 s: 0.00001, straight lines between on a log-log scale. What is 10 ms at
+//! a leaf is 12 to 15 here: timers are a millisecond coarse and round up, and a read's 200 calls
+//! share two cores with the leaves. So Shunt hedges after 15 ms; and a call whose second attempt is
+//! slow too, one in 3,000, is sent a third time. The first reads, for which connections are opened,
+//! do not count.
 //!
-//! The p99.9 of straight reads rests on the one call in 100,000 that takes 1.8 s: drawn one by one, a run
-//! of 10,000 reads would have five of them or fifteen. So latencies are drawn by strata (one from each
-//! of as many equal parts of the distribution as there are calls, in random order): every run has the
-//! tail that the table says.
+//! The p99.9 of straight reads rests on the one call in 100,000 that takes 1.8 s: drawn one by one,
+//! a run of 10,000 reads would have five of them or fifteen. So latencies are drawn by strata (one
+//! from each of as many equal parts of the distribution as there are calls, in random order): every
+//! run has the tail that the table says.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,8 +34,8 @@ const LEAVES: u16 = 100;
 const WARM: u32 = 200;
 const READS: u32 = 10_000;
 
-/// A read holds 400 descriptors of this one process: a machine that stops for a second and a half must
-/// not use them up.
+/// A read holds 400 descriptors of this one process: a machine that stops for a second and a half
+/// must not use them up.
 const RATE: u32 = 25;
 
 /// Of all reads, straight or hedged, without the second attempts.

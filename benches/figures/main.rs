@@ -1,8 +1,8 @@
-//! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`, `balance`,
-//! `bytes`, `cancel`, `cost`, `degrade`, `demote`, `hedge`, `jobs`, `leaves`, `outage`, `overload`,
-//! `percentiles`, `predict`, `queue`, `quota`, `storm`. Everything runs on loopback, in this process; only
-//! `storm` starts gateways as processes, to kill them, and those on PostgreSQL a cluster.
-//! Options go to the figures that are named; all that follows `storm` is its own.
+//! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`,
+//! `balance`, `bytes`, `cancel`, `cost`, `degrade`, `demote`, `hedge`, `jobs`, `leaves`, `outage`,
+//! `overload`, `percentiles`, `predict`, `queue`, `quota`, `storm`. Everything runs on loopback, in
+//! this process; only `storm` starts gateways as processes, to kill them, and those on PostgreSQL a
+//! cluster. Options go to the figures that are named; all that follows `storm` is its own.
 
 mod auto;
 mod balance;

@@ -1,5 +1,6 @@
-//! What a job costs in a deep queue: claimed and ended, on SQLite, with few callers and many, and with jobs
-//! that are not due. Files of two depths are used in turn, so that what else runs here weighs on both.
+//! What a job costs in a deep queue: claimed and ended, on SQLite, with few callers and many, and
+//! with jobs that are not due. Files of two depths are used in turn, so that what else runs here
+//! weighs on both.
 
 use std::time::{Duration, Instant};
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::job::{Job, JobId, Status, StoredAnswer, header_map};
 use crate::config::Dialect;
 use crate::upstream::media::is_event_stream;
-use crate::upstream::scan::members;
+use crate::upstream::scan::{members, replaced};
 use crate::upstream::sse::{Lines, data};
 
 /// Longest `metadata` that is kept; `OpenAI` itself takes 16 pairs of 64 and 512 characters.
@@ -193,15 +193,13 @@ pub fn renamed(body: &[u8], id: &str) -> Option<Vec<u8>> {
         Ok(())
     })
     .ok()?;
-    let mut changes: Vec<(Range<usize>, &[u8])> = Vec::with_capacity(2);
-    changes.push((at_id?, name.as_bytes()));
-    if let Some(at) = at_background {
-        changes.push((at, b"true"));
+    let background: (Range<usize>, &[u8]) = if let Some(at) = at_background {
+        (at, b"true")
     } else {
         let open = body.iter().position(|byte| *byte == b'{')? + 1;
-        changes.push((open..open, br#""background":true,"#));
-    }
-    Some(replaced(body, changes))
+        (open..open, br#""background":true,"#)
+    };
+    Some(replaced(body, [(at_id?, name.as_bytes()), background]))
 }
 
 /// An event's payload with the response that it carries under another name.
@@ -216,20 +214,7 @@ pub fn event_renamed(payload: &[u8], id: &str) -> Option<Vec<u8>> {
     .ok()?;
     let at = at?;
     let response = renamed(&payload[at.clone()], id)?;
-    Some(replaced(payload, vec![(at, &response)]))
-}
-
-fn replaced(body: &[u8], mut changes: Vec<(Range<usize>, &[u8])>) -> Vec<u8> {
-    changes.sort_by_key(|(at, _)| at.start);
-    let mut made = Vec::with_capacity(body.len() + 64);
-    let mut from = 0;
-    for (at, with) in changes {
-        made.extend_from_slice(&body[from..at.start]);
-        made.extend_from_slice(with);
-        from = at.end;
-    }
-    made.extend_from_slice(&body[from..]);
-    made
+    Some(replaced(payload, [(at, &response[..])]))
 }
 
 #[cfg(test)]

@@ -26,11 +26,6 @@ use super::store::{StoreError, asked};
 #[derive(Clone, Copy, Debug)]
 pub struct NotOurs;
 
-/// The job that a response's name stands for, if it may be one.
-pub fn job_of(name: &str) -> Option<JobId> {
-    job_id(name)
-}
-
 /// The page that answers for a path, if it may name a response that Shunt made.
 pub fn page(path: &str) -> Option<&str> {
     const NAME: usize = "resp_".len() + 32;

@@ -21,23 +21,19 @@ use crate::cold::store::StoreError;
 use crate::meter::{Outcome, Use};
 use crate::upstream::attempts::Attempts;
 
-/// How long the store may take over a job. It has `cold.margin` before the deadline for it; past
-/// this the caller hears that there is no job.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the store may take while a caller waits. For a new job it has `cold.margin` before the
+/// deadline; past this the caller hears that there is no job.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The answer to a call past a deadline that is enforced.
 pub(super) fn too_slow(ready: Box<Ready>) -> Refusal {
     let budget = ready.deadline.budget.as_millis();
-    Refusal {
-        dialect: ready.route.dialect,
-        code: Code::BudgetExceeded,
-        message: format!(
-            "route `{}` had no answer within its budget of {budget} ms; raise the budget, or send \
-             `Prefer: respond-async` to get the answer later",
-            ready.route.name
-        ),
-        record: Some(ready.record),
-    }
+    let message = format!(
+        "route `{}` had no answer within its budget of {budget} ms; raise the budget, or send \
+         `Prefer: respond-async` to get the answer later",
+        ready.route.name
+    );
+    ready.refuse(Code::BudgetExceeded, message)
 }
 
 /// Makes a call a job: what runs goes on under its new owner, and the caller has its answer.
@@ -47,16 +43,13 @@ pub(super) async fn demote(
     attempts: Attempts,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let made = hand_over(door, ready, attempts).await;
-    made.map_err(|(ready, why)| Refusal {
-        dialect: ready.route.dialect,
-        code: Code::Overloaded,
-        message: match ready.deadline.reason {
-            Reason::ProviderDown => {
-                format!("no target answers and the call cannot become a job: {why}")
-            }
-            _ => format!("the call is over its budget and cannot become a job: {why}"),
-        },
-        record: Some(ready.record),
+    made.map_err(|(ready, why)| {
+        let first = match ready.deadline.reason {
+            Reason::ProviderDown => "no target answers",
+            _ => "the call is over its budget",
+        };
+        let message = format!("{first} and the call cannot become a job: {why}");
+        ready.refuse(Code::Overloaded, message)
     })
 }
 

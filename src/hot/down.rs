@@ -1,5 +1,6 @@
-//! What a call gets while every target of its route is left alone: 202 and a job that waits for one, where its
-//! caller can have that. Else it is sent all the same: a route is never without a target.
+//! What a call gets while every target of its route is left alone: 202 and a job that waits for
+//! one, where its caller can have that. Else it is sent all the same: a route is never without a
+//! target.
 //!
 //! A few loads for calls that can become jobs, and nothing for others.
 
@@ -16,8 +17,8 @@ use crate::cold::door::Door;
 use crate::cold::job::Reason;
 use crate::upstream::attempts::Attempts;
 
-/// Makes a call a job before it is sent in vain; gives it back where it is to run, also because no job can
-/// be made of it.
+/// Makes a call a job before it is sent in vain; gives it back where it is to run, also because no
+/// job can be made of it.
 pub(super) async fn at_once(
     door: &Door,
     mut ready: Box<Ready>,

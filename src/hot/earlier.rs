@@ -5,25 +5,24 @@
 //! caller's name is not translated.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use tokio::time::timeout;
 
+use super::demote::PATIENCE;
 use super::error::Code;
 use super::intake::Kept;
+use crate::cold::background::job_id;
 use crate::cold::door::Door;
 use crate::cold::job::{JobId, Owner};
-use crate::cold::responses::{AtProvider, job_of};
+use crate::cold::responses::AtProvider;
 use crate::upstream::peek::Peek;
+use crate::upstream::scan::replaced;
 
-/// So long a store may take.
-const PATIENCE: Duration = Duration::from_millis(500);
-
-/// A body with the provider's name in it, and what is to be read of it; the headers tell its length. `None`: there is nothing to
-/// translate.
+/// A body with the provider's name in it, and what is to be read of it; the headers tell its length.
+/// `None`: there is nothing to translate.
 pub(super) async fn translated(
     door: &Door,
     headers: &mut HeaderMap,
@@ -70,15 +69,13 @@ pub(super) async fn translated(
 /// The job that a JSON string names, if it may be one.
 fn named(value: &[u8]) -> Option<JobId> {
     let name: &str = serde_json::from_slice(value).ok()?;
-    job_of(name)
+    job_id(name)
 }
 
 /// The body with another string there.
 fn with(body: &[u8], at: &Range<usize>, name: &str) -> Bytes {
     let quoted = serde_json::Value::from(name).to_string();
-    [&body[..at.start], quoted.as_bytes(), &body[at.end..]]
-        .concat()
-        .into()
+    replaced(body, [(at.clone(), quoted.as_bytes())]).into()
 }
 
 #[cfg(test)]

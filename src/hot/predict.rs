@@ -1,9 +1,10 @@
 //! Which calls are told on arrival that they will be jobs.
 //!
-//! A call whose chance to meet its budget is under the floor even at the upper end of what is likely
-//! (one-sided 95%) is not kept waiting for it. Only callers that asked for a 202 are told so. One such
-//! call in 50, at random, runs all the same, so that a recovery is seen by callers too and the
-//! predictions can be judged. Where no job can be made, the call runs. One look-up, no lock.
+//! A call whose chance to meet its budget is under the floor even at the upper end of what is
+//! likely (one-sided 95%) is not kept waiting for it. Only callers that asked for a 202 are told
+//! so. One such call in 50, at random, runs all the same, so that a recovery is seen by callers too
+//! and the predictions can be judged. Where no job can be made, the call runs. One look-up, no
+//! lock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,8 +88,9 @@ impl Predictor {
     }
 }
 
-/// Makes a call a job before it has run, where that is predicted to be its end; gives it back where it
-/// is to run, also because no job can be made of it. `margin` is taken off its budget for the hand-off.
+/// Makes a call a job before it has run, where that is predicted to be its end; gives it back where
+/// it is to run, also because no job can be made of it. `margin` is taken off its budget for the
+/// hand-off.
 pub(super) async fn at_once(
     door: &Door,
     mut ready: Box<Ready>,

@@ -70,12 +70,7 @@ pub(super) struct Ready {
 impl Ready {
     /// Refuses the call.
     pub fn refuse(self: Box<Self>, code: Code, message: String) -> Refusal {
-        Refusal {
-            dialect: self.route.dialect,
-            code,
-            message,
-            record: Some(self.record),
-        }
+        Refusal::of(&self.route, self.record, (code, message))
     }
 }
 
@@ -95,12 +90,7 @@ pub(super) fn prepare(
     intent: Intent,
     arrived: Instant,
 ) -> Result<Box<Ready>, Refusal> {
-    let bad = |message, record| Refusal {
-        dialect: route.dialect,
-        code: Code::BadRequest,
-        message,
-        record: Some(record),
-    };
+    let bad = |message, record| Refusal::of(&route, record, (Code::BadRequest, message));
     if let Some(url) = &intent.callback
         && let Err(why) = door.check_callback(url)
     {

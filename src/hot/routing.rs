@@ -41,11 +41,9 @@ pub(super) async fn route(
     let Some(first) = candidates.first() else {
         return Err(no_route(path, ""));
     };
-    let refuse = |code, message| Refusal {
-        dialect: first.dialect,
-        code,
-        message,
-        record: Some(Record::new((*first).clone(), arrived, false)),
+    let refuse = |code, message| {
+        let record = Record::new((*first).clone(), arrived, false);
+        Refusal::of(first, record, (code, message))
     };
     let asked = Intent::read(&parts.headers).map_err(|why| refuse(Code::BadRequest, why))?;
     if tunnel::is_upgrade(&parts.headers) || !wants_body(&candidates, parts, &asked) {

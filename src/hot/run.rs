@@ -125,12 +125,10 @@ async fn race(
     ready.record.tried(attempts.tried().last());
     match finish {
         Finish::Answer(attempt) => Ok(respond(ready, attempt, attempts.made())),
-        Finish::Broken(why) => Err(Refusal {
-            dialect: route.dialect,
-            code: down::code(&route),
-            message: format!("no target of route `{}` answered: {why}", route.name),
-            record: Some(ready.record),
-        }),
+        Finish::Broken(why) => {
+            let message = format!("no target of route `{}` answered: {why}", route.name);
+            Err(ready.refuse(down::code(&route), message))
+        }
         Finish::Later => {
             ready.deadline.reason = Reason::ProviderDown;
             demote::demote(&gateway.door, ready, attempts).await

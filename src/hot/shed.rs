@@ -37,16 +37,12 @@ pub(super) async fn shed(
         return demoted;
     }
     meter.shed_refused.increment(1);
-    Err(Refusal {
-        dialect: ready.route.dialect,
-        code: Code::Shed(seconds(wait)),
-        message: format!(
-            "every target of route `{}` has as many calls as it takes; try again, or send \
-             `Prefer: respond-async` to get the answer later",
-            ready.route.name
-        ),
-        record: Some(ready.record),
-    })
+    let message = format!(
+        "every target of route `{}` has as many calls as it takes; try again, or send \
+         `Prefer: respond-async` to get the answer later",
+        ready.route.name
+    );
+    Err(ready.refuse(Code::Shed(seconds(wait)), message))
 }
 
 /// Whole seconds, rounded up, as they are told.

@@ -105,8 +105,8 @@ fn hedging(route: &Route, streamed: bool, callers: &crate::meter::Tracked) -> Va
     })
 }
 
-/// What a budget would have done to the calls of the last hour, and, by what is known of their classes,
-/// what share of the calls that may become jobs would be told so at once.
+/// What a budget would have done to the calls of the last hour, and, by what is known of their
+/// classes, what share of the calls that may become jobs would be told so at once.
 pub fn what_if(route: &Route, first_token: Option<Duration>, total: Option<Duration>) -> Value {
     let share = |tracked: &crate::meter::Tracked, limit: Option<Duration>, streamed| {
         let views = tracked.views();

@@ -75,6 +75,24 @@ pub fn members(
     }
 }
 
+/// The text with other bytes in these ranges, which do not overlap.
+pub fn replaced<const COUNT: usize>(
+    text: &[u8],
+    mut changes: [(Range<usize>, &[u8]); COUNT],
+) -> Vec<u8> {
+    changes.sort_by_key(|(at, _)| at.start);
+    let more: usize = changes.iter().map(|(_, with)| with.len()).sum();
+    let mut made = Vec::with_capacity(text.len() + more);
+    let mut from = 0;
+    for (at, with) in changes {
+        made.extend_from_slice(&text[from..at.start]);
+        made.extend_from_slice(with);
+        from = at.end;
+    }
+    made.extend_from_slice(&text[from..]);
+    made
+}
+
 struct Scan<'a> {
     text: &'a [u8],
     at: usize,

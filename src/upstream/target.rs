@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use super::health::{Admission, Health};
 use super::load::Load;
 use super::permits::{Permit, Permits};
 use super::provider::Provider;
+use super::scan::replaced;
 use crate::config::TargetTable;
 use crate::latency::Kind;
 use crate::meter::{Meter, TargetMeter};
@@ -151,10 +152,6 @@ impl Target {
         let (Some(model), Some(range)) = (&self.model, &call.model) else {
             return call.body.clone();
         };
-        let mut body = BytesMut::with_capacity(call.body.len() + model.len());
-        body.extend_from_slice(&call.body[..range.start]);
-        body.extend_from_slice(model.as_bytes());
-        body.extend_from_slice(&call.body[range.end..]);
-        body.freeze()
+        replaced(&call.body, [(range.clone(), model.as_bytes())]).into()
     }
 }

@@ -1,4 +1,5 @@
-//! Providers that are down, or say when they want to be asked again: what becomes of calls that can be jobs.
+//! Providers that are down, or say when they want to be asked again: what becomes of calls that can
+//! be jobs.
 
 use std::time::Duration;
 
@@ -51,8 +52,8 @@ impl Trouble {
         }
     }
 
-    /// A call at such a time after the outage's beginning. `wait`: its caller takes a 202 after so many
-    /// seconds; `None`: it takes none.
+    /// A call at such a time after the outage's beginning. `wait`: its caller takes a 202 after so
+    /// many seconds; `None`: it takes none.
     async fn call(&self, call: u64, lane: &str, at: Duration, wait: Option<u64>) {
         sleep_until(self.began + at).await;
         let plan = Plan {
@@ -71,8 +72,8 @@ impl Trouble {
             .spawn(caller::call(self.scene.world.clone(), plan));
     }
 
-    /// Waits for all callers. Gives the jobs, what was sent to providers and when after the beginning, and what
-    /// callers saw.
+    /// Waits for all callers. Gives the jobs, what was sent to providers and when after the
+    /// beginning, and what callers saw.
     async fn end(self) -> (Vec<Row>, Vec<(Duration, Sent)>, Vec<Seen>) {
         self.callers.ended().await;
         self.scene.stop(SECOND).await;

@@ -1,10 +1,12 @@
 //! What every store must keep to; run against each.
 
 mod deliveries;
+mod files;
 mod keys;
 mod leases;
 mod operators;
 mod order;
+mod places;
 pub(super) mod seals;
 
 use std::path::Path;
@@ -18,8 +20,8 @@ use self::keys::*;
 use self::leases::*;
 use self::operators::*;
 use self::order::*;
-use super::memory::{Kept, MemoryStore};
-use super::postgres::{self, cluster};
+use self::places::{Database, Folder, Place};
+use super::memory::Kept;
 use super::sqlite::SqliteStore;
 use super::*;
 use crate::cold::background::Background;
@@ -88,46 +90,6 @@ pub(super) fn answered() -> Outcome {
 
 fn open(folder: &Path) -> SqliteStore {
     SqliteStore::open(&folder.join("jobs.db"), 100).unwrap()
-}
-
-/// Where a store is opened, more than once where a restart is meant.
-trait Place: Default {
-    fn open(&self, queue_limit: u64) -> SharedStore;
-}
-
-struct Folder(tempfile::TempDir);
-
-impl Default for Folder {
-    fn default() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-}
-
-impl Place for Folder {
-    fn open(&self, queue_limit: u64) -> SharedStore {
-        Arc::new(SqliteStore::open(&self.0.path().join("jobs.db"), queue_limit).unwrap())
-    }
-}
-
-impl Place for Kept {
-    fn open(&self, queue_limit: u64) -> SharedStore {
-        Arc::new(MemoryStore::open(self, queue_limit))
-    }
-}
-
-struct Database(String);
-
-impl Default for Database {
-    fn default() -> Self {
-        let cluster = cluster::shared();
-        Self(cluster.address(&cluster.database()))
-    }
-}
-
-impl Place for Database {
-    fn open(&self, queue_limit: u64) -> SharedStore {
-        Arc::new(postgres::tests::open(&self.0, queue_limit).unwrap())
-    }
 }
 
 macro_rules! every_store {
@@ -425,52 +387,4 @@ async fn what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told<P: P
     assert_eq!(store.sweep(9, later).await.unwrap(), 1);
     assert_eq!(store.get(&one.id).await.unwrap(), None);
     assert_eq!(store.answer(&one.id).await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn a_second_gateway_is_refused_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let _first = open(folder.path());
-    let second = SqliteStore::open(&folder.path().join("jobs.db"), 1);
-    let why = second.err().unwrap().to_string();
-    assert!(why.contains("another gateway"), "{why}");
-}
-
-#[test]
-fn the_queue_is_read_through_its_partial_indexes() {
-    let folder = tempfile::tempdir().unwrap();
-    let _store = open(folder.path());
-    let connection = rusqlite::Connection::open(folder.path().join("jobs.db")).unwrap();
-    for (sql, index) in super::sqlite::QUEUE_QUERIES {
-        let explain = format!("explain query plan {sql}");
-        let mut explain = connection.prepare(&explain).unwrap();
-        let values = rusqlite::params_from_iter(vec![1; explain.parameter_count()]);
-        let plan = explain.query_map(values, |row| row.get(3)).unwrap();
-        let plan: Vec<String> = plan.map(Result::unwrap).collect();
-        assert!(
-            plan.iter().any(|line| line.contains(index)),
-            "{sql}: {plan:?}"
-        );
-        let whole = |line: &String| line.contains("SCAN jobs") || line.contains("TEMP B-TREE");
-        assert!(!plan.iter().any(whole), "{sql}: {plan:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_file_of_an_older_gateway_is_brought_up_and_one_of_a_newer_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("jobs.db");
-    let old = rusqlite::Connection::open(&path).unwrap();
-    old.execute_batch(include_str!("sqlite/schema.sql"))
-        .unwrap();
-    let (store, queued) = (open(folder.path()), job("chat", Status::Queued));
-    store.insert(queued.clone(), request()).await.unwrap();
-    assert_eq!(store.get(&queued.id).await.unwrap(), Some(queued));
-    drop(store);
-    old.execute_batch("pragma user_version = 99").unwrap();
-    let refused = SqliteStore::open(&path, 100).err().unwrap().to_string();
-    assert!(
-        refused.contains("a newer gateway wrote this store"),
-        "{refused}"
-    );
 }

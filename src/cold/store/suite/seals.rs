@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cold::seal::Sealer;
+use crate::cold::store::memory::MemoryStore;
 use crate::cold::store::sealed::Sealed;
 use crate::config::Seal;
 
