@@ -31,8 +31,8 @@ const JOBS: &str = "with recursive n (i) as (select 0 union all select i + 1 fro
     'requested', 0, 0, ?3, ?3 + (i * 7919) % 900000, 0, ?3 + 3600000 * (i % 100 < ?4), i % 10, \
     (i % 100 >= ?4) from n";
 
-const REQUESTS: &str = "insert into requests (job_id, method, path, headers, body, plain) \
-    select id, 'POST', '/', x'', zeroblob(1000), 1 from jobs";
+const REQUESTS: &str = "insert into requests (job, method, path, headers, body, plain) \
+    select seq, 'POST', '/', x'', zeroblob(1000), 1 from jobs";
 
 /// A store with so many jobs of so many callers, of which `resting` in a hundred are not due.
 fn filled(jobs: u32, callers: u32, resting: u32) -> Result<(TempDir, SqliteStore)> {

@@ -64,11 +64,15 @@ const JOBS: [(&str, &str); 11] = [
     ("claim", "null"),
 ];
 
-const REQUESTS: [(&str, &str); 1] = [("job_id", "'job_' || n.name")];
+const REQUESTS: [(&str, &str); 2] = [("job_id", "'job_' || n.name"), ("job", JOB)];
 
-const DELIVERIES: [(&str, &str); 7] = [
-    ("webhook_id", "'msg_' || n.name"),
+/// A job's number in a file.
+const JOB: &str = "(select seq from jobs where id = 'job_' || n.name)";
+
+const DELIVERIES: [(&str, &str); 8] = [
+    ("webhook_id", "'msg_' || n.told"),
     ("job_id", "'job_' || n.name"),
+    ("job", JOB),
     ("state", "'pending'"),
     ("due", "null"),
     ("gateway", "null"),
@@ -82,13 +86,18 @@ const DELIVERIES: [(&str, &str); 7] = [
 /// # Errors
 /// What the store says.
 pub fn multiply(cluster: Option<&Cluster>, folder: &Path, count: usize, later: u64) -> Result<()> {
-    let name = match cluster {
-        Some(_) => "replace(gen_random_uuid()::text, '-', '')",
-        None => "lower(hex(randomblob(16)))",
+    // Names of deliveries begin with their time: a million have come one after another.
+    let (name, time) = match cluster {
+        Some(_) => (
+            "replace(gen_random_uuid()::text, '-', '')",
+            "lpad(to_hex(g), 12, '0')",
+        ),
+        None => ("lower(hex(randomblob(16)))", "printf('%012x', g)"),
     };
     let mut script = format!(
         "create temp table n as with recursive s (g) as (select 1 union all select g + 1 from s \
-         where g < {count}) select {name} as name, {later} as later from s;\n"
+         where g < {count}) select {name} as name, {time} || substr({name}, 13) as told, \
+         {later} as later from s;\n"
     );
     let columns = match cluster {
         Some(cluster) => cluster.query(

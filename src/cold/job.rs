@@ -171,6 +171,13 @@ impl JobError {
     }
 }
 
+/// A new `webhook-id`: the time and 80 random bits (as RFC 9562's version 7), so that stores add it
+/// beside those of the same time.
+pub fn webhook_id() -> String {
+    let random = rand::random::<u128>() >> 48;
+    format!("msg_{:012x}{random:020x}", UnixMillis::now().0)
+}
+
 /// A job's callback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Callback {

@@ -343,11 +343,14 @@ fn ready(report: &mut Report, told: &[Told]) {
 
 /// What the store itself says.
 fn database(report: &mut Report, cluster: Option<&Cluster>, file: &Path) -> Result<()> {
-    let statement = "select (select count(*) from jobs), \
-        (select count(*) from jobs where finished_at is null), \
-        (select count(*) from answers), (select count(distinct job_id) from answers), \
-        (select count(*) from deliveries), (select count(distinct job_id) from deliveries), \
-        (select count(distinct webhook_id) from deliveries)";
+    let job = cluster.map_or("job", |_| "job_id");
+    let statement = &format!(
+        "select (select count(*) from jobs), \
+         (select count(*) from jobs where finished_at is null), \
+         (select count(*) from answers), (select count(distinct {job}) from answers), \
+         (select count(*) from deliveries), (select count(distinct {job}) from deliveries), \
+         (select count(distinct webhook_id) from deliveries)"
+    );
     let counts: Vec<i64> = if let Some(cluster) = cluster {
         let rows = cluster.query(statement)?;
         let row = rows.first().context("no row")?;

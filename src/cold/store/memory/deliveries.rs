@@ -1,7 +1,7 @@
 //! Deliveries of callbacks in memory.
 
 use super::rows::{GatewayId, Row, Rows};
-use crate::cold::job::{CallbackStatus, Job, JobId, UnixMillis};
+use crate::cold::job::{CallbackStatus, Job, JobId, UnixMillis, webhook_id};
 use crate::cold::store::{Delivery, DeliveryOutcome};
 
 /// A job's delivery.
@@ -18,7 +18,7 @@ pub(super) struct Told {
 impl Told {
     pub fn new() -> Self {
         Self {
-            name: format!("msg_{:032x}", rand::random::<u128>()),
+            name: webhook_id(),
             due: None,
             claimed: None,
             died: None,

@@ -6,8 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::link::{Session, Value};
 use super::rows::{self, JOB_COLUMNS, Read, get, job_columns, many};
-use super::writes::webhook_id;
-use crate::cold::job::{Job, JobId, UnixMillis};
+use crate::cold::job::{Job, JobId, UnixMillis, webhook_id};
 use crate::cold::store::Delivery;
 
 /// The due deliveries; the partial index `deliveries_due` answers it.

@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 
 use super::link::{Fault, Session, Value};
 use super::rows::{self, get, job_columns, number, text};
-use crate::cold::job::{Job, JobError, JobId, StoredAnswer, StoredRequest, UnixMillis};
+use crate::cold::job::{Job, JobError, JobId, StoredAnswer, StoredRequest, UnixMillis, webhook_id};
 use crate::cold::store::{By, Outcome, lines};
 
 /// Types of columns.
@@ -49,11 +49,6 @@ impl NewJob {
     pub fn weight(&self) -> usize {
         self.request.body.len() + self.headers.len() + 1_024
     }
-}
-
-/// A new name of a delivery.
-pub(super) fn webhook_id() -> String {
-    format!("msg_{:032x}", rand::random::<u128>())
 }
 
 /// A job's end.

@@ -8,11 +8,11 @@ use crate::cold::job::{Job, JobId, UnixMillis};
 use crate::cold::store::{Delivery, DeliveryOutcome};
 
 /// The due deliveries; the partial index `deliveries_due` answers it.
-pub(super) const DUE: &str = "select webhook_id, job_id, replayed_at from deliveries \
-    where state = 'pending' and due <= ?1 order by due limit ?2";
+pub(super) const DUE: &str = "select webhook_id, (select id from jobs where seq = job), replayed_at \
+    from deliveries where state = 'pending' and due <= ?1 order by due limit ?2";
 
 /// The dead deliveries; the partial index `deliveries_dead` answers it.
-pub(super) const DEAD: &str = "select job_id from deliveries where state = 'dead' \
+pub(super) const DEAD: &str = "select (select id from jobs where seq = job) from deliveries where state = 'dead' \
     order by died_at desc limit ?1";
 
 pub(super) fn claim(
@@ -92,8 +92,8 @@ pub(super) fn count_dead(connection: &Connection) -> rusqlite::Result<u64> {
 
 pub(super) fn replay(desk: &Desk, id: &JobId, now: UnixMillis) -> Done<Option<Job>> {
     let sql = "update deliveries set state = 'pending', due = ?2, deliveries = 0, died_at = null, \
-               replayed_at = ?2 where job_id = ?1 and claimed = 0 \
-               and exists (select 1 from jobs where id = ?1 and finished_at is not null)";
+               replayed_at = ?2 where claimed = 0 and job = \
+               (select seq from jobs where id = ?1 and finished_at is not null)";
     if execute(desk, sql, params![id.as_str(), now.0])? == 0 {
         return Ok(None);
     }

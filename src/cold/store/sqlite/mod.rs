@@ -46,13 +46,17 @@ pub struct SqliteStore {
 
 /// The queries of the queue, and the partial index that each must be answered by.
 #[cfg(test)]
-pub(super) const QUEUE_QUERIES: [(&str, &str); 7] = [
+pub(super) const QUEUE_QUERIES: [(&str, &str); 11] = [
     (order::PROMOTE, "jobs_later"),
     (order::CALLERS, "jobs_ready"),
     (order::NEXT, "jobs_ready"),
     (deliveries::DUE, "deliveries_due"),
     (deliveries::DEAD, "deliveries_dead"),
     (writes::SCOPE, "jobs_scope"),
+    (writes::RUNNING, "jobs_running"),
+    (writes::REQUEUE, "jobs_running"),
+    (writes::UNCLAIM, "deliveries_claimed"),
+    (operators::LOST, "jobs_running"),
     (sweep::OLD, "jobs_finished"),
 ];
 
@@ -61,7 +65,7 @@ pub(super) const QUEUE_QUERIES: [(&str, &str); 7] = [
 pub(super) const CLAIM: [&str; 3] = [order::PROMOTE, order::CALLERS, order::NEXT];
 
 /// What brings a file from one version of its schema to the next.
-const STEPS: [&str; 10] = [
+pub(super) const STEPS: [&str; 11] = [
     concat!("begin;", include_str!("schema.sql"), "commit;"),
     concat!("begin;", include_str!("schema_2.sql"), "commit;"),
     concat!("begin;", include_str!("schema_3.sql"), "commit;"),
@@ -72,6 +76,7 @@ const STEPS: [&str; 10] = [
     concat!("begin;", include_str!("schema_8.sql"), "commit;"),
     concat!("begin;", include_str!("schema_9.sql"), "commit;"),
     concat!("begin;", include_str!("schema_10.sql"), "commit;"),
+    concat!("begin;", include_str!("schema_11.sql"), "commit;"),
 ];
 
 /// Jobs in one list at most.

@@ -5,13 +5,12 @@ use rusqlite::{Connection, Row, params};
 use super::worker::{Desk, unavailable};
 use super::writes::{Done, execute, get};
 use crate::cold::history::{AttemptRecord, KEPT};
-use crate::cold::job::{Job, JobId, UnixMillis};
+use crate::cold::job::{Job, JobId, UnixMillis, webhook_id};
 use crate::cold::store::StoreError;
 
 pub(super) fn note(desk: &Desk, id: &JobId, records: &[AttemptRecord]) -> Done<()> {
-    let sql = "insert into history (job_id, number, target, began, ended, result, status, error, \
-               gateway) select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 \
-               where exists (select 1 from jobs where id = ?1)";
+    let sql = "insert into history (job, number, target, began, ended, result, status, error, \
+               gateway) select seq, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 from jobs where id = ?1";
     for one in records {
         let values = params![
             id.as_str(),
@@ -26,22 +25,24 @@ pub(super) fn note(desk: &Desk, id: &JobId, records: &[AttemptRecord]) -> Done<(
         ];
         execute(desk, sql, values)?;
     }
-    let sql = "delete from history where job_id = ?1 and seq <= (select seq from history \
-               where job_id = ?1 order by seq desc limit 1 offset ?2)";
+    let sql = "delete from history where job = (select seq from jobs where id = ?1) and seq <= (select seq from history \
+               where job = (select seq from jobs where id = ?1) order by seq desc limit 1 offset ?2)";
     execute(desk, sql, params![id.as_str(), KEPT]).map(|_| ())
 }
 
+/// The histories of what ran; the partial index `jobs_running` finds it.
+pub(super) const LOST: &str = "insert into history (job, number, ended, result, gateway) \
+    select seq, max(attempts, 1), ?1, 'lost', 'a process that ended' from jobs \
+    where status = 'running' and finished_at is null";
+
 /// What ran when a process died is told in its history.
 pub(super) fn note_lost(desk: &Desk, now: UnixMillis) -> Done<()> {
-    let sql = "insert into history (job_id, number, ended, result, gateway) \
-               select id, max(attempts, 1), ?1, 'lost', 'a process that ended' from jobs \
-               where status = 'running' and finished_at is null";
-    execute(desk, sql, [now.0]).map(|_| ())
+    execute(desk, LOST, [now.0]).map(|_| ())
 }
 
 pub(super) fn history(connection: &Connection, id: &JobId) -> rusqlite::Result<Vec<AttemptRecord>> {
     let sql = "select number, target, began, ended, result, status, error, gateway \
-               from history where job_id = ?1 order by seq";
+               from history where job = (select seq from jobs where id = ?1) order by seq";
     let read = |row: &Row| {
         Ok(AttemptRecord {
             number: row.get(0)?,
@@ -69,18 +70,22 @@ pub(super) fn retry(
     let sql = "update jobs set status = 'queued', due = ?2, ready = 1, expires_at = ?3, attempts = 0, fence = fence + 1, \
                finished_at = null, error_code = null, error_message = null \
                where id = ?1 and status in ('failed', 'expired', 'cancelled') \
-               and exists (select 1 from requests where job_id = ?1)";
+               and exists (select 1 from requests where job = seq)";
     if execute(desk, sql, params![id.as_str(), now.0, expires_at.0])? == 0 {
         return Ok(None);
     }
     if full {
         return Err(StoreError::QueueFull { limit });
     }
-    execute(desk, "delete from answers where job_id = ?1", [id.as_str()])?;
+    execute(
+        desk,
+        "delete from answers where job = (select seq from jobs where id = ?1)",
+        [id.as_str()],
+    )?;
     // Another end is another event: a receiver that knows the first id must not drop it.
-    let name = format!("msg_{:032x}", rand::random::<u128>());
+    let name = webhook_id();
     let sql = "update deliveries set webhook_id = ?2, state = 'pending', due = null, claimed = 0, \
-               deliveries = 0, last_error = null, died_at = null, replayed_at = null where job_id = ?1";
+               deliveries = 0, last_error = null, died_at = null, replayed_at = null where job = (select seq from jobs where id = ?1)";
     execute(desk, sql, params![id.as_str(), name])?;
     desk.unfinished.set(desk.unfinished.get() + 1);
     get(&desk.connection, id).map_err(|error| unavailable(&error))

@@ -17,7 +17,7 @@ pub const JOB: &str = "j.id, j.owner, j.status, j.route, j.reason, j.budget_ms, 
     d.url, d.state, d.deliveries, d.last_error, j.scope, j.background, j.fence, j.priority";
 
 /// Where those columns come from.
-pub const FROM: &str = "from jobs j left join deliveries d on d.job_id = j.id";
+pub const FROM: &str = "from jobs j left join deliveries d on d.job = j.seq";
 
 fn wrong(column: usize) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, "unknown value".into())

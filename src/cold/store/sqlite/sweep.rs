@@ -27,7 +27,7 @@ const SOME: usize = 100;
 /// Old jobs in the order of their ends, and whether their callback keeps them; the partial index
 /// `jobs_finished` answers it.
 pub(super) const OLD: &str = "select seq, finished_at, exists (select 1 from deliveries d \
-    where d.job_id = jobs.id and (d.state = 'pending' or d.died_at >= ?1)) from jobs \
+    where d.job = jobs.seq and (d.state = 'pending' or d.died_at >= ?1)) from jobs \
     where finished_at is not null and finished_at < ?1 and (finished_at, seq) > (?2, ?3) \
     order by finished_at, seq limit ?4";
 

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows;
 use super::worker::{Desk, unavailable};
-use crate::cold::job::{Job, JobId, Owner, StoredAnswer, StoredRequest, UnixMillis};
+use crate::cold::job::{Job, JobId, Owner, StoredAnswer, StoredRequest, UnixMillis, webhook_id};
 use crate::cold::recall::Kept;
 use crate::cold::store::{By, Outcome, StoreError, lines};
 
@@ -91,12 +91,13 @@ pub(super) fn insert(
             job.priority.level(),
         ],
     )?;
+    let seq = desk.connection.last_insert_rowid();
     execute(
         desk,
-        "insert into requests (job_id, method, path, headers, body, plain, apart) \
+        "insert into requests (job, method, path, headers, body, plain, apart) \
          values (?1, ?2, ?3, ?4, ?5, 1, ?6)",
         params![
-            id,
+            seq,
             request.method,
             request.path_and_query,
             lines::to_text(&request.headers),
@@ -105,11 +106,10 @@ pub(super) fn insert(
         ],
     )?;
     if let Some(callback) = &job.callback {
-        let webhook_id = format!("msg_{:032x}", rand::random::<u128>());
         execute(
             desk,
-            "insert into deliveries (webhook_id, job_id, url, state) values (?1, ?2, ?3, 'pending')",
-            params![webhook_id, id, callback.url],
+            "insert into deliveries (job, webhook_id, url, state) values (?1, ?2, ?3, 'pending')",
+            params![seq, webhook_id(), callback.url],
         )?;
     }
     desk.unfinished.set(desk.unfinished.get() + 1);
@@ -120,7 +120,7 @@ pub(super) fn insert(
 pub(super) type Apart<T> = (T, Option<i64>);
 
 pub(super) fn request(desk: &Desk, id: &JobId) -> Done<Option<Apart<StoredRequest>>> {
-    let sql = "select method, path, headers, body, plain, apart from requests where job_id = ?1";
+    let sql = "select method, path, headers, body, plain, apart from requests where job = (select seq from jobs where id = ?1)";
     let read = |row: &Row| Ok((rows::request(row)?, row.get(5)?));
     Ok(all(desk, sql, [id.as_str()], read)?.pop())
 }
@@ -137,10 +137,12 @@ pub(super) fn postpone(desk: &Desk, id: &JobId, fence: u64, at: UnixMillis) -> D
     execute(desk, sql, params![id.as_str(), at.0, number(fence)]).map(|_| ())
 }
 
+/// What runs; the partial index `jobs_running` answers it.
+pub(super) const RUNNING: &str = "select id, fence from jobs where status = 'running'";
+
 /// The lock on the file is the lease: whatever runs is ours, but for what is held.
 pub(super) fn strays(desk: &Desk, held: &[(JobId, u64)], now: UnixMillis) -> Done<u64> {
-    let sql = "select id, fence from jobs where status = 'running'";
-    let running = all(desk, sql, [], |row| {
+    let running = all(desk, RUNNING, [], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
     })?;
     let unknown = running.into_iter().filter_map(|(id, fence)| {
@@ -186,8 +188,8 @@ pub(super) fn finish(
     if let Some(answer) = &outcome.answer {
         execute(
             desk,
-            "insert into answers (job_id, status, headers, body, apart, timing) \
-             values (?1, ?2, ?3, ?4, ?5, ?6)",
+            "insert into answers (job, status, headers, body, apart, timing) \
+             values ((select seq from jobs where id = ?1), ?2, ?3, ?4, ?5, ?6)",
             params![
                 id.as_str(),
                 answer.status,
@@ -200,7 +202,7 @@ pub(super) fn finish(
     }
     execute(
         desk,
-        "update deliveries set due = ?2 where job_id = ?1",
+        "update deliveries set due = ?2 where job = (select seq from jobs where id = ?1)",
         params![id.as_str(), now.0],
     )?;
     desk.unfinished.set(desk.unfinished.get().saturating_sub(1));
@@ -217,7 +219,7 @@ pub(super) fn answer(
     connection: &Connection,
     id: &JobId,
 ) -> rusqlite::Result<Option<Apart<StoredAnswer>>> {
-    let sql = "select status, headers, body, apart, timing from answers where job_id = ?1";
+    let sql = "select status, headers, body, apart, timing from answers where job = (select seq from jobs where id = ?1)";
     let mut statement = connection.prepare_cached(sql)?;
     let read = |row: &Row| {
         let timing = row.get::<_, Option<String>>(4)?.unwrap_or_default();
@@ -232,7 +234,8 @@ pub(super) fn answer_size(
     connection: &Connection,
     id: &JobId,
 ) -> rusqlite::Result<Option<Apart<u64>>> {
-    let sql = "select length(body), apart from answers where job_id = ?1";
+    let sql =
+        "select length(body), apart from answers where job = (select seq from jobs where id = ?1)";
     let mut statement = connection.prepare_cached(sql)?;
     let read = |row: &Row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?));
     statement.query_row([id.as_str()], read).optional()
@@ -271,17 +274,18 @@ pub(super) fn jobs_in(
     Ok(jobs)
 }
 
+/// What was being delivered is due; the partial index `deliveries_claimed` finds it.
+pub(super) const UNCLAIM: &str = "update deliveries set due = ?1, claimed = 0 where claimed = 1";
+
+/// What ran is queued; the partial index `jobs_running` finds it.
+pub(super) const REQUEUE: &str = "update jobs set status = 'queued', due = ?1, ready = 1 \
+    where status = 'running' and finished_at is null";
+
 /// Queues what runs and what is being delivered: whoever did it is gone.
 pub(super) fn requeue(desk: &Desk, now: UnixMillis) -> Done<u64> {
     super::operators::note_lost(desk, now)?;
-    execute(
-        desk,
-        "update deliveries set due = ?1, claimed = 0 where claimed = 1",
-        [now.0],
-    )?;
-    let sql = "update jobs set status = 'queued', due = ?1, ready = 1 where status = 'running' \
-               and finished_at is null";
-    execute(desk, sql, [now.0]).map(|count| count as u64)
+    execute(desk, UNCLAIM, [now.0])?;
+    execute(desk, REQUEUE, [now.0]).map(|count| count as u64)
 }
 
 pub(super) fn keep(desk: &Desk, kept: &Kept, apart: Option<i64>) -> Done<()> {

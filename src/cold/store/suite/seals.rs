@@ -153,12 +153,12 @@ async fn rows_of_two_jobs_or_of_two_purposes_cannot_be_swapped() {
     }
     let outside = rusqlite::Connection::open(&path).unwrap();
     // One gets the other's body, the other its own path as its body's text.
-    let swap = "update requests set body = (select body from requests where job_id = ?2) \
-                where job_id = ?1";
+    let swap = "update requests set body = (select body from requests where job = \
+                (select seq from jobs where id = ?2)) where job = (select seq from jobs where id = ?1)";
     let names = (one.id.as_str(), other.id.as_str());
     assert_eq!(outside.execute(swap, names).unwrap(), 1);
-    let swap = "update requests set path = (select url from deliveries d where d.job_id = ?1) \
-                where job_id = ?1";
+    let swap = "update requests set path = (select url from deliveries d where d.job = requests.job) \
+                where job = (select seq from jobs where id = ?1)";
     assert_eq!(outside.execute(swap, [names.1]).unwrap(), 1);
     for claimed in store.claim("chat", 9, NOW).await.unwrap() {
         let why = claimed.job.error.unwrap().message;

@@ -20,14 +20,14 @@ fn fill(path: &std::path::Path, count: u32, pending: u32) {
          insert into jobs (id, owner, status, route, reason, budget_ms, elapsed_ms, created_at, \
          expires_at, finished_at, attempts, due) select id, zeroblob(32), 'succeeded', 'chat', \
          'requested', 1, 1, i, i, i / 3, 1, i from n; \
-         insert into requests (job_id, method, path, headers, body, plain) \
-         select id, 'POST', '/v1/x', randomblob(200), randomblob(1500), 1 from n; \
-         insert into answers (job_id, status, headers, body) \
-         select id, 200, randomblob(200), randomblob(1500) from n; \
-         insert into deliveries (webhook_id, job_id, url, state) select 'msg_' || id, id, 'u', \
-         iif(i % {pending} = 0, 'pending', 'delivered') from n; \
-         insert into history (job_id, number, ended, result, gateway) \
-         select id, 1, i, 'succeeded', 'host/1' from n; commit;"
+         insert into requests (job, method, path, headers, body, plain) \
+         select seq, 'POST', '/v1/x', randomblob(200), randomblob(1500), 1 from jobs; \
+         insert into answers (job, status, headers, body) \
+         select seq, 200, randomblob(200), randomblob(1500) from jobs; \
+         insert into deliveries (webhook_id, job, url, state) select 'msg_' || id, seq, 'u', \
+         iif(created_at % {pending} = 0, 'pending', 'delivered') from jobs; \
+         insert into history (job, number, ended, result, gateway) \
+         select seq, 1, created_at, 'succeeded', 'host/1' from jobs; commit;"
     ))
     .unwrap();
 }
