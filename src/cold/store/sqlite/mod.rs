@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
 use self::bodies::Bodies;
@@ -168,7 +169,9 @@ fn prepare(path: &Path, connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// Gives the version of the file's schema.
-fn set_up(connection: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<i64> {
+    // Plans do not depend on values, so that no statement is planned anew for each.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; \
          pragma busy_timeout = 5000; pragma wal_autocheckpoint = 4000; \

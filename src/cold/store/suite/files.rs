@@ -33,6 +33,25 @@ fn the_queue_is_read_through_its_partial_indexes() {
     }
 }
 
+#[test]
+fn no_query_of_the_queue_is_planned_anew_for_other_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    drop(open(folder.path()));
+    let connection = rusqlite::Connection::open(path).unwrap();
+    super::sqlite::set_up(&connection).unwrap();
+    for (sql, _) in super::sqlite::QUEUE_QUERIES {
+        let mut statement = connection.prepare(sql).unwrap();
+        for value in 1..9 {
+            let values = vec![value; statement.parameter_count()];
+            let mut rows = statement.query(rusqlite::params_from_iter(values)).unwrap();
+            while rows.next().unwrap().is_some() {}
+        }
+        let planned = statement.get_status(rusqlite::StatementStatus::RePrepare);
+        assert_eq!(planned, 0, "{sql}");
+    }
+}
+
 #[tokio::test]
 async fn a_file_of_an_older_gateway_is_brought_up_and_one_of_a_newer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
