@@ -43,7 +43,8 @@ impl Reach {
     /// A sentence: the address or a file is wrong, nobody answers, or it is somebody else.
     pub async fn connect(&self) -> Result<(Box<dyn Stream>, String)> {
         let admin = &self.admin;
-        let wrong = || anyhow!("--admin `{admin}` is no address; write it as http://127.0.0.1:8081");
+        let wrong =
+            || anyhow!("--admin `{admin}` is no address; write it as http://127.0.0.1:8081");
         let address: Uri = admin.parse().map_err(|_| wrong())?;
         let secure = match address.scheme_str() {
             Some("http") => false,

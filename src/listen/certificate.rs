@@ -219,7 +219,10 @@ impl Files {
         let mut all = Sha256::new();
         for part in [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()] {
             // Lengths keep the parts apart.
-            all.update(part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+            all.update(
+                part.map_or(u64::MAX, |part| part.len() as u64)
+                    .to_be_bytes(),
+            );
             all.update(part.map_or(&[][..], Vec::as_slice));
         }
         all.finalize().into()

@@ -103,7 +103,11 @@ mod tests {
         asked.not_before = rcgen::date_time_ymd(from, 1, 1);
         asked.not_after = rcgen::date_time_ymd(until, 1, 1);
         let key = rcgen::KeyPair::generate().expect("a key");
-        asked.self_signed(&key).expect("a certificate").der().to_vec()
+        asked
+            .self_signed(&key)
+            .expect("a certificate")
+            .der()
+            .to_vec()
     }
 
     #[test]

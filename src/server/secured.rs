@@ -27,12 +27,19 @@ impl Secured {
         let listen = &config.listen;
         let read = |name, key, settings: Option<&ListenTls>, alpn| {
             let made = settings.map(|tls| Certificate::new(name, tls, alpn, meter));
-            let made = made.transpose().map_err(|why| anyhow!("listen.{key}: {why}"))?;
+            let made = made
+                .transpose()
+                .map_err(|why| anyhow!("listen.{key}: {why}"))?;
             anyhow::Ok(made.map(Arc::new))
         };
         let this = Self {
             public: read("public", "tls", listen.tls.as_ref(), &[b"h2", b"http/1.1"])?,
-            admin: read("admin", "admin_tls", listen.admin_tls.as_ref(), &[b"http/1.1"])?,
+            admin: read(
+                "admin",
+                "admin_tls",
+                listen.admin_tls.as_ref(),
+                &[b"http/1.1"],
+            )?,
         };
         for one in [&this.public, &this.admin].into_iter().flatten() {
             tasks.spawn(one.clone().watch(LOOK));
@@ -59,10 +66,7 @@ impl Secured {
 
     /// Puts it in force.
     pub fn take(&self, renewed: Renewed) {
-        let pairs = [
-            (&self.public, renewed.public),
-            (&self.admin, renewed.admin),
-        ];
+        let pairs = [(&self.public, renewed.public), (&self.admin, renewed.admin)];
         for (certificate, ready) in pairs {
             if let (Some(certificate), Some(ready)) = (certificate, ready) {
                 certificate.take(ready);
