@@ -177,7 +177,7 @@ fn files_that_cannot_be_used_leave_the_old_certificate_in_force() {
     let client = Arc::new(authority.client(None, &[]));
     let bad: [(&str, &dyn Fn()); 5] = [
         ("no certificate", &|| {
-            std::fs::write(&cert, "nothing").expect("a file")
+            std::fs::write(&cert, "nothing").expect("a file");
         }),
         ("cert.pem", &|| std::fs::remove_file(&cert).expect("a file")),
         ("has expired", &|| expired.copy(&cert, &key)),
@@ -187,7 +187,7 @@ fn files_that_cannot_be_used_leave_the_old_certificate_in_force() {
             std::fs::copy(&stranger.key, &key).expect("a file");
         }),
         ("key.pem", &|| {
-            std::fs::write(&key, "nothing").expect("a file")
+            std::fs::write(&key, "nothing").expect("a file");
         }),
     ];
     let count = bad.len();
