@@ -25,7 +25,7 @@ pub(crate) use self::build::{cold_routes, state};
 use self::build::{signer, store};
 use self::callbacks::Callbacks;
 pub(crate) use self::owners::Owners;
-use self::secured::{Secured, scheme};
+use self::secured::Secured;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
 use crate::cold::door::Door;
 use crate::cold::runner::{ColdRoutes, Parts, Pulse, Runner};
@@ -265,18 +265,6 @@ impl Server {
             .store(Arc::new(cold_routes(&built.table, &self.meter)));
         self.gateway.state.store(Arc::new(built));
         Ok(())
-    }
-
-    /// Where callers connect, as an address to open.
-    pub fn public_url(&self) -> String {
-        let scheme = scheme(self.secured.public.as_ref());
-        format!("{scheme}://{}", self.public)
-    }
-
-    /// The same for operators.
-    pub fn admin_url(&self) -> String {
-        let scheme = scheme(self.secured.admin.as_ref());
-        format!("{scheme}://{}", self.admin)
     }
 
     /// The sum of a counter's series whose labels contain a text, as a scrape would tell it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 
+use super::Server;
 use crate::config::{Config, ListenTls};
 use crate::listen::{Certificate, LOOK, Ready};
 use crate::meter::Meter;
@@ -75,7 +76,21 @@ impl Secured {
     }
 }
 
+impl Server {
+    /// Where callers connect, as an address to open.
+    pub fn public_url(&self) -> String {
+        let scheme = scheme(self.secured.public.as_ref());
+        format!("{scheme}://{}", self.public)
+    }
+
+    /// The same for operators.
+    pub fn admin_url(&self) -> String {
+        let scheme = scheme(self.secured.admin.as_ref());
+        format!("{scheme}://{}", self.admin)
+    }
+}
+
 /// How a listener is spoken to.
-pub(super) fn scheme(certificate: Option<&Arc<Certificate>>) -> &'static str {
+fn scheme(certificate: Option<&Arc<Certificate>>) -> &'static str {
     certificate.map_or("http", |_| "https")
 }
