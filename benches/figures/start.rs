@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::behave::{Called, Providers, arrive};
 use super::rig::{at, sorted};
+use super::storm::shunt;
 
 const STARTS: usize = 11;
 
@@ -22,8 +23,6 @@ const JOBS: usize = 500;
 const RATE: u32 = 1_000;
 const SECONDS: u32 = 20;
 const ROUNDS: usize = 5;
-
-const SHUNT: &str = env!("CARGO_BIN_EXE_shunt");
 
 /// A gateway's process.
 struct Process {
@@ -63,7 +62,7 @@ fn write(folder: &Path, provider: SocketAddr, total: &str) -> Result<PathBuf> {
 impl Process {
     fn start(file: &Path) -> Result<Self> {
         let began = Instant::now();
-        let mut child = Command::new(SHUNT)
+        let mut child = Command::new(shunt())
             .arg("serve")
             .arg("--config")
             .arg(file)
@@ -171,7 +170,7 @@ fn weigh() -> Result<()> {
     let stripped = Command::new("strip")
         .arg("-o")
         .arg(&bare)
-        .arg(SHUNT)
+        .arg(shunt())
         .status();
     let without = match stripped {
         Ok(done) if done.success() => format!("{:.1} MiB", mebi(&bare)?),
@@ -179,7 +178,7 @@ fn weigh() -> Result<()> {
     };
     println!(
         "binary: {:.1} MiB as it is built, {without} without symbols and line tables",
-        mebi(Path::new(SHUNT))?
+        mebi(&shunt())?
     );
     Ok(())
 }
