@@ -3,27 +3,29 @@
 //! Promises: prints a table, or with `--json` what the gateway said; an error is one sentence.
 //! Opens no store: whatever it shows or does, the gateway shows or does.
 
+mod reach;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
-use http::{Method, Request, Uri};
+use http::{Method, Request};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+
+use self::reach::Reach;
 
 /// What is to be done.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// The gateway's admin listener.
-    #[arg(long, global = true, default_value = "http://127.0.0.1:8081")]
-    admin: String,
+    #[command(flatten)]
+    reach: Reach,
     /// Print JSON as the gateway sent it.
     #[arg(long, global = true)]
     json: bool,
@@ -74,10 +76,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let asked = ask(&arguments.admin, method, &path);
+    let asked = ask(&arguments.reach, method, &path);
     let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await });
     let answer = answer.map_err(|_| {
-        let admin = &arguments.admin;
+        let admin = &arguments.reach.admin;
         anyhow!("the gateway at {admin} did not answer within 30 s; look at its /readyz")
     })??;
     let text = if arguments.json {
@@ -137,26 +139,17 @@ fn page(command: &Command) -> Result<(Method, String)> {
     })
 }
 
-async fn ask(admin: &str, method: Method, path: &str) -> Result<Value> {
-    let wrong = || anyhow!("--admin `{admin}` is no address; write it as http://127.0.0.1:8081");
-    let address: Uri = admin.parse().map_err(|_| wrong())?;
-    if address.scheme_str() != Some("http") {
-        return Err(wrong());
-    }
-    let host = address.host().ok_or_else(wrong)?;
-    let port = address.port_u16().unwrap_or(80);
-    let bare = host.trim_matches(['[', ']']);
-    let away = || {
-        format!("no gateway answers at {admin}; start it, or name its admin listener with --admin")
-    };
-    let stream = TcpStream::connect((bare, port)).await.with_context(away)?;
+async fn ask(reach: &Reach, method: Method, path: &str) -> Result<Value> {
+    let admin = &reach.admin;
+    let away = || reach.away();
+    let (stream, host) = reach.connect().await?;
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream))
         .await
         .with_context(away)?;
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", format!("{host}:{port}"))
+        .header("host", host)
         .body(Empty::<Bytes>::new())?;
     let exchange = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();

@@ -73,8 +73,8 @@ fn serve(file: &File) -> Result<()> {
     let config = config::load(&file.config)?;
     let server = Server::start(&config)?;
     let mut out = std::io::stdout();
-    writeln!(out, "public listening on http://{}", server.public)?;
-    writeln!(out, "admin listening on http://{}", server.admin)?;
+    writeln!(out, "public listening on {}", server.public_url())?;
+    writeln!(out, "admin listening on {}", server.admin_url())?;
     out.flush()?;
     let mut stops = server.block_on(async { Stops::listen() })?;
     server.block_on(until_stopped(&server, file, &mut stops))?;

@@ -6,6 +6,7 @@
 mod build;
 mod callbacks;
 mod owners;
+mod secured;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(crate) use self::build::{cold_routes, state};
 use self::build::{signer, store};
 use self::callbacks::Callbacks;
 pub(crate) use self::owners::Owners;
+use self::secured::Secured;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
 use crate::cold::door::Door;
 use crate::cold::runner::{ColdRoutes, Parts, Pulse, Runner};
@@ -31,7 +33,7 @@ use crate::cold::store::SharedStore;
 use crate::config::Config;
 use crate::hot::{Gateway, Worker};
 use crate::latency::{Summary, Window, set_shard};
-use crate::listen::{self, Listener};
+use crate::listen::{self, Listener, Secure};
 use crate::meter::Meter;
 use crate::observe::{self, Admin};
 use crate::upstream::connect::Transport;
@@ -50,6 +52,7 @@ pub struct Server {
     routes: Arc<ColdRoutes>,
     meter: Arc<Meter>,
     ground: Ground,
+    secured: Secured,
     owners: Owners,
     store: SharedStore,
     draining: Arc<AtomicBool>,
@@ -86,6 +89,9 @@ impl Server {
             }
         });
         let built = state(config, &ground, &[], &meter)?;
+        let inside = control.enter();
+        let secured = Secured::new(config, &meter, &owners.background)?;
+        drop(inside);
         let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
         let store = control.block_on(store(config, &owners.store))?;
         let guard = AddressGuard::new(&config.callbacks.allow).map_err(|why| anyhow!(why))?;
@@ -117,6 +123,7 @@ impl Server {
             routes,
             meter,
             ground,
+            secured,
             owners,
             store,
             draining: Arc::default(),
@@ -160,7 +167,7 @@ impl Server {
         let tls = self
             .ground
             .roots
-            .client(None, &[b"http/1.1"])
+            .client(None, None, &[b"http/1.1"])
             .map_err(|why| anyhow!(why))?;
         let deliverer = Arc::new(Deliverer {
             store: self.store.clone(),
@@ -206,24 +213,26 @@ impl Server {
         self.admin = listener.local_addr()?;
         let _inside = self.control.enter();
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        owners.background.spawn(async move {
-            let _ = axum::serve(listener, observe::router(admin)).await;
-        });
+        let router = observe::router(admin);
+        if let Some(certificate) = self.secured.admin.clone() {
+            let listener = Secure::new(listener, certificate, &owners.background)?;
+            let served = axum::serve(listener, router).into_future();
+            owners.background.spawn(async { _ = served.await });
+        } else {
+            let served = axum::serve(listener, router).into_future();
+            owners.background.spawn(async { _ = served.await });
+        }
         Ok(())
     }
 
     fn serve_public(&mut self, config: &Config, count: usize) -> Result<()> {
-        let tls = match &config.listen.tls {
-            Some(tls) => Some(listen::tls(tls).map_err(|why| anyhow!("listen.tls: {why}"))?),
-            None => None,
-        };
         for index in 0..count {
             let socket = listen::bind(self.public).with_context(|| taken("public", self.public))?;
             self.public = socket.local_addr()?;
             let listener = Listener {
                 worker: Arc::new(Worker::new(index, self.gateway.clone())),
                 limits: config.limits.clone(),
-                tls: tls.clone(),
+                tls: self.secured.public.clone(),
                 tasks: self.owners.calls.clone(),
                 stop: self.owners.stop.clone(),
             };
@@ -236,20 +245,22 @@ impl Server {
         Ok(())
     }
 
-    /// Takes a new configuration for routes, providers and bounds; listeners, store and callbacks
-    /// stay as they are.
+    /// Takes a new configuration for routes, providers, bounds and certificates; addresses, store
+    /// and callbacks stay as they are.
     ///
     /// # Errors
     /// What is wrong with it; the old one stays in force.
     pub fn reload(&self, config: &Config) -> Result<()> {
         let before = self.gateway.state.load_full();
         let built = state(config, &self.ground, before.table.providers(), &self.meter);
+        let built = built.and_then(|built| Ok((built, self.secured.prepare(config)?)));
         let result = if built.is_ok() { "ok" } else { "failed" };
         let labels = [("result", result)];
         self.meter
             .counter("shunt_config_reloads_total", &labels)
             .increment(1);
-        let built = built?;
+        let (built, renewed) = built?;
+        self.secured.take(renewed);
         self.routes
             .store(Arc::new(cold_routes(&built.table, &self.meter)));
         self.gateway.state.store(Arc::new(built));

@@ -1,8 +1,9 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`,
 //! `balance`, `bytes`, `cancel`, `cost`, `degrade`, `demote`, `hedge`, `jobs`, `leaves`, `outage`,
-//! `overload`, `percentiles`, `predict`, `queue`, `quota`, `storm`. Everything runs on loopback, in
-//! this process; only `storm` starts gateways as processes, to kill them, and those on PostgreSQL a
-//! cluster. Options go to the figures that are named; all that follows `storm` is its own.
+//! `overload`, `percentiles`, `predict`, `queue`, `quota`, `start`, `storm`. Everything runs on
+//! loopback, in this process; only `start` and `storm` start gateways as processes, the latter to
+//! kill them, and those on PostgreSQL a cluster. Options go to the figures that are named; all that
+//! follows `storm` is its own.
 
 mod auto;
 mod balance;
@@ -23,6 +24,7 @@ mod predict;
 mod queue;
 mod quota;
 mod rig;
+mod start;
 mod stored;
 mod storm;
 
@@ -59,7 +61,7 @@ fn main() -> anyhow::Result<()> {
         arguments.into_iter().partition(|one| one.starts_with('-'));
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, balance, bytes, cancel, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, queue, quota or storm"
+            "name a figure: auto, balance, bytes, cancel, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, queue, quota, start or storm"
         );
     }
     for name in named {
@@ -80,6 +82,7 @@ fn main() -> anyhow::Result<()> {
             "queue" => queue::run()?,
             "quota" => quota::run()?,
             "cost" => cost::run()?,
+            "start" => start::run()?,
             other => anyhow::bail!("there is no figure `{other}`"),
         }
     }

@@ -110,6 +110,11 @@ fn providers(name: &str, provider: &super::Provider, found: &mut Found) {
         let says = "is not an address; write https://api.example.com, with an optional path";
         found.add(format!("{key}.base_url"), says);
     }
+    let secured = provider.ca.is_some() || provider.client_cert.is_some();
+    if secured && provider.base_url.starts_with("http:") {
+        let says = "is without TLS, of which ca and client_cert speak; write https://";
+        found.add(format!("{key}.base_url"), says);
+    }
     if let Some(source) = &provider.api_key {
         secret(&format!("{key}.api_key"), source, found);
     }

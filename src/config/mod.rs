@@ -14,6 +14,7 @@ mod quota;
 mod route;
 mod schema;
 mod seal;
+mod tls;
 mod typed;
 mod values;
 
@@ -27,4 +28,5 @@ pub use quota::Quota;
 pub use route::*;
 pub use schema::*;
 pub use seal::Seal;
+pub use tls::{ClientCertificate, ListenTls};
 pub use values::{HedgeAfter, Period, Secret, SecretSource, Size, Switch};

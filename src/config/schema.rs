@@ -16,6 +16,7 @@ use super::postgres::Postgres;
 use super::quota::Quota;
 use super::route::Route;
 use super::seal::Seal;
+use super::tls::{ClientCertificate, ListenTls};
 use super::values::{Period, SecretSource, Size};
 
 /// The whole file.
@@ -48,6 +49,8 @@ pub struct Listen {
     pub admin: SocketAddr,
     /// TLS on the public listener; absent: cleartext.
     pub tls: Option<ListenTls>,
+    /// TLS on the admin listener; absent: cleartext.
+    pub admin_tls: Option<ListenTls>,
 }
 
 impl Default for Listen {
@@ -56,18 +59,9 @@ impl Default for Listen {
             public: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 8081)),
             tls: None,
+            admin_tls: None,
         }
     }
-}
-
-/// A certificate and its key, both PEM files.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListenTls {
-    /// The certificate chain, leaf first.
-    pub cert: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
 }
 
 /// The process.
@@ -190,6 +184,9 @@ pub struct Provider {
     /// PEM file of further roots to trust, besides the system's.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// The certificate that the gateway shows it, where it asks for one.
+    #[serde(default)]
+    pub client_cert: Option<ClientCertificate>,
     /// What jobs leave of its rate limits.
     #[serde(default)]
     pub quota: Quota,

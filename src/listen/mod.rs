@@ -3,6 +3,10 @@
 //! Promises: every connection is a task that a drain waits for; no head is awaited for ever; past
 //! `limits.connections` new ones wait in the accept queue. Knows nothing of routes.
 
+mod admin;
+mod certificate;
+mod validity;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,17 +21,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 
-use crate::config::{Limits, ListenTls};
+pub use self::admin::Secure;
+pub use self::certificate::{Certificate, LOOK, Ready};
+use crate::config::Limits;
 use crate::hot::{AnswerBody, Worker};
 use crate::tasks::{Signal, Tasks};
 
 /// Connections that the system holds before they are accepted.
 const BACKLOG: i32 = 4_096;
-
-/// Longest TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Binds an address so that every worker can have a listener of its own on it.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -45,30 +47,6 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// The TLS side of a listener.
-///
-/// # Errors
-/// A sentence: a file cannot be read, or the key does not fit.
-pub fn tls(settings: &ListenTls) -> Result<TlsAcceptor, String> {
-    use rustls_pki_types::pem::PemObject;
-    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-    let told = |path: &std::path::Path, why: String| format!("{}: {why}", path.display());
-    let chain = CertificateDer::pem_file_iter(&settings.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| told(&settings.cert, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&settings.key)
-        .map_err(|error| told(&settings.key, error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| told(&settings.key, error.to_string()))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 /// One worker's listener.
 pub struct Listener {
     /// Serves its calls.
@@ -76,7 +54,7 @@ pub struct Listener {
     /// Bounds.
     pub limits: Limits,
     /// TLS, where it is configured.
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Arc<Certificate>>,
     /// Owner of its connections.
     pub tasks: Tasks,
     /// Stops accepting, and ends connections after their running calls.
@@ -112,9 +90,8 @@ impl Listener {
         let _ = stream.set_nodelay(true);
         match &self.tls {
             None => self.speak(stream).await,
-            Some(acceptor) => {
-                let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
-                if let Ok(Ok(stream)) = shaken {
+            Some(certificate) => {
+                if let Some(stream) = certificate.shake(stream).await {
                     self.speak(stream).await;
                 }
             }

@@ -238,6 +238,18 @@ const HELP: &[(&str, &str)] = &[
         "shunt_config_reloads_total",
         "Reloads of the configuration.",
     ),
+    (
+        "shunt_tls_reloads_total",
+        "Certificates of listeners that were read again because they changed, by what came of it.",
+    ),
+    (
+        "shunt_tls_certificate_expiry_timestamp_seconds",
+        "When a listener's certificate expires, in seconds since 1970.",
+    ),
+    (
+        "shunt_tls_handshakes_failed_total",
+        "Connections to a listener whose TLS handshake failed or took too long.",
+    ),
     ("shunt_build_info", "Always 1; the version is a label."),
     (
         "shunt_tasks",

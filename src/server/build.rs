@@ -29,7 +29,7 @@ fn providers(
         // Unchanged providers keep their connections.
         let same = before
             .iter()
-            .find(|one| &*one.name == name && one.settings == *settings);
+            .find(|one| &*one.name == name && one.is_for(settings));
         let provider = match same {
             Some(same) => same.clone(),
             None => Arc::new(Provider::new(name, settings, ground).map_err(|why| anyhow!(why))?),

@@ -9,6 +9,7 @@ use http::header::{AUTHORIZATION, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use rustls_pki_types::ServerName;
+use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsConnector;
 
 use super::connect::{Dialer, Transport};
@@ -41,6 +42,8 @@ pub struct Provider {
     pub dialect: Dialect,
     /// What it was made from; a reload keeps the connections of providers that did not change.
     pub settings: config::Provider,
+    /// What the files that it names held then.
+    files: Option<[u8; 32]>,
     scheme: Scheme,
     authority: Authority,
     host: HeaderValue,
@@ -88,6 +91,7 @@ impl Provider {
         };
         let pool = || Arc::new(Pool::new(dialer.clone(), ground.tasks.clone(), bounds));
         Ok(Self {
+            files: digest(settings),
             name: name.into(),
             dialect: settings.dialect,
             settings: settings.clone(),
@@ -100,6 +104,12 @@ impl Provider {
             authority,
             host,
         })
+    }
+
+    /// Whether this is what such a configuration makes: with the same key and certificates in the
+    /// files that it names, too. Reads those files.
+    pub fn is_for(&self, settings: &config::Provider) -> bool {
+        self.settings == *settings && self.files.is_some() && self.files == digest(settings)
     }
 
     /// Adds what time alone adds to the retry budget; meant for once a second.
@@ -142,6 +152,23 @@ impl Provider {
     }
 }
 
+/// Of the files that a provider names; none where one of them cannot be read.
+fn digest(settings: &config::Provider) -> Option<[u8; 32]> {
+    let shown = settings.client_cert.as_ref();
+    let key = settings.api_key.as_ref().and_then(|key| key.file.as_ref());
+    let files = [
+        settings.ca.as_ref(),
+        shown.map(|shown| &shown.cert),
+        shown.map(|shown| &shown.key),
+        key,
+    ];
+    let mut all = Sha256::new();
+    for file in files.into_iter().flatten() {
+        all.update(Sha256::digest(std::fs::read(file).ok()?));
+    }
+    Some(all.finalize().into())
+}
+
 fn dialer(
     settings: &config::Provider,
     scheme: &Scheme,
@@ -156,7 +183,10 @@ fn dialer(
             Protocol::Http1 => &[b"http/1.1"],
             Protocol::Http2 => &[b"h2"],
         };
-        let config = ground.roots.client(settings.ca.as_deref(), alpn)?;
+        let config = {
+            let (ca, shown) = (settings.ca.as_deref(), settings.client_cert.as_ref());
+            ground.roots.client(ca, shown, alpn)?
+        };
         let bare = host
             .trim_start_matches('[')
             .trim_end_matches(']')

@@ -192,7 +192,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
 }
 
 /// The gateway under test: the one named by `SHUNT`, or the one built with this program.
-fn shunt() -> PathBuf {
+pub fn shunt() -> PathBuf {
     let named = std::env::var_os("SHUNT").map(PathBuf::from);
     named.unwrap_or_else(|| env!("CARGO_BIN_EXE_shunt").into())
 }

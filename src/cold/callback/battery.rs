@@ -86,7 +86,7 @@ pub(super) fn guard(allow: &[&str]) -> Arc<AddressGuard> {
 pub(super) fn sender(guard: Arc<AddressGuard>, network: Arc<dyn Network>) -> Sender {
     static TLS: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let tls = TLS.get_or_init(|| {
-        let made = Roots::of_the_system().client(None, &[b"http/1.1"]);
+        let made = Roots::of_the_system().client(None, None, &[b"http/1.1"]);
         made.unwrap()
     });
     Sender::new(guard, network, tls.clone(), LIMIT)

@@ -32,7 +32,7 @@ impl Tls {
     pub fn of(address: &PostgresAddress) -> Result<Self, String> {
         if address.tls == SslMode::Verify {
             let roots = Roots::of_the_system();
-            return roots.client(address.root.as_deref(), &[]).map(Self);
+            return roots.client(address.root.as_deref(), None, &[]).map(Self);
         }
         let provider = Arc::new(ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider.clone())

@@ -1,0 +1,290 @@
+//! A listener's certificate, and how it is replaced under open connections.
+//!
+//! Promises: TLS 1.2 and 1.3 and no early data; a handshake meets the old certificate or the new
+//! one whole; files that cannot be used change nothing; open connections go on with what they
+//! began with, and tickets do not outlive their certificate. No worker reads a file or waits.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics::{Counter, Gauge};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpStream;
+use tokio::time::MissedTickBehavior;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::validity::Validity;
+use crate::config::ListenTls;
+use crate::meter::Meter;
+
+/// How often the files are looked at.
+pub const LOOK: Duration = Duration::from_secs(10);
+
+/// Longest TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A listener's certificate.
+pub struct Certificate {
+    listener: &'static str,
+    alpn: &'static [&'static [u8]],
+    current: ArcSwap<ServerConfig>,
+    /// Touched by reloads only.
+    held: Mutex<Held>,
+    ok: Counter,
+    failed: Counter,
+    refused: Counter,
+    expiry: Gauge,
+}
+
+struct Held {
+    settings: ListenTls,
+    /// What was read last, usable or not: the same is not tried again.
+    tried: Tried,
+    /// What is in force.
+    digest: [u8; 32],
+}
+
+/// The digest of the files, or why they cannot be read.
+type Tried = Result<[u8; 32], String>;
+
+/// What the files hold.
+struct Files {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+/// A certificate that can be put in force.
+pub struct Ready {
+    settings: ListenTls,
+    digest: [u8; 32],
+    config: ServerConfig,
+    validity: Validity,
+}
+
+impl Certificate {
+    /// Reads a listener's certificate. `listener` names it in metrics and in what is said of it.
+    ///
+    /// # Errors
+    /// A sentence: a file cannot be read or used, or the key does not fit.
+    pub fn new(
+        listener: &'static str,
+        settings: &ListenTls,
+        alpn: &'static [&'static [u8]],
+        meter: &Meter,
+    ) -> Result<Self, String> {
+        let files = Files::read(settings)?;
+        let ready = files.ready(settings, alpn)?;
+        // An old certificate is better than no gateway: its callers say what they think of it.
+        if let Err(why) = ready.validity.holds() {
+            tracing::warn!("the {listener} listener's certificate {why}");
+        }
+        let labels = [("listener", listener)];
+        let count = |result| {
+            let counter = meter.counter(
+                "shunt_tls_reloads_total",
+                &[("listener", listener), ("result", result)],
+            );
+            counter.increment(0);
+            counter
+        };
+        let expiry = meter.gauge("shunt_tls_certificate_expiry_timestamp_seconds", &labels);
+        expiry.set(ready.validity.until as f64);
+        let refused = meter.counter("shunt_tls_handshakes_failed_total", &labels);
+        refused.increment(0);
+        Ok(Self {
+            listener,
+            alpn,
+            held: Mutex::new(Held {
+                settings: ready.settings,
+                tried: Ok(ready.digest),
+                digest: ready.digest,
+            }),
+            current: ArcSwap::from_pointee(ready.config),
+            ok: count("ok"),
+            failed: count("failed"),
+            refused,
+            expiry,
+        })
+    }
+
+    /// A caller's connection after its handshake; none where there was none in time.
+    pub async fn shake(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+        let acceptor = TlsAcceptor::from(self.current.load_full());
+        let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+        if let Ok(Ok(stream)) = shaken {
+            return Some(stream);
+        }
+        self.refused.increment(1);
+        None
+    }
+
+    /// Reads what a new configuration names; nothing changes yet.
+    ///
+    /// # Errors
+    /// A sentence, and the failure is counted.
+    pub fn prepare(&self, settings: &ListenTls) -> Result<Ready, String> {
+        let read = Files::read(settings).and_then(|files| files.ready(settings, self.alpn));
+        read.and_then(Ready::that_holds).map_err(|why| {
+            self.failed.increment(1);
+            format!("listen: the {} certificate: {why}", self.listener)
+        })
+    }
+
+    /// Puts a certificate in force for new connections.
+    pub fn take(&self, ready: Ready) {
+        self.put(&mut self.held(), ready);
+    }
+
+    fn put(&self, held: &mut Held, ready: Ready) {
+        held.settings = ready.settings;
+        held.tried = Ok(ready.digest);
+        // The same again would only make tickets worthless.
+        if held.digest == ready.digest {
+            return;
+        }
+        held.digest = ready.digest;
+        self.expiry.set(ready.validity.until as f64);
+        self.current.store(Arc::new(ready.config));
+        self.ok.increment(1);
+        let listener = self.listener;
+        tracing::info!("the {listener} listener has a new certificate");
+    }
+
+    /// Looks whether the files changed, and takes them if they can be used. Reads files.
+    pub fn look(&self) {
+        let mut held = self.held();
+        let files = Files::read(&held.settings);
+        let found: Tried = files.as_ref().map(Files::digest).map_err(Clone::clone);
+        if found == held.tried {
+            return;
+        }
+        held.tried = found;
+        let ready = files.and_then(|files| files.ready(&held.settings, self.alpn));
+        match ready.and_then(Ready::that_holds) {
+            Ok(ready) => self.put(&mut held, ready),
+            Err(why) => {
+                self.failed.increment(1);
+                let listener = self.listener;
+                tracing::error!("the {listener} listener keeps its certificate: {why}");
+            }
+        }
+    }
+
+    /// Looks each such time, for ever.
+    pub async fn watch(self: Arc<Self>, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let this = self.clone();
+            let _ = tokio::task::spawn_blocking(move || this.look()).await;
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ready {
+    /// Gives it back only while it is valid: what cannot be used yet, or no more, replaces nothing.
+    fn that_holds(self) -> Result<Self, String> {
+        let path = self.settings.cert.display();
+        let holds = self.validity.holds();
+        holds.map_err(|why| format!("{path} {why}"))?;
+        Ok(self)
+    }
+}
+
+impl Files {
+    fn read(settings: &ListenTls) -> Result<Self, String> {
+        let read = |path: &Path| std::fs::read(path).map_err(|error| told(path, &error));
+        Ok(Self {
+            cert: read(&settings.cert)?,
+            key: read(&settings.key)?,
+            client_ca: settings.client_ca.as_deref().map(read).transpose()?,
+        })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut all = Sha256::new();
+        for part in [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()] {
+            // Lengths keep the parts apart.
+            all.update(
+                part.map_or(u64::MAX, |part| part.len() as u64)
+                    .to_be_bytes(),
+            );
+            all.update(part.map_or(&[][..], Vec::as_slice));
+        }
+        all.finalize().into()
+    }
+
+    fn ready(&self, settings: &ListenTls, alpn: &[&[u8]]) -> Result<Ready, String> {
+        let chain = certificates(&settings.cert, &self.cert)?;
+        let unread = || told(&settings.cert, &"its validity cannot be read");
+        let validity = Validity::of(&chain[0]).ok_or_else(unread)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key);
+        let key = key.map_err(|error| told(&settings.key, &error))?;
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = match (&settings.client_ca, &self.client_ca) {
+            (Some(path), Some(pem)) => {
+                let mut roots = rustls::RootCertStore::empty();
+                for root in certificates(path, pem)? {
+                    roots.add(root).map_err(|error| told(path, &error))?;
+                }
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = verifier.build().map_err(|error| told(path, &error))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let config = builder.with_single_cert(chain, key);
+        let mut config = config.map_err(|error| told(&settings.key, &error))?;
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        resume(&mut config, settings.client_ca.is_some())?;
+        Ok(Ready {
+            settings: settings.clone(),
+            digest: self.digest(),
+            config,
+            validity,
+        })
+    }
+}
+
+/// Sessions are resumed by tickets, for which a server keeps nothing. Not where callers show a
+/// certificate: each of their connections shows it.
+fn resume(config: &mut ServerConfig, mutual: bool) -> Result<(), String> {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if mutual {
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let all = all.map_err(|error| told(path, &error))?;
+    if all.is_empty() {
+        return Err(told(path, &"holds no certificate; it must be a PEM file"));
+    }
+    Ok(all)
+}
+
+fn told(path: &Path, why: &dyn std::fmt::Display) -> String {
+    format!("{}: {why}", path.display())
+}
