@@ -16,6 +16,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use crate::config::{Secret, SecretSource};
+
 /// What is to be done.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -24,6 +26,9 @@ pub struct Arguments {
     /// The gateway's admin listener.
     #[arg(long, global = true, default_value = "http://127.0.0.1:8081")]
     admin: String,
+    /// The environment variable that holds the admin listener's token, if it wants one.
+    #[arg(long, global = true, value_name = "VAR")]
+    admin_token_env: Option<String>,
     /// Print JSON as the gateway sent it.
     #[arg(long, global = true)]
     json: bool,
@@ -74,7 +79,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let asked = ask(&arguments.admin, method, &path);
+    let token = token(arguments)?;
+    let asked = ask(&arguments.admin, token, method, &path);
     let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await });
     let answer = answer.map_err(|_| {
         let admin = &arguments.admin;
@@ -90,6 +96,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
+}
+
+/// The admin listener's token.
+fn token(arguments: &Arguments) -> Result<Option<Secret>> {
+    let Some(name) = &arguments.admin_token_env else {
+        return Ok(None);
+    };
+    let source = SecretSource {
+        env: Some(name.clone()),
+        file: None,
+    };
+    source.read().map(Some).map_err(|why| anyhow!(why))
 }
 
 /// Letters, digits and what stands between them in names; all else percent-encoded.
@@ -137,7 +155,7 @@ fn page(command: &Command) -> Result<(Method, String)> {
     })
 }
 
-async fn ask(admin: &str, method: Method, path: &str) -> Result<Value> {
+async fn ask(admin: &str, token: Option<Secret>, method: Method, path: &str) -> Result<Value> {
     let wrong = || anyhow!("--admin `{admin}` is no address; write it as http://127.0.0.1:8081");
     let address: Uri = admin.parse().map_err(|_| wrong())?;
     if address.scheme_str() != Some("http") {
@@ -153,11 +171,14 @@ async fn ask(admin: &str, method: Method, path: &str) -> Result<Value> {
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream))
         .await
         .with_context(away)?;
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", format!("{host}:{port}"))
-        .body(Empty::<Bytes>::new())?;
+        .header("host", format!("{host}:{port}"));
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {}", token.expose()));
+    }
+    let request = request.body(Empty::<Bytes>::new())?;
     let exchange = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();
         anyhow::Ok((head.status, body.collect().await?.to_bytes()))
