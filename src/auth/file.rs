@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn each_mistake_has_its_sentence() {
-        let change: [(fn(&mut Entry), &str); 8] = [
+        type Change = (fn(&mut Entry), &'static str);
+        let change: [Change; 8] = [
             (|one| one.id = "x".into(), "id is no id"),
             (|one| one.sha256.truncate(9), "64 hexadecimal"),
             (|one| one.rate = Some(f64::NAN), "rate must be"),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, Request, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, request};
 use metrics::Counter;
 use tokio::time::Instant;
 
@@ -98,7 +98,7 @@ fn is_ours(value: &[u8]) -> bool {
 /// The first text that begins as a key does.
 fn sent(headers: &HeaderMap) -> Option<&[u8]> {
     let lines = PLACES.into_iter().flat_map(|name| headers.get_all(name));
-    let mut texts = lines.map(|line| line.as_bytes());
+    let mut texts = lines.map(HeaderValue::as_bytes);
     texts.find(|text| is_ours(text)).map(bare)
 }
 

@@ -208,10 +208,16 @@ def test_two_keys_see_nothing_of_each_other(guarded):
         assert gateway.fetch(gateway.public + path, headers=mine)[0] != 404
     listed = lambda who: gateway.fetch(gateway.public + "/jobs", headers=who)[2].decode()
     assert job in listed(mine) and job not in listed(theirs)
-    _, _, scope = gateway.fetch(gateway.public + "/scopes/run:1", headers=theirs)
-    assert job not in scope.decode()
-    _, _, scope = gateway.fetch(gateway.public + "/scopes/run:1", headers=mine)
-    assert job in scope.decode()
+    # A scope tells its unfinished jobs.
+    slow = ASK | {"model": "other", "metadata": {"sim_latency_ms": "20000"}}
+    _, _, body = gateway.call(
+        "/v1/chat/completions", slow, **mine, **LATER, x_shunt_scope="run:1"
+    )
+    waits = json.loads(body)["id"]
+    at = lambda method, who: gateway.fetch(gateway.public + "/scopes/run:1", method, who)[2].decode()
+    assert waits in at("GET", mine) and waits not in at("GET", theirs)
+    assert json.loads(at("DELETE", theirs))["cancelled"]["jobs"] == 0
+    assert json.loads(at("DELETE", mine))["cancelled"]["jobs"] == 1
     # What stands for a key inside the gateway is no key.
     text = guarded.keys.read_text()
     ident, digest = (text.split(f'{name} = "')[1].split('"')[0] for name in ["id", "sha256"])
