@@ -314,13 +314,16 @@ def test_off_loopback_the_admin_listener_needs_a_token(tmp_path):
     told = subprocess.run([SHUNT, "check", "--config", str(config)], capture_output=True, text=True)
     assert told.returncode == 1
     assert f"{config}:3:1: listen.admin: is not on loopback" in told.stderr
-    told = subprocess.run([SHUNT, "serve", "--config", str(config)], capture_output=True, text=True, timeout=30)
+    told = subprocess.run(
+        [SHUNT, "serve", "--config", str(config)], capture_output=True, text=True, timeout=30,
+        cwd=tmp_path,
+    )
     assert told.returncode == 1 and "auth.admin_token" in told.stderr
     config.write_text(text.format(auth='[auth]\nadmin_token = { env = "T" }\n'))
     for token, says in [("short", "can be guessed"), (None, "is not set")]:
         environment = {name: value for name, value in os.environ.items() if name != "T"}
         told = subprocess.run(
-            [SHUNT, "serve", "--config", str(config)], capture_output=True, text=True, timeout=30,
+            [SHUNT, "serve", "--config", str(config)], capture_output=True, text=True, timeout=30, cwd=tmp_path,
             env=environment | ({"T": token} if token else {}),
         )
         assert told.returncode == 1 and says in told.stderr, told.stderr
