@@ -146,11 +146,14 @@ async fn ask(reach: &Reach, method: Method, path: &str) -> Result<Value> {
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream))
         .await
         .with_context(away)?;
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", host)
-        .body(Empty::<Bytes>::new())?;
+        .header("host", host);
+    if let Some(token) = reach.token()? {
+        request = request.header("authorization", format!("Bearer {}", token.expose()));
+    }
+    let request = request.body(Empty::<Bytes>::new())?;
     let exchange = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();
         anyhow::Ok((head.status, body.collect().await?.to_bytes()))

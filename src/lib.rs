@@ -1,10 +1,12 @@
 //! Shunt: a latency-aware AI gateway. `ARCHITECTURE.md` draws the house.
 
+pub mod auth;
 pub mod cold;
 pub mod config;
 pub mod demo;
 pub mod hot;
 pub mod jobs;
+pub mod keys;
 pub mod latency;
 pub mod listen;
 pub mod meter;

@@ -31,6 +31,8 @@ enum Command {
     Demo(shunt::demo::Arguments),
     /// List, show, cancel, retry and call back jobs.
     Jobs(shunt::jobs::Arguments),
+    /// Create, list and revoke the gateway's own keys.
+    Keys(shunt::keys::Arguments),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Run the simulated provider.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Check(file) => check(&file),
         Command::Demo(arguments) => shunt::demo::run(&arguments),
         Command::Jobs(arguments) => shunt::jobs::run(&arguments),
+        Command::Keys(arguments) => shunt::keys::run(&arguments),
         Command::Schema => schema(),
         Command::Simulate(arguments) => shunt::simulate::run(&arguments),
     };

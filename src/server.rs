@@ -26,6 +26,7 @@ use self::build::{signer, store};
 use self::callbacks::Callbacks;
 pub(crate) use self::owners::Owners;
 use self::secured::Secured;
+use crate::auth::Token;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
 use crate::cold::door::Door;
 use crate::cold::runner::{ColdRoutes, Parts, Pulse, Runner};
@@ -132,7 +133,7 @@ impl Server {
         server.run_jobs(&runner, intake)?;
         server.deliver(config, signer, guard, callbacks)?;
         server.keep_time();
-        server.serve_admin(runner)?;
+        server.serve_admin(config, runner)?;
         server.serve_public(config, count)?;
         Ok(server)
     }
@@ -200,9 +201,13 @@ impl Server {
             .spawn(keep_time(meter, gateway, SECOND));
     }
 
-    fn serve_admin(&mut self, runner: Arc<Runner>) -> Result<()> {
+    fn serve_admin(&mut self, config: &Config, runner: Arc<Runner>) -> Result<()> {
         let owners = &self.owners;
+        let token = config.auth.admin_token.as_ref().map(Token::read);
         let admin = Arc::new(Admin {
+            token: token
+                .transpose()
+                .map_err(|why| anyhow!("auth.admin_token: {why}"))?,
             meter: self.meter.clone(),
             gateway: self.gateway.clone(),
             runner,
@@ -259,8 +264,11 @@ impl Server {
         self.meter
             .counter("shunt_config_reloads_total", &labels)
             .increment(1);
-        let (built, renewed) = built?;
+        let (mut built, renewed) = built?;
         self.secured.take(renewed);
+        if let (Some(now), Some(before)) = (&mut built.gate, &before.gate) {
+            now.keys.go_on_from(&before.keys);
+        }
         self.routes
             .store(Arc::new(cold_routes(&built.table, &self.meter)));
         self.gateway.state.store(Arc::new(built));

@@ -3,6 +3,7 @@
 //! Promises: a configuration that loads is consistent; every mistake is told at once, with its
 //! line. Known to every other room and knows none of them. Never opens a socket.
 
+mod auth;
 mod callbacks;
 mod check;
 mod concurrency;
@@ -18,6 +19,7 @@ mod tls;
 mod typed;
 mod values;
 
+pub use auth::Auth;
 pub use callbacks::{Callbacks, Secrets};
 pub use concurrency::{Concurrency, ConcurrencyMode};
 pub use glob::{Glob, PathPattern};

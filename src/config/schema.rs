@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::auth::Auth;
 use super::callbacks::Callbacks;
 use super::concurrency::Concurrency;
 use super::postgres::Postgres;
@@ -25,6 +26,8 @@ use super::values::{Period, SecretSource, Size};
 pub struct Config {
     /// Where the gateway listens.
     pub listen: Listen,
+    /// Who may call.
+    pub auth: Auth,
     /// The process: threads and drain.
     pub server: Server,
     /// Bounds on what is held and accepted.

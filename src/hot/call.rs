@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
+use super::admission::{self, Gate};
 use super::answer::{REQUEST_ID, refuse, request_id};
 use super::earlier::translated;
 use super::error::Code;
@@ -25,7 +26,8 @@ use super::scopes;
 use super::share::{self, Joined, Place, Shares, follow, lead};
 use super::tunnel::{self, Tunnels};
 use super::twin::{Twin, twin};
-use crate::cold::door::Door;
+use crate::auth::Key;
+use crate::cold::door::{Door, KEYS};
 use crate::config::{Dialect, Limits};
 use crate::tasks::Tasks;
 
@@ -35,6 +37,8 @@ pub struct State {
     pub table: Table,
     /// Its bounds.
     pub limits: Limits,
+    /// Who may call; none: anyone.
+    pub gate: Option<Gate>,
     /// The hand-off starts this long before the deadline.
     pub margin: Duration,
 }
@@ -85,7 +89,12 @@ fn is_own(path: &str) -> bool {
         path.strip_prefix(name)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    under("/jobs") || under("/scopes") || path == crate::cold::door::KEYS
+    under("/jobs") || under("/scopes") || path == KEYS
+}
+
+fn marked(mut response: Response<AnswerBody>, id: HeaderValue) -> Response<AnswerBody> {
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
 }
 
 impl Worker {
@@ -104,41 +113,55 @@ impl Worker {
     }
 
     /// Answers a call. Dropping the future cancels it, down to the provider.
-    pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+    pub async fn serve(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
         let arrived = Instant::now();
-        let path = request.uri().path();
-        if is_own(path) {
+        let caller = match request.uri().path() {
+            // What receivers of callbacks verify with is public.
+            KEYS => Ok(None),
+            _ => admission::identify(&self.gateway.state.load(), &mut request),
+        };
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(refusal) => return marked(refuse(refusal), request_id()),
+        };
+        if is_own(request.uri().path()) {
+            admission::stand_for(caller.as_ref(), request.headers_mut());
             let request = request.map(axum::body::Body::new);
             let answer = self.gateway.api.clone().oneshot(request).await;
             return answer
                 .unwrap_or_else(|never| match never {})
                 .map(AnswerBody::Api);
         }
-        if let Some(answer) = responses::told(&self.gateway.api, &request).await {
+        if let Some(answer) = responses::told(&self.gateway.api, &request, caller.as_ref()).await {
             return answer;
         }
         let id = request_id();
-        let mut response = match self.answer(request, arrived, &id).await {
+        let response = match self.answer(request, caller, arrived, &id).await {
             Ok(response) => response,
             Err(refusal) => refuse(refusal),
         };
-        response.headers_mut().insert(REQUEST_ID, id);
-        response
+        marked(response, id)
     }
 
     async fn answer(
         &self,
         request: Request<Incoming>,
+        caller: Option<Arc<Key>>,
         arrived: Instant,
         id: &HeaderValue,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let state = self.gateway.state.load_full();
         let (mut parts, body) = request.into_parts();
+        let admission = admission::begin(&state, caller, &parts, arrived)?;
         let (routed, read) = routing::route(&state, &parts, body, arrived).await?;
         let (route, mut kept, mut peek, intent) = routed;
-        let record = Record::new(route.clone(), arrived, peek.stream);
+        let mut record = Record::new(route.clone(), arrived, peek.stream);
+        if let Err(why) = admission::admit(&state, admission, &mut record) {
+            return Err(Refusal::of(&route, record, why));
+        }
         if peek.earlier_at.is_some() && route.dialect == Dialect::Openai {
-            let asked = translated(&self.gateway.door, &mut parts.headers, &kept, &peek);
+            let (door, owner) = (&self.gateway.door, record.owner(&parts.headers));
+            let asked = translated(door, owner, &mut parts.headers, &kept, &peek);
             match Box::pin(asked).await {
                 Ok(None) => {}
                 Ok(Some(other)) => (kept, peek) = other,

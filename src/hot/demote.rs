@@ -15,7 +15,7 @@ use super::share::Settled;
 use crate::cold::background::{Background, object};
 use crate::cold::door::{Door, Handover};
 use crate::cold::job::{
-    Callback, CallbackStatus, Job, JobId, Owner, Reason, Status, StoredRequest, UnixMillis, lines,
+    Callback, CallbackStatus, Job, JobId, Reason, Status, StoredRequest, UnixMillis, lines,
 };
 use crate::cold::store::StoreError;
 use crate::meter::{Outcome, Use};
@@ -90,7 +90,7 @@ fn job(ready: &Ready, attempts: &Attempts) -> Job {
     let running = attempts.running() > 0;
     Job {
         id: JobId::random(),
-        owner: Owner::of(&ready.call.headers),
+        owner: ready.record.owner(&ready.call.headers),
         status: if running {
             Status::Running
         } else {

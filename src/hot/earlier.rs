@@ -25,6 +25,7 @@ use crate::upstream::scan::replaced;
 /// `None`: there is nothing to translate.
 pub(super) async fn translated(
     door: &Door,
+    owner: Owner,
     headers: &mut HeaderMap,
     kept: &Kept,
     peek: &Peek,
@@ -35,7 +36,7 @@ pub(super) async fn translated(
     let Some(id) = named(&body[at.clone()]) else {
         return Ok(None);
     };
-    let asked = door.at_provider(Owner::of(headers), id.clone());
+    let asked = door.at_provider(owner, id.clone());
     let told = match timeout(PATIENCE, asked).await {
         Ok(Ok(told)) => told,
         Ok(Err(error)) => return Err((Code::Overloaded, error.to_string())),

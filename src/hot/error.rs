@@ -1,7 +1,7 @@
 //! Errors that the gateway makes itself, in the shape that the caller's SDK knows.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -30,6 +30,12 @@ pub enum Code {
     IdempotencyMismatch,
     /// Its scope was cancelled.
     ScopeCancelled,
+    /// It carries no key of the gateway's, or one that is not valid.
+    Unauthorized,
+    /// Its key may not call this.
+    Forbidden,
+    /// Its key is over its limits for about so many seconds.
+    RateLimited(u8),
 }
 
 impl Code {
@@ -44,6 +50,9 @@ impl Code {
             Self::ProviderUnreachable | Self::Away(_) => "provider_unreachable",
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::ScopeCancelled => "scope_cancelled",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::RateLimited(_) => "rate_limited",
         }
     }
 
@@ -58,6 +67,9 @@ impl Code {
             Self::ProviderUnreachable | Self::Away(_) => StatusCode::BAD_GATEWAY,
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::ScopeCancelled => StatusCode::CONFLICT,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -69,6 +81,9 @@ impl Code {
             (Dialect::Anthropic, Self::BodyTooLarge) => "request_too_large",
             (Dialect::Anthropic, Self::Overloaded | Self::Shed(_)) => "overloaded_error",
             (Dialect::Anthropic, Self::BudgetExceeded) => "timeout_error",
+            (Dialect::Anthropic, Self::Unauthorized) => "authentication_error",
+            (Dialect::Anthropic, Self::Forbidden) => "permission_error",
+            (_, Self::RateLimited(_)) => "rate_limit_error",
             (_, _) if caller => "invalid_request_error",
             (Dialect::Anthropic, _) => "api_error",
             (_, _) => "server_error",
@@ -104,11 +119,14 @@ pub fn response(dialect: Dialect, code: Code, message: &str) -> Response<Bytes> 
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     let wait = match code {
         Code::Overloaded => Some(ROOM),
-        Code::Shed(seconds) | Code::Away(seconds) => Some(seconds),
+        Code::Shed(seconds) | Code::Away(seconds) | Code::RateLimited(seconds) => Some(seconds),
         _ => None,
     };
     if let Some(seconds) = wait {
         headers.insert(RETRY_AFTER, u16::from(seconds).into());
+    }
+    if code == Code::Unauthorized {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if matches!(code, Code::BudgetExceeded | Code::ScopeCancelled) {
         // A call that was too slow is not to be tripled by the SDK's own retries, and one that was

@@ -5,6 +5,7 @@
 //! can hold, but to queue at a target that is full, and touches no disk; knows one door of the cold
 //! path, the hand-off.
 
+mod admission;
 mod answer;
 mod budget;
 mod call;
@@ -37,6 +38,7 @@ mod shed;
 mod tunnel;
 mod twin;
 
+pub use admission::Gate;
 pub use call::{Gateway, State, Worker};
 pub use hedge::Line;
 pub use predict::{Prediction, Predictor};

@@ -17,7 +17,6 @@ use super::record::Record;
 use super::relay::{AnswerBody, BrokenOff};
 use super::scope::{Closed, Member, Membership, Scopes};
 use super::share::Joined;
-use crate::cold::job::Owner;
 use crate::config::Limits;
 
 const CANCELLED: &str = "the call's scope was cancelled; begin another scope";
@@ -41,7 +40,7 @@ pub(super) fn enter(
         dialect: route.dialect,
         arrived: record.arrived(),
     };
-    let owner = Owner::of(headers);
+    let owner = record.owner(headers);
     let entered = scopes.enter(owner, name, intent.scope_budget, limits.scopes, member);
     let closed = |closed| match closed {
         Closed::Cancelled => (Code::ScopeCancelled, CANCELLED.to_owned()),

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::route::Route;
+use crate::auth::Admission;
+use crate::cold::job::Owner;
 use crate::meter::Outcome;
 use crate::upstream::target::Target;
 
@@ -28,6 +31,8 @@ pub struct Record {
     first_token: Option<Duration>,
     waited_for_caller: Duration,
     waited_for_provider: Duration,
+    /// The caller's key: the call counts as running for it.
+    admission: Option<Admission>,
     /// Set when the caller left and the call goes on for others.
     orphaned: Option<Arc<AtomicBool>>,
 }
@@ -46,6 +51,7 @@ impl Record {
             first_token: None,
             waited_for_caller: Duration::ZERO,
             waited_for_provider: Duration::ZERO,
+            admission: None,
             orphaned: None,
         }
     }
@@ -53,6 +59,22 @@ impl Record {
     /// Its route.
     pub fn route(&self) -> &Arc<Route> {
         &self.route
+    }
+
+    /// It came with a key that may call its route.
+    pub fn admitted(&mut self, admission: Admission) {
+        self.admission = Some(admission);
+    }
+
+    /// Lets it go on counting as running after its record is closed.
+    pub fn take_admission(&mut self) -> Option<Admission> {
+        self.admission.take()
+    }
+
+    /// Whose call this is: its key's, or that of the credentials in its headers.
+    pub fn owner(&self, headers: &HeaderMap) -> Owner {
+        let admission = self.admission.as_ref();
+        admission.map_or_else(|| Owner::of(headers), Admission::owner)
     }
 
     /// When its head was read.

@@ -3,17 +3,22 @@
 //! Promises: a call that cannot name one costs a look at the path's end; a name that is not of
 //! Shunt's making goes on to the provider with its request untouched.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use http::{Method, Request, Response, Uri};
 use tower::ServiceExt as _;
 
+use super::admission::stand_for;
 use super::relay::AnswerBody;
+use crate::auth::Key;
 use crate::cold::responses::{NotOurs, page};
 
 /// Shunt's answer; `None`: the call is the provider's.
 pub(super) async fn told<B>(
     api: &axum::Router,
     request: &Request<B>,
+    caller: Option<&Arc<Key>>,
 ) -> Option<Response<AnswerBody>> {
     let path = request.uri().path();
     let page = page(path)?;
@@ -30,6 +35,7 @@ pub(super) async fn told<B>(
     *asked.method_mut() = method.clone();
     *asked.uri_mut() = uri;
     *asked.headers_mut() = request.headers().clone();
+    stand_for(caller, asked.headers_mut());
     let answer = api.clone().oneshot(asked).await;
     let answer = answer.unwrap_or_else(|never| match never {});
     let ours = answer.extensions().get::<NotOurs>().is_none();

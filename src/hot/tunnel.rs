@@ -21,6 +21,7 @@ use super::pipeline;
 use super::ready::{Ready, Refusal};
 use super::relay::AnswerBody;
 use super::scope::Membership;
+use crate::auth::Admission;
 use crate::meter::Outcome;
 use crate::tasks::Tasks;
 use crate::upstream::body::OutBody;
@@ -66,12 +67,13 @@ fn join<B>(
     caller: OnUpgrade,
     provider: Response<B>,
     place: Place,
-    scope: Option<Arc<Membership>>,
+    held: (Option<Arc<Membership>>, Option<Admission>),
 ) where
     B: Send + 'static,
 {
     let provider = hyper::upgrade::on(provider);
     tasks.spawn(async move {
+        let (scope, _admission) = held;
         let _place = place;
         let (Ok(caller), Ok(provider)) = tokio::join!(caller, provider) else {
             return;
@@ -134,10 +136,17 @@ pub(super) async fn open(
     let mut response = Response::new(AnswerBody::Own(None));
     *response.status_mut() = provider.status();
     *response.headers_mut() = provider.headers().clone();
+    let admission = ready.record.take_admission();
     ready.record.finish(Outcome::Served);
     if provider.status() == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(caller) = ready.upgrade {
-            join(&gateway.tasks, caller, provider, place, ready.scope);
+            join(
+                &gateway.tasks,
+                caller,
+                provider,
+                place,
+                (ready.scope, admission),
+            );
         }
     } else {
         strip_hop_by_hop(response.headers_mut());

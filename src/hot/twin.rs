@@ -5,7 +5,6 @@ use http::Method;
 use super::error::Code;
 use super::ready::{Ready, Refusal};
 use super::share::Terms;
-use crate::cold::job::Owner;
 use crate::cold::recall::CallKey;
 use crate::config::Limits;
 
@@ -45,7 +44,7 @@ pub(super) fn twin(
         );
         return Err(ready.refuse(Code::BodyTooLarge, message));
     }
-    let owner = Owner::of(&ready.call.headers);
+    let owner = ready.record.owner(&ready.call.headers);
     let call = &ready.call;
     // By the route too: the same path at another provider is another call.
     let print = CallKey::print(

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::config::ClientCertificate;
+use crate::config::{ClientCertificate, Secret, SecretSource};
 use crate::upstream::tls::Roots;
 
 /// How the admin listener is reached.
@@ -30,6 +30,9 @@ pub struct Reach {
     /// Its key. PEM; may be in the same file.
     #[arg(long, global = true, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// The environment variable that holds the admin listener's token, if it wants one.
+    #[arg(long, global = true, value_name = "VAR")]
+    admin_token_env: Option<String>,
 }
 
 /// A connection, whatever it is made of.
@@ -66,6 +69,21 @@ impl Reach {
         let shaken = tls.connect(name, stream).await;
         let why = || format!("no TLS with {admin}; see --ca, --cert and --key");
         Ok((Box::new(shaken.with_context(why)?), said))
+    }
+
+    /// The admin listener's token, where one is named.
+    ///
+    /// # Errors
+    /// A sentence: the variable is not set.
+    pub fn token(&self) -> Result<Option<Secret>> {
+        let Some(name) = &self.admin_token_env else {
+            return Ok(None);
+        };
+        let source = SecretSource {
+            env: Some(name.clone()),
+            file: None,
+        };
+        source.read().map(Some).map_err(|why| anyhow!(why))
     }
 
     /// What is said where no gateway answers.

@@ -197,6 +197,10 @@ const HELP: &[(&str, &str)] = &[
         "shunt_retries_total",
         "Attempts after a failure, by the failure.",
     ),
+    (
+        "shunt_auth_refusals_total",
+        "Calls refused for their key, by the reason.",
+    ),
     ("shunt_jobs", "Jobs in the store."),
     (
         "shunt_job_attempts_total",

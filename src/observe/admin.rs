@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{histograms, jobs as jobs_api, report};
+use crate::auth::Token;
 use crate::cold::job::Status;
 use crate::cold::runner::Runner;
 use crate::cold::store::asked;
@@ -23,6 +26,8 @@ use crate::tasks::Tasks;
 
 /// What operators may look at.
 pub struct Admin {
+    /// What operators have to send; none: nothing.
+    pub token: Option<Token>,
     /// Metrics.
     pub meter: Arc<Meter>,
     /// Routes.
@@ -46,8 +51,32 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/routes/{name}/what-if", get(what_if))
         .route("/api/routes/{name}/histogram.hgrm", get(histogram))
         .route("/", get(async || Html(PAGE)))
-        .with_state(admin)
+        .with_state(admin.clone())
         .merge(jobs)
+        .layer(from_fn_with_state(admin, guard))
+}
+
+/// Lets operators in. What an orchestrator probes is open; without the token it tells no more than
+/// its status.
+async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let token = admin.token.as_ref();
+    if token.is_none_or(|token| token.is_in(request.headers())) {
+        return next.run(request).await;
+    }
+    match request.uri().path() {
+        "/healthz" => next.run(request).await,
+        "/readyz" => next.run(request).await.status().into_response(),
+        _ => {
+            let says = "send the admin token as Authorization: Bearer TOKEN; `shunt jobs` takes it \
+                        from --admin-token-env\n";
+            (
+                StatusCode::UNAUTHORIZED,
+                [(WWW_AUTHENTICATE, "Bearer")],
+                says,
+            )
+                .into_response()
+        }
+    }
 }
 
 const PAGE: &str = "<!doctype html><title>Shunt</title><h1>Shunt</h1><ul>\

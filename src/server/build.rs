@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 
+use crate::auth::Keys;
 use crate::cold::callback::Signer;
 use crate::cold::runner::ColdRoute;
 use crate::cold::seal::Sealer;
@@ -14,7 +15,7 @@ use crate::cold::store::postgres::PostgresStore;
 use crate::cold::store::sealed::Sealed;
 use crate::cold::store::sqlite::{self, SqliteStore};
 use crate::config::{Config, PostgresAddress, Secret, Secrets, is_postgres};
-use crate::hot::{State, Table};
+use crate::hot::{Gate, State, Table};
 use crate::meter::Meter;
 use crate::tasks::Tasks;
 use crate::upstream::provider::{Ground, Provider};
@@ -49,8 +50,18 @@ pub(crate) fn state(
     Ok(State {
         table: Table::new(config, &providers, meter).map_err(|why| anyhow!(why))?,
         limits: config.limits.clone(),
+        gate: gate(config, meter)?,
         margin: config.cold.margin.get(),
     })
+}
+
+fn gate(config: &Config, meter: &Meter) -> Result<Option<Gate>> {
+    let Some(path) = &config.auth.keys else {
+        return Ok(None);
+    };
+    let keys = Keys::read(path).map_err(|why| anyhow!("auth.keys: {why}"))?;
+    tracing::info!(keys = keys.len(), "each call needs a key of the gateway's");
+    Ok(Some(Gate::new(keys, meter)))
 }
 
 pub(crate) fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, Arc<ColdRoute>> {

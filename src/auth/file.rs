@@ -1,0 +1,267 @@
+//! The key file: TOML that `shunt keys` writes and the gateway reads; hashes, no keys.
+//!
+//! Promises: a new file has mode 0600, one that others can write is refused; it is replaced as a
+//! whole, so that a reader sees the old one or the new one.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::text;
+
+/// The file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyFile {
+    /// Its keys, oldest first.
+    pub keys: Vec<Entry>,
+}
+
+/// A key, without itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// What stands in the key after `shunt_`.
+    pub id: String,
+    /// How operators call it.
+    pub name: String,
+    /// Hexadecimal SHA-256 of the key.
+    pub sha256: String,
+    /// When it was made.
+    pub created: String,
+    /// Globs of the routes that it may call; absent: each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Vec<String>>,
+    /// Calls a second; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Calls at once out of that rate; absent: a second's worth, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// Calls that may run at once; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<usize>,
+    /// It is refused from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+/// A new key and what is kept of it.
+pub fn make(name: &str, now: Timestamp) -> (String, Entry) {
+    let (key, id) = text::new();
+    let entry = Entry {
+        id,
+        name: name.into(),
+        sha256: text::hash(key.as_bytes()),
+        created: now.to_string(),
+        routes: None,
+        rate: None,
+        burst: None,
+        concurrency: None,
+        expires: None,
+    };
+    (key, entry)
+}
+
+impl Entry {
+    /// What is wrong with it.
+    fn wrong(&self) -> Option<&'static str> {
+        let moment = |text: &String| text.parse::<Timestamp>().is_err();
+        match self {
+            one if one.id.len() != text::ID
+                || !one.id.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+            {
+                Some("id is no id; `shunt keys create` makes them")
+            }
+            one if text::unhash(&one.sha256).is_none() => {
+                Some("sha256 must be 64 hexadecimal digits")
+            }
+            one if one.name.is_empty()
+                || one.name.len() > 64
+                || one.name.contains(char::is_control) =>
+            {
+                Some("name must have 1 to 64 characters")
+            }
+            one if one.rate.is_some_and(|rate| !(0.001..=1e6).contains(&rate)) => {
+                Some("rate must be from 0.001 to 1000000 calls a second")
+            }
+            one if one.burst.is_some() && one.rate.is_none() => Some("burst needs a rate"),
+            one if one.burst == Some(0) || one.concurrency == Some(0) => {
+                Some("burst and concurrency must be at least 1; to lock a key out, revoke it")
+            }
+            one if one.routes.as_ref().is_some_and(Vec::is_empty) => {
+                Some("routes is empty; name one, or leave it out for each route")
+            }
+            one if one.expires.as_ref().is_some_and(moment) => {
+                Some("expires is no moment; write 2027-01-01T00:00:00Z")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl KeyFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A sentence that names the file and the key's name.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let told = |why: String| format!("{}: {why}", path.display());
+        let mode = fs::metadata(path).map(|file| file.permissions().mode());
+        let mode = mode.map_err(|error| {
+            told(format!(
+                "{error}; make one with `shunt keys create --file {}`",
+                path.display()
+            ))
+        })?;
+        if mode & 0o022 != 0 {
+            let why = "others can write it and give themselves keys; chmod 600 it";
+            return Err(told(why.into()));
+        }
+        let text = fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
+        Self::parse(&text).map_err(told)
+    }
+
+    /// Reads its text.
+    ///
+    /// # Errors
+    /// A sentence that names the key's name.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let file: Self =
+            toml::from_str(text).map_err(|error| error.message().replace('\n', ", "))?;
+        file.check()?;
+        Ok(file)
+    }
+
+    /// Whether each key is right and each name stands for one.
+    ///
+    /// # Errors
+    /// A sentence that names the key's name.
+    pub fn check(&self) -> Result<(), String> {
+        for (at, one) in self.keys.iter().enumerate() {
+            if let Some(why) = one.wrong() {
+                return Err(format!("the key `{}`: {why}", one.name.escape_debug()));
+            }
+            let same = |other: &&Entry| other.id == one.id || other.name == one.name;
+            if let Some(other) = self.keys[..at].iter().find(same) {
+                return Err(format!(
+                    "the keys `{}` and `{}` have the same name or id; revoke one",
+                    other.name, one.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes it, whole or not at all.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub fn write(&self, path: &Path) -> Result<(), String> {
+        let text = toml::to_string(self).map_err(|error| error.to_string())?;
+        let text = format!(
+            "# Written by `shunt keys`: hashes of keys, no keys. SIGHUP reloads it.\n\n{text}"
+        );
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
+        let told = |error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists => format!(
+                "{}: another `shunt keys` is writing, or was killed; if none runs, remove this file",
+                beside.display()
+            ),
+            _ => format!("{}: {error}", beside.display()),
+        };
+        let open = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside);
+        let mut file = open.map_err(told)?;
+        let written = file
+            .write_all(text.as_bytes())
+            .and_then(|()| file.sync_all());
+        let written = written.and_then(|()| fs::rename(&beside, path));
+        written.map_err(|error| {
+            // What is half written is of no use.
+            let _ = fs::remove_file(&beside);
+            told(error)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str) -> (String, Entry) {
+        let (key, made) = make(name, Timestamp::UNIX_EPOCH);
+        let entry = Entry {
+            routes: Some(vec!["chat*".into()]),
+            rate: Some(2.5),
+            concurrency: Some(3),
+            expires: Some("2027-01-01T00:00:00Z".into()),
+            ..made
+        };
+        (key, entry)
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_only_its_owner_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        let (key, one) = entry("team \"a\"\\");
+        let file = KeyFile { keys: vec![one] };
+        file.write(&path).unwrap();
+        assert_eq!(KeyFile::read(&path), Ok(file.clone()));
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        let secret = key.rsplit('_').next().unwrap();
+        assert!(!fs::read_to_string(&path).unwrap().contains(secret));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
+        assert!(
+            KeyFile::read(&path)
+                .unwrap_err()
+                .contains("others can write it")
+        );
+        fs::write(folder.path().join("keys.toml.new"), "").unwrap();
+        assert!(file.write(&path).unwrap_err().contains("is writing"));
+    }
+
+    #[test]
+    fn each_mistake_has_its_sentence() {
+        type Change = (fn(&mut Entry), &'static str);
+        let change: [Change; 8] = [
+            (|one| one.id = "x".into(), "id is no id"),
+            (|one| one.sha256.truncate(9), "64 hexadecimal"),
+            (|one| one.rate = Some(f64::NAN), "rate must be"),
+            (|one| one.rate = Some(-1.0), "rate must be"),
+            (
+                |one| (one.rate, one.burst) = (None, Some(1)),
+                "burst needs a rate",
+            ),
+            (|one| one.concurrency = Some(0), "at least 1"),
+            (|one| one.routes = Some(Vec::new()), "routes is empty"),
+            (|one| one.expires = Some("soon".into()), "no moment"),
+        ];
+        for (change, says) in change {
+            let mut one = entry("a").1;
+            change(&mut one);
+            let text = toml::to_string(&KeyFile { keys: vec![one] }).unwrap();
+            let why = KeyFile::parse(&text).unwrap_err();
+            assert!(why.contains(says) && why.contains("the key `a`"), "{why}");
+        }
+        let twice = KeyFile {
+            keys: vec![entry("a").1, entry("a").1],
+        };
+        let why = KeyFile::parse(&toml::to_string(&twice).unwrap()).unwrap_err();
+        assert!(why.contains("the same name"), "{why}");
+        assert!(KeyFile::parse("[[keys]]\nshare = 2").is_err());
+    }
+}
