@@ -3,6 +3,8 @@
 //! Promises: every connection is a task that a drain waits for; no head is awaited for ever; past
 //! `limits.connections` new ones wait in the accept queue. Knows nothing of routes.
 
+mod spare;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use self::spare::Spare;
 use crate::config::{Limits, ListenTls};
 use crate::hot::{AnswerBody, Worker};
 use crate::tasks::{Signal, Tasks};
@@ -89,16 +92,21 @@ impl Listener {
         let listener = TcpListener::from_std(listener)?;
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let this = Arc::new(self);
+        let mut spare = Spare::take();
         loop {
             let place = places.clone().acquire_owned();
             let accepted = tokio::select! {
                 () = this.stop.raised() => return Ok(()),
                 accepted = async { (place.await, listener.accept().await) } => accepted,
             };
-            let (Ok(place), Ok((stream, _))) = accepted else {
+            let (place, stream) = match accepted {
+                (Ok(place), Ok((stream, _))) => (place, stream),
                 // Out of descriptors, or the caller left already: neither ends the listener.
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
+                (_, Err(error)) => {
+                    spare.after(&error, &listener).await;
+                    continue;
+                }
+                (Err(_), _) => continue,
             };
             let connection = this.clone();
             this.tasks.spawn(async move {
