@@ -66,6 +66,10 @@ pub fn calls(report: &mut Report, all: &[Done], made: &Made) {
         "requests that ended later than their deadline and {MARGIN:?}: {}",
         hung.len()
     ));
+    let kinds = counts(hung.iter().map(|step| (step.kind, step.name, step.gateway)));
+    for ((kind, name, gateway), count) in kinds {
+        report.say(format!("  {kind:?} {name} at gateway {gateway}: {count}"));
+    }
     report.hold("no call hangs past its deadline", &hung);
     let bugs: Vec<_> = steps()
         .filter(|step| step.what == What::Answered(500))
@@ -138,17 +142,38 @@ pub fn callbacks(
         .iter()
         .filter(|done| done.job.is_some() && done.kind != Kind::Polled);
     let due = due.count();
-    let again: usize = arrived.told.values().map(|told| told.len() - 1).sum();
-    let many = arrived
-        .told
+    let jobs: HashMap<u32, &str> = all
         .iter()
-        .filter(|(_, told)| told.iter().any(|one| one.webhook != told[0].webhook));
+        .filter_map(|done| Some((done.tag, done.job.as_ref()?.0.as_str())))
+        .collect();
+    let mut ids: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    // A caller that was refused because its store was silent may be told that its job, which was written
+    // after all, is cancelled.
+    let mut strange = Vec::new();
+    for (tag, told) in &arrived.told {
+        for one in told {
+            if jobs.get(tag).is_some_and(|job| *job == one.job) {
+                ids.entry(&one.job).or_default().push(&one.webhook);
+            } else {
+                strange.push(one);
+            }
+        }
+    }
+    let again: usize = ids.values().map(|ids| ids.len() - 1).sum();
+    let many = ids
+        .iter()
+        .filter(|(_, ids)| ids.iter().any(|one| one != &ids[0]));
     let many: Vec<_> = many.collect();
+    let unasked = strange.iter().filter(|one| one.kind != "job.cancelled");
+    let unasked: Vec<_> = unasked.collect();
     let refused = counts(arrived.refused.iter());
     report.say(format!(
-        "callbacks due: {due}, delivered: {}, the same again: {again}, not verified: {refused:?}",
-        due - missing.len()
+        "callbacks due: {due}, delivered: {}, the same again: {again}, not verified: {refused:?}; \
+         of jobs that were refused and undone: {}",
+        due - missing.len(),
+        strange.len()
     ));
+    report.hold("nothing is run that was refused", &unasked);
     let missing: Vec<_> = missing.iter().map(|tag| found.get(tag)).collect();
     report.hold("every job is called back", &missing);
     report.hold("a job is called back under one id", &many);
