@@ -18,7 +18,7 @@ fn millis(from: u64, to: u64, random: &mut StdRng) -> Duration {
 /// The store cannot be reached for some seconds, again and again; what was written may be written
 /// though nobody hears of it.
 async fn cut_off(reach: Reach, seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed ^ 21);
+    let mut random = StdRng::seed_from_u64(seed ^ (1 << 40));
     loop {
         sleep(millis(5_000, 40_000, &mut random)).await;
         reach.cut(true);
@@ -29,7 +29,7 @@ async fn cut_off(reach: Reach, seed: u64) {
 
 /// The clock of the day is set, by up to three minutes, ahead or back.
 async fn set_the_clock(seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed ^ 22);
+    let mut random = StdRng::seed_from_u64(seed ^ (1 << 41));
     loop {
         sleep(millis(10_000, 90_000, &mut random)).await;
         virtual_clock::jump(random.random_range(-180_000..180_000));
@@ -42,7 +42,7 @@ pub(super) fn make(run: Run, scene: &Scene, until_cut: &Tasks, callers: &Tasks) 
     until_cut.spawn(set_the_clock(run.seed));
     let (world, owner) = (scene.world.clone(), callers.clone());
     until_cut.spawn(async move {
-        let mut random = StdRng::seed_from_u64(run.seed ^ 23);
+        let mut random = StdRng::seed_from_u64(run.seed ^ (1 << 42));
         for call in rude::FIRST.. {
             sleep(millis(0, 4_000 / u64::from(run.rate), &mut random)).await;
             let random = StdRng::seed_from_u64(run.seed ^ call);

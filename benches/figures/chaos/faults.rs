@@ -153,7 +153,7 @@ impl Ground {
 
     /// Faults of the world until then.
     pub fn trouble_the_world(&self, seed: u64, pace: Pace, until: Instant) {
-        let mut random = StdRng::seed_from_u64(seed ^ 11);
+        let mut random = StdRng::seed_from_u64(seed ^ (1 << 32));
         let mut bag = Bag(&WORLD, Vec::new());
         while Instant::now() < until {
             std::thread::sleep(between(pace.rests, &mut random));
@@ -167,7 +167,9 @@ impl Ground {
             self.note(&format!("{fault:?}"), &further, lasts);
             match fault {
                 World::Providers(weather) => {
-                    which.iter().for_each(|at| self.providers[*at].set(weather))
+                    for at in which {
+                        self.providers[*at].set(weather);
+                    }
                 }
                 World::Receiver(weather) => self.receiver.set(weather),
                 World::Names(ailing) => self.names.set(ailing),
@@ -184,7 +186,7 @@ impl Ground {
     /// # Errors
     /// One cannot be made, or healed.
     pub fn trouble_the_machine(&self, seed: u64, pace: Pace, length: Duration) -> Result<()> {
-        let mut random = StdRng::seed_from_u64(seed ^ 12);
+        let mut random = StdRng::seed_from_u64(seed ^ (1 << 33));
         let mut bag = Bag(&MACHINE, Vec::new());
         let began = Instant::now();
         while began.elapsed() < length {
