@@ -38,6 +38,9 @@ pub struct Account<'a> {
 /// (`hot::demote::PATIENCE`, written again on purpose).
 const STORE: Duration = Duration::from_millis(500);
 
+/// The longest illness of a store in `mischief`, and the next look at it.
+const RECOVERY: Duration = Duration::from_secs(10);
+
 impl<'a> Account<'a> {
     /// Orders it.
     pub fn new(book: &'a Book, rows: &'a [Row], now: Instant, stopped: Option<Instant>) -> Self {
@@ -132,7 +135,9 @@ impl<'a> Account<'a> {
                 virtual_clock::shown(at)[virtual_clock::shown(at).len() - 1]
             })
         });
-        let owner = ends.fold(seen.ended, Instant::max) + SLACK;
+        // An end that is written while the store is ill is heard of once it is well.
+        let slack = if self.ill { RECOVERY } else { SLACK };
+        let owner = ends.fold(seen.ended, Instant::max) + slack;
         let outlives = |one: &&&Sent| one.ended.is_none_or(|ended| ended > owner);
         let found = self.sent(call).iter().find(outlives)?;
         Some(format!(
