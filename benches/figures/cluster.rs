@@ -90,16 +90,28 @@ impl Cluster {
         Ok(told.lines().map(str::to_owned).collect())
     }
 
-    /// Kills every process of it with -9, as if the machine had lost its power.
-    pub fn kill(&mut self) -> Result<()> {
-        let Some(mut server) = self.server.take() else {
+    /// Sends every process of it a signal.
+    ///
+    /// # Errors
+    /// There is no program `kill`.
+    pub fn tell(&self, signal: &str) -> Result<()> {
+        let Some(server) = &self.server else {
             return Ok(());
         };
         let mut all = children(server.id());
         all.push(server.id());
         let pids = all.iter().map(u32::to_string);
-        Command::new("kill").arg("-9").args(pids).output()?;
-        server.wait()?;
+        // One that ended by itself meanwhile is none the less told.
+        Command::new("kill").arg(signal).args(pids).output()?;
+        Ok(())
+    }
+
+    /// Kills every process of it with -9, as if the machine had lost its power.
+    pub fn kill(&mut self) -> Result<()> {
+        self.tell("-KILL")?;
+        if let Some(mut server) = self.server.take() {
+            server.wait()?;
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod balance;
 mod behave;
 mod bytes;
 mod cancel;
+mod chaos;
 mod cluster;
 mod cost;
 mod degrade;
@@ -54,14 +55,16 @@ fn main() -> anyhow::Result<()> {
     // Cargo adds `--bench` of its own.
     let arguments = std::env::args().skip(1).filter(|one| one != "--bench");
     let arguments: Vec<String> = arguments.collect();
-    if let Some(("storm", options)) = arguments.split_first().map(|(name, rest)| (&**name, rest)) {
-        return storm::run(options);
+    match arguments.split_first().map(|(name, rest)| (&**name, rest)) {
+        Some(("storm", options)) => return storm::run(options),
+        Some(("chaos", options)) => return chaos::run(options),
+        _ => {}
     }
     let (options, named): (Vec<String>, Vec<String>) =
         arguments.into_iter().partition(|one| one.starts_with('-'));
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, balance, bytes, cancel, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, queue, quota, start or storm"
+            "name a figure: auto, balance, bytes, cancel, chaos, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, queue, quota, start or storm"
         );
     }
     for name in named {

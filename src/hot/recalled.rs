@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::answer::mark;
 use super::budget::Then;
@@ -15,10 +15,14 @@ use super::share::{OTHER, Settled, mark_joined};
 use crate::cold::door::Door;
 use crate::cold::job::{StoredAnswer, header_map};
 use crate::cold::recall::{CallKey, Recalled};
+use crate::cold::store::StoreError;
 use crate::meter::Outcome;
 
 /// How long a caller waits for the job that its key stands for, where no deadline bounds it.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long the store may be silent on top of that.
+const SILENCE: Duration = Duration::from_millis(500);
 
 type Answered = Result<Response<AnswerBody>, Refusal>;
 
@@ -37,7 +41,9 @@ pub(super) async fn recalled(
             .budget
             .saturating_sub(ready.arrived.elapsed()),
     };
-    let known = match door.recall(key, wait).await {
+    let asked_for = timeout(wait + SILENCE, door.recall(key, wait)).await;
+    let silent = || StoreError::Unavailable("it did not answer in time".into());
+    let known = match asked_for.unwrap_or_else(|_| Err(silent())) {
         Ok(Recalled::Nothing) => return Ok(ready),
         Ok(known) => known,
         Err(why) => {

@@ -5,6 +5,7 @@
 
 mod admin;
 mod certificate;
+mod spare;
 mod validity;
 
 use std::io;
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 
 pub use self::admin::Secure;
 pub use self::certificate::{Certificate, LOOK, Ready};
+use self::spare::Spare;
 use crate::config::Limits;
 use crate::hot::{AnswerBody, Worker};
 use crate::tasks::{Signal, Tasks};
@@ -67,16 +69,21 @@ impl Listener {
         let listener = TcpListener::from_std(listener)?;
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let this = Arc::new(self);
+        let mut spare = Spare::take();
         loop {
             let place = places.clone().acquire_owned();
             let accepted = tokio::select! {
                 () = this.stop.raised() => return Ok(()),
                 accepted = async { (place.await, listener.accept().await) } => accepted,
             };
-            let (Ok(place), Ok((stream, _))) = accepted else {
+            let (place, stream) = match accepted {
+                (Ok(place), Ok((stream, _))) => (place, stream),
                 // Out of descriptors, or the caller left already: neither ends the listener.
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
+                (_, Err(error)) => {
+                    spare.after(&error, &listener).await;
+                    continue;
+                }
+                (Err(_), _) => continue,
             };
             let connection = this.clone();
             this.tasks.spawn(async move {

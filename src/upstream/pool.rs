@@ -242,6 +242,18 @@ impl Pool {
     /// Closes what was idle too long, and opens what is missing to `warm`; meant for once a
     /// second. Looks the name up too, so that its cache is warm.
     pub async fn tend(self: &Arc<Self>) {
+        self.tidy();
+        while self.open() < self.bounds.warm {
+            match self.clone().open_one().await {
+                Ok(lease) => lease.finish(),
+                Err(_) => return,
+            }
+        }
+        let _ = self.dialer.addresses().await;
+    }
+
+    /// Closes what is idle for too long, and opens none.
+    pub fn tidy(&self) {
         let now = Instant::now();
         self.shrink(now);
         for _ in 0..self.idle.len() {
@@ -259,14 +271,6 @@ impl Pool {
                 usable.collect::<Vec<_>>()
             });
         }
-        drop(all);
-        while self.open() < self.bounds.warm {
-            match self.clone().open_one().await {
-                Ok(lease) => lease.finish(),
-                Err(_) => return,
-            }
-        }
-        let _ = self.dialer.addresses().await;
     }
 }
 

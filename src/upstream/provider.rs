@@ -114,6 +114,11 @@ impl Provider {
 
     /// Adds what time alone adds to the retry budget; meant for once a second.
     pub fn tick(&self) {
+        // The last pool is the jobs', which no worker tends.
+        if let Some(jobs) = self.pools.last() {
+            jobs.tidy();
+        }
+
         for _ in 0..RETRIES_A_SECOND {
             self.retries.refund();
         }

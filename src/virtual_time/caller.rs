@@ -207,7 +207,7 @@ fn belongs(
         return Ok(());
     }
     let book = world.ledger.book();
-    let allowed = broken || book.fates(plan.call).any(|fate| fate == Fate::EndsWithin);
+    let allowed = broken || book.fates(plan.call).any(Fate::seems_whole);
     if allowed && whole.starts_with(body) {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use super::identity;
 use super::ledger::{Book, End, Seen, Sent};
 use super::plan::{LANES, Lane};
 use super::provider::{Fate, NAMES};
-use crate::cold::job::{JobId, Status, UnixMillis};
+use crate::cold::job::{JobId, Status, virtual_clock};
 use crate::cold::store::memory::Row;
 
 /// What may come on top of a deadline, and after an owner's end.
@@ -27,20 +27,23 @@ pub struct Account<'a> {
     book: &'a Book,
     sent: HashMap<u64, Vec<&'a Sent>>,
     jobs: HashMap<u64, Vec<&'a Row>>,
-    /// A moment on both clocks.
-    now: (Instant, UnixMillis),
+    now: Instant,
     /// When the gateway was stopped with calls under way.
     stopped: Option<Instant>,
+    /// The store was slow or away now and then.
+    ill: bool,
 }
+
+/// How long a store may be silent before whoever was to become a job is refused
+/// (`hot::demote::PATIENCE`, written again on purpose).
+const STORE: Duration = Duration::from_millis(500);
+
+/// The longest illness of a store in `mischief`, and the next look at it.
+const RECOVERY: Duration = Duration::from_secs(10);
 
 impl<'a> Account<'a> {
     /// Orders it.
-    pub fn new(
-        book: &'a Book,
-        rows: &'a [Row],
-        now: (Instant, UnixMillis),
-        stopped: Option<Instant>,
-    ) -> Self {
+    pub fn new(book: &'a Book, rows: &'a [Row], now: Instant, stopped: Option<Instant>) -> Self {
         let mut sent: HashMap<_, Vec<_>> = HashMap::new();
         for one in &book.sent {
             sent.entry(one.call).or_default().push(one);
@@ -58,7 +61,13 @@ impl<'a> Account<'a> {
             jobs,
             now,
             stopped,
+            ill: false,
         }
+    }
+
+    /// The same with a store that was slow or away now and then.
+    pub fn with_an_ill_store(self, ill: bool) -> Self {
+        Self { ill, ..self }
     }
 
     /// Every promise that was broken.
@@ -104,7 +113,10 @@ impl<'a> Account<'a> {
                 return Some(fault);
             }
         }
-        let limit = plan.deadline()?;
+        let mut limit = plan.deadline()?;
+        if self.ill && plan.lane.demotes {
+            limit += STORE;
+        }
         let begun = plan.streamed && seen.head.is_some_and(|(status, _)| status == 200);
         let at = if begun {
             seen.content.unwrap_or(seen.ended)
@@ -114,24 +126,18 @@ impl<'a> Account<'a> {
         late("an answer", at, limit)
     }
 
-    /// On tokio's clock.
-    fn instant(&self, at: UnixMillis) -> Instant {
-        self.now
-            .0
-            .checked_sub(at.until(self.now.1))
-            .unwrap_or(self.now.0)
-    }
-
     /// No call at a provider outlives its owner.
     fn owned(&self, seen: &Seen) -> Option<String> {
         let call = seen.plan.call;
         let jobs = self.jobs.get(&call).into_iter().flatten();
         let ends = jobs.map(|row| {
-            row.job
-                .finished_at
-                .map_or(self.now.0, |at| self.instant(at))
+            row.job.finished_at.map_or(self.now, |at| {
+                virtual_clock::shown(at)[virtual_clock::shown(at).len() - 1]
+            })
         });
-        let owner = ends.fold(seen.ended, Instant::max) + SLACK;
+        // An end that is written while the store is ill is heard of once it is well.
+        let slack = if self.ill { RECOVERY } else { SLACK };
+        let owner = ends.fold(seen.ended, Instant::max) + slack;
         let outlives = |one: &&&Sent| one.ended.is_none_or(|ended| ended > owner);
         let found = self.sent(call).iter().find(outlives)?;
         Some(format!(
@@ -194,12 +200,7 @@ impl<'a> Account<'a> {
 
     /// An answer that a provider gave to a job's call is not lost.
     fn kept(&self, call: u64, row: &Row) -> Option<String> {
-        let whole = |one: &&Sent| {
-            matches!(
-                one.fate,
-                Fate::Answers | Fate::AnswersSoon | Fate::AnswersLate
-            ) && one.done
-        };
+        let whole = |one: &&Sent| one.fate.is_whole() && one.done;
         let lost = matches!(row.job.status, Status::Expired | Status::Failed);
         let answered = self.stopped.is_none() && self.sent(call).iter().any(whole);
         (lost && answered).then(|| format!("call {call}: its answer is lost: {:?}", row.job))
@@ -250,7 +251,7 @@ impl<'a> Account<'a> {
         let rows = self.jobs.get(&call).into_iter().flatten();
         rows.into_iter().any(|row| {
             let elapsed = Duration::from_millis(row.job.elapsed_ms);
-            self.instant(row.job.created_at.plus(elapsed)) <= at
+            virtual_clock::shown(row.job.created_at.plus(elapsed))[0] <= at
         })
     }
 }

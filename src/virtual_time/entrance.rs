@@ -71,6 +71,11 @@ impl Entrance {
         ours
     }
 
+    /// A connection for bytes of any kind.
+    pub fn raw(&self) -> tokio::io::DuplexStream {
+        self.dial()
+    }
+
     /// A connection for one call; `None`: the gateway takes none any more.
     pub async fn link(&self, http2: bool) -> Option<Link> {
         if http2 {

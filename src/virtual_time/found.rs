@@ -31,6 +31,7 @@ async fn scene(
         length: Duration::from_mins(5),
         rate: 1,
         restarts: false,
+        ill: false,
     };
     let scene = Scene::open(run, fates).await;
     for call in 0..calls {

@@ -55,6 +55,7 @@ impl Town {
             length: Duration::from_mins(2),
             rate: 1,
             restarts: false,
+            ill: false,
         };
         let (ledger, links) = (Ledger::default(), Tasks::new());
         Self {

@@ -18,9 +18,12 @@ mod gateways;
 mod house;
 mod identity;
 mod ledger;
+mod liar;
+mod mischief;
 mod outage;
 mod plan;
 mod provider;
+mod rude;
 mod waiting;
 
 use std::cell::Cell;
@@ -38,7 +41,7 @@ use self::ledger::Ledger;
 use self::plan::Plan;
 use self::provider::{Fate, Outage, Provider, connector};
 use crate::cold::job::{UnixMillis, virtual_clock};
-use crate::cold::store::memory::{Kept, MemoryStore};
+use crate::cold::store::memory::{Kept, MemoryStore, Reach};
 use crate::tasks::Tasks;
 use crate::upstream::connect::Connector;
 
@@ -47,6 +50,8 @@ use crate::upstream::connect::Connector;
 pub struct World {
     ledger: Ledger,
     entrance: Arc<Entrance>,
+    /// Store and clock misbehave.
+    ill: bool,
 }
 
 /// One run.
@@ -59,6 +64,8 @@ struct Run {
     rate: u32,
     /// The gateway is stopped with calls under way, and started again.
     restarts: bool,
+    /// Store, clock, providers and callers misbehave besides.
+    ill: bool,
 }
 
 thread_local! {
@@ -78,11 +85,14 @@ fn count_panics() {
     PANICS.set(0);
 }
 
-/// A store whose operations take up to 4 ms.
-fn store(kept: &Kept, seed: u64) -> Arc<MemoryStore> {
+/// A store whose operations take up to 4 ms; an ill one takes seconds now and then.
+fn store(kept: &Kept, seed: u64, ill: bool) -> Arc<MemoryStore> {
     let random = std::sync::Mutex::new(StdRng::seed_from_u64(seed));
     let delay = move || {
         let mut random = random.lock().unwrap();
+        if ill && random.random_bool(0.02) {
+            return Duration::from_millis(random.random_range(0..3_000));
+        }
         Duration::from_millis(random.random_range(0..3) * 2)
     };
     Arc::new(MemoryStore::open(kept, 10_000).taking(delay))
@@ -101,7 +111,11 @@ fn network(run: Run, ledger: &Ledger, tasks: &Tasks, fates: &'static [Fate]) -> 
         };
         let outage = (index == ill && fates.is_empty()).then_some(outage);
         let (ledger, tasks) = (ledger.clone(), tasks.clone());
-        Provider::new(index, run.seed, ledger, tasks, outage, fates)
+        let provider = Provider::new(index, run.seed, ledger, tasks, outage, fates);
+        if run.ill {
+            provider.lies();
+        }
+        provider
     };
     connector([provider(0), provider(1), provider(2)])
 }
@@ -154,6 +168,8 @@ struct Scene {
     world: World,
     /// Connections at the providers, and the callers' own.
     links: [Tasks; 2],
+    /// The way to the store.
+    reach: Reach,
 }
 
 impl Scene {
@@ -168,12 +184,14 @@ impl Scene {
         let (ledger, kept) = (Ledger::default(), Kept::default());
         let links = [Tasks::new(), Tasks::new()];
         let connector = network(&ledger, &links[0]);
-        let store = store(&kept, run.seed);
+        let store = store(&kept, run.seed, run.ill);
+        let reach = store.reach.clone();
         let house = House::open(store, connector.clone(), run.length / 60).await;
         let entrance = Entrance::new(house.listeners.clone(), links[1].clone(), run.seed);
         let world = World {
             ledger: ledger.clone(),
             entrance: Arc::new(entrance),
+            ill: run.ill,
         };
         Self {
             run,
@@ -183,12 +201,13 @@ impl Scene {
             house: Arc::new(house),
             world,
             links,
+            reach,
         }
     }
 
     /// The next gateway over the same store ends what the last one left.
     async fn reopen(&mut self) {
-        let store = store(&self.kept, self.run.seed ^ 3);
+        let store = store(&self.kept, self.run.seed ^ 3, false);
         let house = House::open(store, self.connector.clone(), self.run.length / 60).await;
         let entrance = Entrance::new(house.listeners.clone(), self.links[1].clone(), 0);
         self.house = Arc::new(house);
@@ -227,8 +246,9 @@ impl Scene {
             }
         }
         let (book, rows) = (self.ledger.book(), self.kept.everything());
-        let now = (Instant::now(), UnixMillis::now());
-        let mut faults = Account::new(&book, &rows, now, stopped).faults();
+        let now = Instant::now();
+        let account = Account::new(&book, &rows, now, stopped);
+        let mut faults = account.with_an_ill_store(self.run.ill).faults();
         if PANICS.get() > 0 {
             faults.push(format!("{} tasks panicked", PANICS.get()));
         }
@@ -248,6 +268,9 @@ async fn simulate(run: Run) {
     let mut scene = Scene::open(run, &[]).await;
     let (callers, audits) = (Tasks::new(), Tasks::new());
     audits.spawn(audit(scene.house.clone(), scene.ledger.clone(), run.seed));
+    if run.ill {
+        mischief::make(run, &scene, &audits, &callers);
+    }
     traffic(run, &scene.world, &callers).await;
     let stopped = run.restarts.then(Instant::now);
     let limit = if run.restarts {
@@ -257,6 +280,7 @@ async fn simulate(run: Run) {
         Duration::from_secs(30)
     };
     audits.cut();
+    scene.reach.cut(false);
     scene.stop(limit).await;
     callers.ended().await;
     if run.restarts {
@@ -281,6 +305,7 @@ async fn an_hour_of_traffic_keeps_every_promise() {
         length: Duration::from_hours(1),
         rate: 1,
         restarts: false,
+        ill: false,
     })
     .await;
 }
@@ -292,6 +317,7 @@ async fn dense_traffic_keeps_every_promise() {
         length: Duration::from_mins(2),
         rate: 20,
         restarts: false,
+        ill: false,
     })
     .await;
 }
@@ -303,6 +329,7 @@ async fn a_stop_in_the_midst_leaves_nothing_running_and_loses_no_job() {
         length: Duration::from_mins(1),
         rate: 20,
         restarts: true,
+        ill: false,
     })
     .await;
 }

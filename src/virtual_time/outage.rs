@@ -21,6 +21,7 @@ const RUN: Run = Run {
     length: Duration::from_mins(5),
     rate: 1,
     restarts: false,
+    ill: false,
 };
 
 /// A gateway whose providers answer at once but for this outage of those whose numbers are given.

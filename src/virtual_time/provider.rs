@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::identity;
 use super::ledger::{Ledger, Open};
+use super::liar::{self, Lie};
 use crate::simulate::Distribution;
 use crate::simulate::body::{BrokenOff, End, Script, Step};
 use crate::tasks::Tasks;
@@ -50,6 +52,24 @@ pub enum Fate {
     Refuses(u16, Option<u8>),
     /// A status whose body stops within.
     RefusesAndStops(u16),
+    /// What is no HTTP, or says what is not so.
+    Lies(Lie),
+}
+
+impl Fate {
+    /// Whether an answer is sent to its end.
+    pub fn is_whole(self) -> bool {
+        match self {
+            Self::Answers | Self::AnswersSoon | Self::AnswersLate => true,
+            Self::Lies(lie) => lie.is_whole(),
+            _ => false,
+        }
+    }
+
+    /// Whether an answer seems whole that is not.
+    pub fn seems_whole(self) -> bool {
+        matches!(self, Self::EndsWithin | Self::Lies(Lie::Short))
+    }
 }
 
 /// How long a provider is down.
@@ -73,6 +93,10 @@ pub struct Provider {
     /// What it does with each sending of a call, in turn; drawn where there is none.
     fates: &'static [Fate],
     network: Mutex<StdRng>,
+    /// It lies on some connections.
+    lies: AtomicBool,
+    /// Connections that were opened.
+    opened: AtomicU64,
 }
 
 /// The faults in a hundred calls: what is left are answers.
@@ -94,7 +118,7 @@ fn draw_fate(random: &mut StdRng) -> Fate {
     }
 }
 
-fn draw_latency(random: &mut StdRng) -> Duration {
+pub fn draw_latency(random: &mut StdRng) -> Duration {
     let distribution = match random.random_range(0..100) {
         0..4 => Distribution::Pareto(1.0, 0.9),
         _ => Distribution::Lognormal(0.2, 0.6),
@@ -121,7 +145,14 @@ impl Provider {
             outage,
             fates,
             network: Mutex::new(network),
+            lies: AtomicBool::new(false),
+            opened: AtomicU64::new(0),
         })
+    }
+
+    /// It lies on some connections from now on; only over HTTP/1.1.
+    pub fn lies(&self) {
+        self.lies.store(self.index != 1, Ordering::Relaxed);
     }
 
     fn outage(&self) -> Option<Outage> {
@@ -155,6 +186,7 @@ impl Provider {
                 size,
             )
         };
+        let opened = self.opened.fetch_add(1, Ordering::Relaxed);
         let wait = match chance {
             0 => std::future::pending().await,
             1..4 => Duration::from_millis(wait * 50),
@@ -165,6 +197,18 @@ impl Provider {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let (ours, theirs) = tokio::io::duplex(size);
+        if self.lies.load(Ordering::Relaxed) && (5..35).contains(&chance) {
+            let random = StdRng::seed_from_u64(self.seed ^ (opened << 8));
+            let lying = liar::serve(self.ledger.clone(), self.index, random, theirs);
+            let provider = self.clone();
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = lying => {}
+                    () = provider.goes_down() => {}
+                }
+            });
+            return Ok(ours);
+        }
         self.tasks.spawn(self.clone().serve(theirs));
         Ok(ours)
     }

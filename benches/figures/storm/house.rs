@@ -1,10 +1,11 @@
-//! The gateways of a storm, each a process of its own: started, killed with -9, started again.
+//! Gateways, each a process of its own: started, told something by a signal, killed with -9, started
+//! again.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,17 @@ pub struct Kill {
     pub dead: Instant,
 }
 
+/// How gateways are started.
+pub struct Start {
+    /// Where its files are: configuration and log of each gateway.
+    pub folder: PathBuf,
+    pub shunt: PathBuf,
+    /// What every gateway finds in its environment.
+    pub environment: Vec<(String, String)>,
+    /// What goes before each gateway's command line, such as a program that starts it.
+    pub before: Vec<Vec<String>>,
+}
+
 struct Running {
     process: Child,
     /// Held open: a gateway that cannot print would end.
@@ -37,9 +49,7 @@ struct Running {
 
 /// All of them.
 pub struct House {
-    folder: PathBuf,
-    shunt: PathBuf,
-    secret: String,
+    start: Start,
     running: Mutex<Vec<Option<Running>>>,
     living: ArcSwap<Vec<Living>>,
     kills: Mutex<Vec<Kill>>,
@@ -65,16 +75,28 @@ impl House {
     /// # Errors
     /// One does not start.
     pub fn start(plan: &Plan, providers: &[SocketAddr]) -> Result<Self> {
-        let house = Self {
+        let configs: Vec<_> = providers.iter().map(|one| config(plan, *one)).collect();
+        let start = Start {
             folder: plan.folder.to_owned(),
             shunt: plan.shunt.clone(),
-            secret: plan.secret.to_owned(),
-            running: Mutex::new(providers.iter().map(|_| None).collect()),
+            environment: vec![("STORM_SECRET".into(), plan.secret.to_owned())],
+            before: vec![Vec::new(); configs.len()],
+        };
+        Self::begin(start, &configs)
+    }
+
+    /// Starts one gateway for each configuration.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub fn begin(start: Start, configs: &[String]) -> Result<Self> {
+        let house = Self {
+            start,
+            running: Mutex::new(configs.iter().map(|_| None).collect()),
             living: ArcSwap::default(),
             kills: Mutex::default(),
         };
-        for (gateway, provider) in providers.iter().enumerate() {
-            let text = config(plan, *provider);
+        for (gateway, text) in configs.iter().enumerate() {
             std::fs::write(house.file(gateway, "toml"), text)?;
             house.run(gateway)?;
         }
@@ -82,7 +104,9 @@ impl House {
     }
 
     fn file(&self, gateway: usize, ending: &str) -> PathBuf {
-        self.folder.join(format!("gateway-{gateway}.{ending}"))
+        self.start
+            .folder
+            .join(format!("gateway-{gateway}.{ending}"))
     }
 
     /// Who accepts.
@@ -98,9 +122,14 @@ impl House {
 
     /// Kills a gateway with -9.
     pub fn kill(&self, gateway: usize) -> Result<()> {
+        self.end(gateway, "-KILL").map(|_| ())
+    }
+
+    /// Ends a gateway by a signal; gives how it ended, if it ran. Callers go elsewhere from then on.
+    pub fn end(&self, gateway: usize, signal: &str) -> Result<Option<ExitStatus>> {
         let taken = self.slots()[gateway].take();
         let Some(mut running) = taken else {
-            return Ok(());
+            return Ok(None);
         };
         let others = self
             .living()
@@ -110,15 +139,21 @@ impl House {
             .collect();
         self.living.store(Arc::new(others));
         let from = Instant::now();
-        running.process.kill()?;
-        running.process.wait()?;
+        tell(running.process.id(), signal)?;
+        let ended = running.process.wait()?;
         let mut kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
         kills.push(Kill {
             gateway,
             from,
             dead: Instant::now(),
         });
-        Ok(())
+        Ok(Some(ended))
+    }
+
+    /// The process of a gateway that runs.
+    pub fn process(&self, gateway: usize) -> Option<u32> {
+        let slots = self.slots();
+        slots[gateway].as_ref().map(|one| one.process.id())
     }
 
     /// Starts a gateway, as often as it takes: one that cannot reach its store may end. Gives how
@@ -144,16 +179,18 @@ impl House {
             .create(true)
             .append(true)
             .open(self.file(gateway, "log"))?;
-        let mut process = Command::new(&self.shunt)
-            .arg("serve")
-            .arg("--config")
-            .arg(self.file(gateway, "toml"))
-            .env("STORM_SECRET", &self.secret)
+        let shunt = self.start.shunt.display().to_string();
+        let file = self.file(gateway, "toml").display().to_string();
+        let mut words = self.start.before[gateway].clone();
+        words.extend([shunt, "serve".into(), "--config".into(), file]);
+        let mut process = Command::new(&words[0])
+            .args(&words[1..])
+            .envs(self.start.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
-            .with_context(|| self.shunt.display().to_string())?;
+            .with_context(|| words[0].clone())?;
         let out = process.stdout.take().context("no output")?;
         let mut out = BufReader::new(out);
         let (mut public, mut admin) = (None, None);
@@ -191,6 +228,19 @@ impl House {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
+}
+
+/// Sends a signal, such as `-HUP`.
+///
+/// # Errors
+/// The process is gone.
+pub fn tell(process: u32, signal: &str) -> Result<()> {
+    let told = Command::new("kill")
+        .args([signal, &process.to_string()])
+        .output()?;
+    let why = String::from_utf8_lossy(&told.stderr);
+    anyhow::ensure!(told.status.success(), "kill {signal} {process}: {why}");
+    Ok(())
 }
 
 impl Drop for House {

@@ -2,11 +2,11 @@
 //! 202 is kept.
 
 mod callers;
-mod disk;
-mod house;
+pub mod disk;
+pub mod house;
 mod ledger;
 mod provider;
-mod receiver;
+pub mod receiver;
 mod settle;
 mod troubles;
 
@@ -22,11 +22,13 @@ use clap::Parser as _;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+pub use self::callers::{CALLER, Connections};
 use self::callers::{Kind, Sent, What, arrive};
 use self::disk::Disk;
 use self::house::{House, Plan};
-use self::ledger::{Patience, Report};
-pub use self::provider::{Calls, start as provide};
+use self::ledger::Patience;
+pub use self::ledger::{Report, spread};
+pub use self::provider::{Calls, EVENTS, TAG, TAKES, start as provide};
 use self::receiver::Receiver;
 use self::troubles::{Targets, Told, Trouble, make, plan};
 use crate::cluster::Cluster;

@@ -35,26 +35,55 @@ impl UnixMillis {
     }
 }
 
-/// A wall clock that moves with tokio's, for tests on virtual time.
+/// A wall clock that moves with tokio's, for tests on virtual time; it can be made to jump.
 #[cfg(test)]
 pub mod virtual_clock {
-    use std::cell::Cell;
+    use std::cell::RefCell;
 
     use tokio::time::Instant;
 
     use super::UnixMillis;
 
     thread_local! {
-        static BEGAN: Cell<Option<(UnixMillis, Instant)>> = const { Cell::new(None) };
+        /// What it showed, and when: at its beginning and after each jump.
+        static SHOWN: RefCell<Vec<(UnixMillis, Instant)>> = const { RefCell::new(Vec::new()) };
     }
 
     /// This thread's wall clock shows `now` and moves with tokio's from here on.
     pub fn begin(now: UnixMillis) {
-        BEGAN.set(Some((now, Instant::now())));
+        SHOWN.replace(vec![(now, Instant::now())]);
+    }
+
+    /// It is set so many milliseconds ahead, or back.
+    pub fn jump(millis: i64) {
+        let now = now().expect("it was begun");
+        let now = (UnixMillis(now.0 + millis), Instant::now());
+        SHOWN.with_borrow_mut(|shown| shown.push(now));
+    }
+
+    /// The moments at which it showed this, in order; if it never did, its beginning.
+    pub fn shown(at: UnixMillis) -> Vec<Instant> {
+        SHOWN.with_borrow(|shown| {
+            let spans = shown.iter().enumerate();
+            let moments = spans.filter_map(|(place, (from, began))| {
+                let moment = *began + (*from <= at).then(|| from.until(at))?;
+                let next = shown.get(place + 1);
+                next.is_none_or(|(_, until)| moment <= *until)
+                    .then_some(moment)
+            });
+            let mut moments: Vec<_> = moments.collect();
+            if moments.is_empty() {
+                moments.push(shown[0].1);
+            }
+            moments
+        })
     }
 
     pub(super) fn now() -> Option<UnixMillis> {
-        BEGAN.get().map(|(then, began)| then.plus(began.elapsed()))
+        SHOWN.with_borrow(|shown| {
+            let (then, began) = shown.last()?;
+            Some(then.plus(began.elapsed()))
+        })
     }
 }
 

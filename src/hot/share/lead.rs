@@ -15,17 +15,22 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::timeout;
 
 use super::keeper;
 use super::recording::{End, Head};
 use super::{Holder, Settled, Shares, is_lasting};
 use crate::cold::job::{StoredAnswer, UnixMillis, lines};
 use crate::cold::recall::{Became, CallKey, Kept};
+use crate::cold::store::StoreError;
 use crate::hot::answer::{is_ours, refuse};
 use crate::hot::call::Gateway;
 use crate::hot::keepalive::Racing;
 use crate::hot::ready::Refusal;
 use crate::hot::relay::{AnswerBody, BrokenOff};
+
+/// How long the last bytes of an answer may wait until it is kept.
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// What is done for a shared call besides running it.
 pub(super) struct Errands {
@@ -159,7 +164,10 @@ impl Errands {
         let (gateway, share) = (self.gateway.clone(), self.holder.0.clone());
         let keeping = gateway.door.keep(kept);
         Some(Box::pin(async move {
-            match keeping.await {
+            // A store that is silent is as good as none: the answer is there, and its caller waits.
+            let silent = || StoreError::Unavailable("it did not answer in time".into());
+            let kept = timeout(SILENCE, keeping).await;
+            match kept.unwrap_or_else(|_| Err(silent())) {
                 Ok(()) => gateway.shares.forget(&share),
                 Err(error) => {
                     tracing::warn!(%error, "an answer was not kept under its Idempotency-Key");
