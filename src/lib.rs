@@ -3,6 +3,9 @@
 pub mod cold;
 pub mod config;
 pub mod demo;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hot;
 pub mod jobs;
 pub mod latency;
