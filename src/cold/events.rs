@@ -189,7 +189,7 @@ fn event(kind: &str, payload: &str) -> Bytes {
 mod tests {
     use super::*;
 
-    /// Found by the fuzz target `events`: the number after it was 0, and all was told again.
+    /// Found while the fuzz target `events` was written: the number after it was 0, and all was told again.
     #[test]
     fn the_last_of_all_numbers_is_followed_by_none() {
         let none = Background {

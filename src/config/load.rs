@@ -143,7 +143,7 @@ fn span(table: &DeTable, key: &str) -> Option<Range<usize>> {
 mod tests {
     use super::*;
 
-    /// Found by the fuzz target `config`.
+    /// Found while the fuzz target `config` was written.
     #[test]
     fn each_mistake_is_one_line_whatever_words_the_file_has() {
         let source = "[providers.\"a\\nb\"]\nbase_url = \"https://a.example\"\n\
