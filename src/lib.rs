@@ -4,6 +4,9 @@ pub mod auth;
 pub mod cold;
 pub mod config;
 pub mod demo;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hot;
 pub mod jobs;
 pub mod keys;

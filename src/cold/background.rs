@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::job::{Job, JobId, Status, StoredAnswer, header_map};
 use crate::config::Dialect;
 use crate::upstream::media::is_event_stream;
-use crate::upstream::scan::{members, replaced};
+use crate::upstream::scan::{find, members, replaced};
 use crate::upstream::sse::{Lines, data};
 
 /// Longest `metadata` that is kept; `OpenAI` itself takes 16 pairs of 64 and 512 characters.
@@ -185,10 +185,10 @@ pub fn renamed(body: &[u8], id: &str) -> Option<Vec<u8>> {
     let name = format!("\"{id}\"");
     let (mut at_id, mut at_background) = (None, None);
     members(body, |member| {
-        match &body[member.name] {
-            br#""id""# => at_id = Some(member.value),
-            br#""background""# => at_background = Some(member.value),
-            _ => {}
+        match find(&body[member.name], &["id", "background"]) {
+            Some(0) => at_id = Some(member.value),
+            Some(_) => at_background = Some(member.value),
+            None => {}
         }
         Ok(())
     })
@@ -206,7 +206,7 @@ pub fn renamed(body: &[u8], id: &str) -> Option<Vec<u8>> {
 pub fn event_renamed(payload: &[u8], id: &str) -> Option<Vec<u8>> {
     let mut at = None;
     members(payload, |member| {
-        if &payload[member.name] == br#""response""# {
+        if find(&payload[member.name], &["response"]).is_some() {
             at = Some(member.value);
         }
         Ok(())
@@ -236,6 +236,11 @@ mod tests {
         assert_eq!(
             of(r#" {"id":"x"}"#),
             r#" {"background":true,"id":"resp_new"}"#
+        );
+        // A name may be written with escapes.
+        assert_eq!(
+            of(r#"{"id":"x","\u0069d":"x","b\u0061ckground":false}"#),
+            r#"{"id":"x","\u0069d":"resp_new","b\u0061ckground":true}"#
         );
         assert_eq!(renamed(b"no json", "resp_new"), None);
         let event = br#"{"type":"response.completed","response":{"id":"x"},"sequence_number":3}"#;

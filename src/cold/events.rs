@@ -100,17 +100,13 @@ pub(super) fn responses(
     background: Background,
     after: Option<u64>,
 ) -> Response {
-    let mut reader = Reader {
-        name: response_id(&job.id),
-        background,
-        next: after.map_or(0, |after| after.saturating_add(1)),
-        sent: false,
-    };
+    let mut reader = Reader::new(response_id(&job.id), background, after);
     let follow = Follow::new(runner, job.id, Place::default());
     streamed(follow, move |step, _| reader.show(step))
 }
 
-struct Reader {
+/// Retells a provider's events to one who reads its response under another name.
+pub struct Reader {
     name: String,
     background: Background,
     /// The least `sequence_number` that is passed on.
@@ -119,6 +115,16 @@ struct Reader {
 }
 
 impl Reader {
+    /// One who has read up to the number `after`.
+    pub fn new(name: String, background: Background, after: Option<u64>) -> Self {
+        Self {
+            name,
+            background,
+            next: after.map_or(0, |after| after.saturating_add(1)),
+            sent: false,
+        }
+    }
+
     fn show(&mut self, step: Step) -> Option<(Bytes, bool)> {
         match step {
             Step::Quiet => Some((Bytes::from_static(b": keep-alive\n\n"), false)),
@@ -145,7 +151,8 @@ impl Reader {
         }
     }
 
-    fn event(&mut self, whole: &[u8]) -> Option<Bytes> {
+    /// An event in its new words; `None`: it was told before.
+    pub fn event(&mut self, whole: &[u8]) -> Option<Bytes> {
         #[derive(Deserialize)]
         struct Numbered<'a> {
             #[serde(rename = "type", borrow)]
@@ -164,7 +171,7 @@ impl Reader {
             if number < self.next {
                 return None;
             }
-            self.next = number + 1;
+            self.next = number.saturating_add(1);
         }
         self.sent = true;
         let kind = told.kind.unwrap_or("message");
@@ -176,4 +183,26 @@ impl Reader {
 
 fn event(kind: &str, payload: &str) -> Bytes {
     format!("event: {kind}\ndata: {payload}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found while the fuzz target `events` was written: the number after it was 0, and all was told again.
+    #[test]
+    fn the_last_of_all_numbers_is_followed_by_none() {
+        let none = Background {
+            model: None,
+            metadata: None,
+            stream: true,
+        };
+        let mut reader = Reader::new("resp_0".into(), none, None);
+        let mut told = |number: u64| {
+            let event = format!("data: {{\"type\":\"x\",\"sequence_number\":{number}}}\n\n");
+            reader.event(event.as_bytes()).is_some()
+        };
+        assert!(told(3) && told(u64::MAX));
+        assert!(!told(0) && !told(4));
+    }
 }

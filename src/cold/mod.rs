@@ -7,7 +7,7 @@
 pub mod api;
 pub mod background;
 pub mod callback;
-mod cursor;
+pub(crate) mod cursor;
 pub mod door;
 pub mod events;
 pub mod filter;
@@ -24,5 +24,5 @@ mod scope;
 pub mod seal;
 pub mod store;
 mod tape;
-mod timing;
+pub(crate) mod timing;
 mod waiters;

@@ -95,11 +95,25 @@ fn told(source: &str, file: &str, span: &Range<usize>, key: &str, says: &str) ->
     let before = source.get(..span.start).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|one| *one != '\n').count() + 1;
-    if key.is_empty() {
-        format!("{file}:{line}:{column}: {says}")
+    let told = if key.is_empty() {
+        says.to_owned()
     } else {
-        format!("{file}:{line}:{column}: {key}: {says}")
+        format!("{key}: {says}")
+    };
+    format!("{file}:{line}:{column}: {}", on_one_line(&told))
+}
+
+/// Words of the file may hold line breaks, or what a terminal takes for a command.
+fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for one in text.chars() {
+        if one.is_control() {
+            line.extend(one.escape_default());
+        } else {
+            line.push(one);
+        }
     }
+    line
 }
 
 /// Where the nearest existing part of a key stands; `routes[1].targets` is a path.
@@ -122,5 +136,26 @@ fn span(table: &DeTable, key: &str) -> Option<Range<usize>> {
     match value.get_ref() {
         DeValue::Table(inner) if !rest.is_empty() => Some(span(inner, rest).unwrap_or(here)),
         _ => Some(here),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found while the fuzz target `config` was written.
+    #[test]
+    fn each_mistake_is_one_line_whatever_words_the_file_has() {
+        let source = "[providers.\"a\\nb\"]\nbase_url = \"https://a.example\"\n\
+                      [[routes]]\nname = \"r\"\nmatch = { path = \"v1\\u001b[2J\" }\ntargets = [\"c\\rd\"]\n";
+        let told = parse(source, "f").unwrap_err().to_string();
+        assert_eq!(told.lines().count(), 3, "{told}");
+        for line in told.split('\n') {
+            assert!(line.starts_with("f:") && !line.chars().any(char::is_control));
+        }
+        assert!(
+            told.contains("a\\nb") && told.contains("\\u{1b}[2J"),
+            "{told}"
+        );
     }
 }

@@ -68,13 +68,13 @@ pub(super) async fn translated(
 }
 
 /// The job that a JSON string names, if it may be one.
-fn named(value: &[u8]) -> Option<JobId> {
+pub fn named(value: &[u8]) -> Option<JobId> {
     let name: &str = serde_json::from_slice(value).ok()?;
     job_id(name)
 }
 
 /// The body with another string there.
-fn with(body: &[u8], at: &Range<usize>, name: &str) -> Bytes {
+pub fn with(body: &[u8], at: &Range<usize>, name: &str) -> Bytes {
     let quoted = serde_json::Value::from(name).to_string();
     replaced(body, [(at.clone(), quoted.as_bytes())]).into()
 }

@@ -42,6 +42,9 @@ const SCOPE: HeaderName = HeaderName::from_static("x-shunt-scope");
 const PRIORITY: HeaderName = HeaderName::from_static("x-shunt-priority");
 const SCOPE_BUDGET: HeaderName = HeaderName::from_static("x-shunt-scope-budget");
 
+/// Preferences that speak to the gateway alone; RFC 7240: in upper or lower case.
+const OURS: [&str; 3] = ["respond-async", "callback", "odata.callback"];
+
 /// Longest `Idempotency-Key`.
 const LONGEST_KEY: usize = 255;
 
@@ -130,8 +133,12 @@ pub fn is_for_the_gateway(name: &HeaderName, value: &[u8]) -> bool {
     if name.as_str().starts_with("x-shunt-") {
         return true;
     }
-    let ours = |word: &[u8]| memchr::memmem::find(value, word).is_some();
-    *name == PREFER && (ours(b"respond-async") || ours(b"callback"))
+    let ours = |preference: &str| {
+        let (word, _) = pair(split(preference, ';').next().unwrap_or_default());
+        OURS.iter().any(|one| word.eq_ignore_ascii_case(one))
+    };
+    let line = || std::str::from_utf8(value).unwrap_or_default();
+    *name == PREFER && split(line(), ',').any(ours)
 }
 
 fn period(headers: &HeaderMap, name: &HeaderName, told: &str) -> Result<Option<Duration>, String> {
@@ -260,6 +267,28 @@ mod tests {
     fn unknown_preferences_are_ignored() {
         let intent = read(&[("prefer", "handling=lenient, return=minimal")]).unwrap();
         assert_eq!(intent, Intent::default());
+    }
+
+    /// Found by the fuzz target `intent`: a callback's address went on to the provider.
+    #[test]
+    fn what_is_read_as_the_gateways_does_not_go_on_however_it_is_written() {
+        let ours = |line: &str| is_for_the_gateway(&PREFER, line.as_bytes());
+        for line in [
+            "Respond-Async",
+            "wait=2, CALLBACK; url=\"https://a.example/\"",
+            "OData.Callback ; url=x",
+        ] {
+            assert!(ours(line), "{line}");
+            assert!(read(&[("prefer", line)]).unwrap().respond_async || line.starts_with('O'));
+        }
+        for line in [
+            "wait=60",
+            "handling=lenient; x=callback",
+            "a=\"b, respond-async\"",
+        ] {
+            assert!(!ours(line), "{line}");
+            assert!(!read(&[("prefer", line)]).unwrap().respond_async);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::scan::{Wrong, members};
+use super::scan::{Wrong, find, members};
 use crate::config::Dialect;
 use crate::latency::Kind;
 
@@ -125,16 +125,6 @@ const EARLIER: &str = "previous_response_id";
 
 /// Those that bound an answer's length.
 const LENGTHS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
-
-/// Which of some fields a name is, quotes included.
-fn find(name: &[u8], among: &[&str]) -> Option<usize> {
-    let plain = &name[1..name.len() - 1];
-    if memchr::memchr(b'\\', plain).is_none() {
-        return among.iter().position(|field| field.as_bytes() == plain);
-    }
-    let told: String = serde_json::from_slice(name).ok()?;
-    among.iter().position(|field| *field == told)
-}
 
 fn kind(json: &[u8]) -> &'static str {
     match json.first() {

@@ -7,6 +7,9 @@ use http::{HeaderMap, HeaderName, header::RETRY_AFTER};
 /// OpenAI's and Anthropic's finer form.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
+/// The longest wait that is believed: a clock can be moved on by it.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
+
 /// Statuses that another attempt may improve on.
 pub fn retryable(status: u16) -> bool {
     matches!(status, 408 | 409 | 429 | 500 | 502 | 503 | 504 | 529)
@@ -18,22 +21,26 @@ pub fn is_away(status: u16) -> bool {
 }
 
 /// How long the provider asks to be left alone: `retry-after-ms`, else `Retry-After` (RFC 9110
-/// 10.2.3) in seconds or as a date. `None` where it says nothing that can be read.
+/// 10.2.3) in seconds or as a date; at most a year. `None` where it says nothing that can be read.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |text: &str| {
         let number: f64 = text.parse().ok()?;
         (number.is_finite() && number >= 0.0).then_some(number)
     };
+    let wait = |seconds| {
+        let wait = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST);
+        Some(wait.min(LONGEST))
+    };
     if let Some(millis) = text(&RETRY_AFTER_MS).and_then(number) {
-        return Duration::try_from_secs_f64(millis / 1e3).ok();
+        return wait(millis / 1e3);
     }
     let told = text(&RETRY_AFTER)?;
     if let Some(seconds) = number(told) {
-        return Duration::try_from_secs_f64(seconds).ok();
+        return wait(seconds);
     }
     let date = httpdate::parse_http_date(told).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    Some(date.duration_since(now).unwrap_or_default().min(LONGEST))
 }
 
 #[cfg(test)]
@@ -59,5 +66,25 @@ mod tests {
             assert_eq!(told("retry-after", nonsense), None, "{nonsense}");
         }
         assert_eq!(told("x-other", "2"), None);
+    }
+
+    /// Found by the fuzz target `limits`: the retry's moment was the clock and this wait, and the sum
+    /// panicked.
+    #[test]
+    fn a_wait_can_always_be_added_to_a_clock() {
+        for endless in [
+            "9223372036854775807",
+            "18446744073709551615",
+            "1e19",
+            "1e300",
+        ] {
+            for name in ["retry-after", "retry-after-ms"] {
+                let wait = told(name, endless).expect("it is a number");
+                assert!(std::time::Instant::now().checked_add(wait).is_some());
+            }
+            assert_eq!(told("retry-after", endless), Some(LONGEST));
+        }
+        let date = "Fri, 31 Dec 9999 23:59:59 GMT";
+        assert_eq!(told("retry-after", date), Some(LONGEST));
     }
 }

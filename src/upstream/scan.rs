@@ -75,6 +75,16 @@ pub fn members(
     }
 }
 
+/// Which of some fields a name is, quotes included; it may be written with escapes.
+pub fn find(name: &[u8], among: &[&str]) -> Option<usize> {
+    let plain = &name[1..name.len() - 1];
+    if memchr::memchr(b'\\', plain).is_none() {
+        return among.iter().position(|field| field.as_bytes() == plain);
+    }
+    let told: String = serde_json::from_slice(name).ok()?;
+    among.iter().position(|field| *field == told)
+}
+
 /// The text with other bytes in these ranges, which do not overlap.
 pub fn replaced<const COUNT: usize>(
     text: &[u8],

@@ -20,7 +20,7 @@ impl Lines {
         while let Some(at) = memchr(b'\n', rest) {
             let (head, tail) = rest.split_at(at);
             if self.partial.is_empty() {
-                line(trimmed(head));
+                line(trimmed(&head[..head.len().min(LONGEST)]));
             } else {
                 self.keep(head);
                 line(trimmed(&self.partial));
@@ -92,6 +92,15 @@ mod tests {
         let mut length = 0;
         lines.feed(b"\n", |line| length = line.len());
         assert_eq!(length, LONGEST);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_at_the_same_place_wherever_its_chunks_end() {
+        let mut long = vec![b'x'; LONGEST - 1];
+        long.extend_from_slice(b"\r and more\n");
+        let whole = lines(&[&long]);
+        assert_eq!(whole, lines(&[&long[..7], &long[7..]]));
+        assert_eq!(whole[0].len(), LONGEST - 1);
     }
 
     #[test]

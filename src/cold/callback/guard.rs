@@ -287,7 +287,8 @@ fn is_number(label: &str) -> bool {
 
 /// No name without a dot is public (ICANN, SAC 053), and some endings never are.
 fn is_public_name(name: &str) -> bool {
-    name.contains('.') && !INSIDE.iter().any(|ending| name.ends_with(ending))
+    let inside = |ending: &str| name.ends_with(ending) || name == &ending[1..];
+    name.contains('.') && !INSIDE.into_iter().any(inside)
 }
 
 /// `/hooks/../admin` begins as `/hooks/` does and is read by many servers as `/admin`.

@@ -17,7 +17,7 @@ pub mod keys;
 mod load;
 mod network;
 mod payload;
-mod public;
+pub(crate) mod public;
 mod schedule;
 mod send;
 mod sign;

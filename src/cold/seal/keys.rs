@@ -124,7 +124,11 @@ impl Sealer {
         self
     }
 
-    pub(in crate::cold) fn parse(from: &str, text: &str) -> Result<Self, String> {
+    /// The keys in a text, `id:base64` with commas between; `from` is its name in messages.
+    ///
+    /// # Errors
+    /// A sentence with the place of the mistake, never a key.
+    pub fn parse(from: &str, text: &str) -> Result<Self, String> {
         let mut keys: Vec<Key> = Vec::new();
         let parts = text
             .split([',', '\n'])

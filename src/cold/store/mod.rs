@@ -9,7 +9,7 @@
 //! lease ends. A job's fence counts how often it was taken to be run, so that whoever lost it without
 //! knowing is refused (Kleppmann, How to do distributed locking, 2016).
 
-mod lines;
+pub(crate) mod lines;
 #[cfg(test)]
 pub mod memory;
 mod patience;

@@ -5,7 +5,7 @@
 //! otherwise before (in clear, or under an older key) is read all the same. What does not open
 //! says why, and holds up nothing else.
 
-mod fields;
+pub(crate) mod fields;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -137,3 +137,19 @@ fn an_entry_that_stands_for_more_than_it_says_is_refused() {
         assert!(AddressGuard::new(&[entry.into()]).is_err(), "{entry}");
     }
 }
+
+/// Found by the fuzz target `address`: the name itself was taken, those below it were not.
+#[test]
+fn names_that_mean_something_inside_only_are_refused_and_so_is_what_is_below_them() {
+    for name in [
+        "home.arpa",
+        "Home.Arpa.",
+        "a.home.arpa",
+        "a.local",
+        "a.b.internal",
+    ] {
+        let told = guard().check_url(&format!("https://{name}/"));
+        assert!(matches!(told, Err(Refused::Inside(_))), "{name}");
+    }
+    assert!(guard().check_url("https://myhome.arpa/").is_ok());
+}

@@ -14,7 +14,7 @@ use crate::cold::store::{DeliveryOutcome, Outcome, lines};
 use crate::config::Seal;
 
 /// Seals fields and opens them.
-pub(super) struct Codec {
+pub struct Codec {
     sealer: Sealer,
     all: bool,
 }
