@@ -51,7 +51,7 @@ pub async fn run(options: &Options) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + Duration::from_mins(1);
     while locked(&seen).open < count {
         if let Some(Ok(Err(error))) = receivers.try_join_next() {
             return Err(error.context("a stream broke while others were opened"));

@@ -124,5 +124,5 @@ def tool(peers, *arguments, core="1"):
     run = ["taskset", "-c", core, peers, *map(str, arguments)]
     told = subprocess.run(run, capture_output=True, text=True)
     if told.returncode:
-        raise RuntimeError(told.stderr.strip())
+        raise RuntimeError(told.stderr.strip().partition("\n")[0])
     return json.loads(told.stdout) if told.stdout.strip() else {}
