@@ -112,7 +112,12 @@ def wrk(folder, port, connections, seconds, headers, process=None):
     used = cpu(process) - before if process else 0
     requests = int(re.search(r"(\d+) requests in", told)[1])
     failed = int((re.search(r"Non-2xx or 3xx responses: (\d+)", told) or [0, 0])[1])
-    part = lambda share: micros(re.search(rf"^\s+{share}%\s+(\S+)$", told, re.M)[1])
+
+    def part(share):
+        # Of no answers there is none.
+        found = re.search(rf"^\s+{share}%\s+([\d.]+\w+)$", told, re.M)
+        return micros(found[1]) if found else float("nan")
+
     return {
         "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", told)[1]), "failed": failed,
         "cpu": used * 1e6 / max(requests, 1), "p50": part(50), "p99": part(99),

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import secrets
 import shutil
 import subprocess
 import sys
@@ -144,4 +145,7 @@ def litellm(folder):
         f"      api_base: http://127.0.0.1:{UPSTREAM}/v1\n      api_key: k\n"
     )
     run = [str(home / "bin" / "litellm"), "--config", str(file), "--host", "127.0.0.1", "--port", str(PROXY)]
-    return [*run, "--num_workers", "1"], {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}, {}
+    # It does not start without a key of its own.
+    key = "sk-" + secrets.token_hex(32)
+    environment = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": key}
+    return [*run, "--num_workers", "1"], environment, {"authorization": f"Bearer {key}"}
