@@ -4,6 +4,7 @@
 //! `limits.connections` new ones wait in the accept queue. Knows nothing of routes.
 
 mod admin;
+mod begun;
 mod certificate;
 mod spare;
 mod validity;
@@ -24,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 pub use self::admin::Secure;
+use self::begun::Begun;
 pub use self::certificate::{Certificate, LOOK, Ready};
 use self::spare::Spare;
 use crate::config::Limits;
@@ -111,8 +113,10 @@ impl Listener {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let builder = self.builder();
-        let worker = self.worker.clone();
+        let (worker, begun) = (self.worker.clone(), Begun::default());
+        let first = begun.clone();
         let service = service_fn(move |request: Request<Incoming>| {
+            first.set();
             let worker = worker.clone();
             async move {
                 let response: Response<AnswerBody> = worker.serve(request).await;
@@ -121,7 +125,10 @@ impl Listener {
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        if self.stop.unless(connection.as_mut()).await.is_none() {
+        // The head's own time runs only once it is known which protocol the connection speaks.
+        let time = self.limits.head_timeout.get();
+        let served = self.stop.unless(begun.within(time, connection.as_mut()));
+        if served.await.is_none() {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }

@@ -73,8 +73,8 @@ async fn ask(
     let head = all.len() - body;
     match manner {
         Manner::HalfHead => {
-            // What may yet be HTTP/2 is not bounded by the time for a head: see `Listener::speak`.
-            let most = random.random_range(2..head - 4);
+            // Also of none or one byte, which may yet be HTTP/2.
+            let most = random.random_range(0..head - 4);
             stream.write_all(&all[..most]).await?;
             Ok(HEAD)
         }
