@@ -180,10 +180,13 @@ def test_over_its_concurrency_too_until_its_call_ends(guarded):
     gateway, mine = guarded.gateway, guarded.bearer("single")
     long = ASK | {"model": "other", "stream": True,
                   "metadata": {"sim_tokens": "20", "sim_gap_ms": "50"}}
-    first = threading.Thread(target=gateway.call, args=("/v1/chat/completions", long), kwargs=mine)
+    tagged = mine | {"x_request_tag": "the-only-one"}
+    first = threading.Thread(target=gateway.call, args=("/v1/chat/completions", long), kwargs=tagged)
     first.start()
     status = lambda: gateway.call("/v1/chat/completions", ASK, **mine)[0]
-    gateway.until(lambda: status() == 429)
+    # Before that a call of ours might take the place.
+    gateway.until(lambda: gateway.stats("the-only-one").get("running") == 1)
+    assert status() == 429
     # Another key is not held up by it.
     assert gateway.call("/v1/chat/completions", ASK, **guarded.bearer("all"))[0] == 200
     first.join()
