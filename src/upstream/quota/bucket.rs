@@ -59,10 +59,10 @@ impl Bucket {
         let used = line.limit - line.remaining;
         if newest {
             let known = self.unit();
+            let known = (same && known > 0.0).then_some(known);
             let unit = match line.reset {
-                Some(reset) if used > 0 => (reset.as_nanos() as f64).max(SHORTEST) / used as f64,
-                _ if same && known > 0.0 => known,
-                _ => MINUTE / line.limit as f64,
+                Some(reset) if used > 0 => unit_of(reset, used, known),
+                _ => known.unwrap_or(MINUTE / line.limit as f64),
             };
             self.unit.store(unit.to_bits(), Relaxed);
             self.limit.store(line.limit, Relaxed);
@@ -109,6 +109,24 @@ impl Bucket {
         let lacking = wanted - self.left(now).unwrap_or(wanted);
         Duration::try_from_secs_f64(lacking.max(0.0) * self.unit() / 1e9).unwrap_or(Duration::MAX)
     }
+}
+
+/// Nanoseconds in which one unit comes back, by how long all that is used takes.
+///
+/// What is left is told in whole units, so of those that are used the last may be back but for a
+/// little: a bucket that is almost full would seem to fill many times as fast as it does. The truth
+/// lies between what `used` and what one less would say, and what is known is kept as near as that
+/// allows.
+fn unit_of(reset: Duration, used: u64, known: Option<f64>) -> f64 {
+    let reset = (reset.as_nanos() as f64).max(SHORTEST);
+    let fastest = reset / used as f64;
+    let slowest = if used > 1 {
+        // It may have been cut to a millisecond.
+        (reset + SHORTEST) / (used - 1) as f64
+    } else {
+        f64::INFINITY
+    };
+    known.unwrap_or(fastest).clamp(fastest, slowest)
 }
 
 /// A moment some nanoseconds later; past the end of time it is the end of time.
@@ -182,6 +200,27 @@ mod tests {
         assert_eq!(left(&bucket, 6 * SECOND), 50);
         bucket.told(line(100, 90, 10), 6 * SECOND, 0, 7 * SECOND);
         assert_eq!(left(&bucket, 7 * SECOND), 90);
+    }
+
+    /// What a provider tells of a bucket in which so much is used: whole units, whole milliseconds.
+    fn rounded(limit: u64, used: f64, unit: f64) -> Line {
+        let reset = (used * unit / 1e6).floor() as u64;
+        Line {
+            limit,
+            remaining: (limit as f64 - used).floor() as u64,
+            reset: Some(Duration::from_millis(reset)),
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_is_almost_full_does_not_seem_to_fill_faster_than_it_does() {
+        let (bucket, unit) = (Bucket::default(), 16_666_667.0);
+        bucket.told(rounded(60, 1.0, unit), 0, 0, 0);
+        for (sent, used) in [(1, 0.06), (2, 1.06), (3, 20.5), (4, 0.9), (5, 1.5)] {
+            bucket.told(rounded(60, used, unit), sent, 0, sent);
+            let filled = bucket.unit() / unit;
+            assert!((0.9..1.1).contains(&filled), "{filled} after {used}");
+        }
     }
 
     #[test]
