@@ -12,10 +12,21 @@ use tokio::time::Instant;
 use crate::meter::Meter;
 use crate::upstream::balance::Targets;
 use crate::upstream::health::Admission;
+use crate::upstream::part::Part;
 use crate::upstream::peek::Peek;
 use crate::upstream::permits::Permit;
 use crate::upstream::provider::Provider;
 use crate::upstream::target::Target;
+
+/// Where a job goes, and its leave to.
+pub(super) struct Place {
+    /// Where to.
+    pub target: Arc<Target>,
+    /// Leave to call it.
+    pub permit: Permit,
+    /// Its part of the quota.
+    pub part: Part,
+}
 
 /// The providers of a route, each once.
 fn providers(targets: &Targets) -> impl Iterator<Item = &Arc<Provider>> {
@@ -87,7 +98,7 @@ pub(super) fn note_free(targets: &Targets) {
 
 /// A place at a target for a job, which takes its part of the quota there; `None`: all are taken.
 /// Callers that wait for a place go first.
-pub(super) fn take(targets: &Targets, body: &[u8], now: Instant) -> Option<(Arc<Target>, Permit)> {
+pub(super) fn take(targets: &Targets, body: &[u8], now: Instant) -> Option<Place> {
     let takes = |target: &Target| target.provider.quota.room(now).is_ok() && target.spare() > 0;
     // The last of a quota may have gone to another job of this claim, or another route's: one more
     // is sent, but for where the provider wants to be left alone.
@@ -108,8 +119,13 @@ pub(super) fn take(targets: &Targets, body: &[u8], now: Instant) -> Option<(Arc<
     } else {
         0
     };
-    quota.takes(body.len() as u64, answer, now);
-    Some((target, permit))
+    let share = quota.job_takes(body.len() as u64, answer, now);
+    let part = Part::new(target.clone(), share);
+    Some(Place {
+        target,
+        permit,
+        part,
+    })
 }
 
 /// Tokens that an answer may take, where the request says.

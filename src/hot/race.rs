@@ -228,6 +228,7 @@ impl<'a> Race<'a> {
             request,
             target,
             permit,
+            part: None,
             now,
             worker: self.rules.worker,
             connect: self.route.budget.connect.get(),

@@ -21,6 +21,7 @@ use super::body::OutBody;
 use super::connect::ConnectError;
 use super::gauge::Gauge;
 use super::media::{is_event_stream, is_json};
+use super::part::Part;
 use super::permits::Permit;
 use super::pool::{Lease, Pool, SendError};
 use super::queue::Queue;
@@ -107,6 +108,8 @@ pub struct Start {
     pub target: Arc<Target>,
     /// Leave to call it.
     pub permit: Permit,
+    /// A job's part of the quota.
+    pub part: Option<Part>,
     /// Whose connections.
     pub worker: usize,
     /// When: now.
@@ -147,7 +150,7 @@ impl Attempt {
             Body::size_hint(start.request.body()).lower(),
         );
         let pool = start.target.provider.pool(start.worker).clone();
-        let head = send(start.target, pool, start.request, start.connect);
+        let head = send(start.target, pool, start.request, start.connect, start.part);
         Box::new(Self {
             state: State::Head(Box::pin(head)),
             head: None,
@@ -352,6 +355,7 @@ async fn send(
     pool: Arc<Pool>,
     mut request: Request<OutBody>,
     connect: Duration,
+    mut part: Option<Part>,
 ) -> Result<(Response<Incoming>, Lease), Broken> {
     let path = request.uri().path_and_query().cloned();
     let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
@@ -362,6 +366,7 @@ async fn send(
         if lease.is_http2() {
             request.headers_mut().remove(http::header::HOST);
         }
+        drop(part.take());
         match lease.send(request).await {
             Ok(response) => return Ok((response, lease)),
             Err(SendError::NotSent(again)) if stale < STALE => {

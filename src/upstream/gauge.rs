@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::dialect::{self, Usage};
 use super::permits::Permit;
 use super::queue::Queue;
-use super::quota::{COOLING, Mark};
+use super::quota::{COOLING, Share};
 use super::refusal::retryable;
 use super::sse::{self, Lines};
 use super::target::Target;
@@ -51,8 +51,8 @@ pub(super) struct Gauge {
     /// An event told of an error.
     told_error: bool,
     request_bytes: u64,
-    /// What jobs had taken of the provider's quota when it was sent.
-    mark: Mark,
+    /// What jobs had taken of the provider's quota that were sent before it.
+    mark: Share,
     usage: Usage,
     lines: Lines,
     tail: Queue<Bytes>,

@@ -14,6 +14,7 @@ mod gauge;
 pub mod health;
 pub mod load;
 pub mod media;
+pub mod part;
 pub mod peek;
 pub mod peers;
 pub mod permits;

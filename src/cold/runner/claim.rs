@@ -17,8 +17,7 @@ use crate::cold::store::{ClaimedJob, Outcome, StoreFuture};
 use crate::meter::Use;
 use crate::upstream::attempt::{Attempt, Start};
 use crate::upstream::attempts::Attempts;
-use crate::upstream::permits::Permit;
-use crate::upstream::target::{Call, Target};
+use crate::upstream::target::Call;
 
 /// The shortest wait for room in a quota.
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -144,8 +143,8 @@ impl Runner {
         self.parts.tasks.spawn(async move {
             // Who ended it while it was claimed could not stop it; whoever ends it from here on can.
             if !runner.still_runs(&job).await {
-                if let Some((Some((target, _)), _)) = &call {
-                    target.health.given_up();
+                if let Some((Some(place), _)) = &call {
+                    place.target.health.given_up();
                 }
                 runner.runs.leave(&job.id, &stop, job.fence);
                 return;
@@ -180,15 +179,21 @@ impl Runner {
         &self,
         job: &Job,
         call: &Call,
-        (target, permit): (Arc<Target>, Permit),
+        place: quota::Place,
         route: &ColdRoute,
     ) -> Attempts {
+        let quota::Place {
+            target,
+            permit,
+            part,
+        } = place;
         let mut request = target.request(call, None);
         *request.uri_mut() = call.path.clone().into();
         let mut attempt = Attempt::start(Start {
             request,
             target,
             permit,
+            part: Some(part),
             now: Instant::now(),
             worker: self.parts.pool,
             connect: route.connect,

@@ -27,7 +27,9 @@ pub(super) struct Bucket {
     /// When the call was sent whose answer told last.
     newest: AtomicU64,
     /// What jobs took, ever.
-    jobs: AtomicU64,
+    taken: AtomicU64,
+    /// What those took that were sent by now, or never will be.
+    sent: AtomicU64,
 }
 
 impl Bucket {
@@ -39,20 +41,21 @@ impl Bucket {
         self.limit.load(Relaxed)
     }
 
-    /// What jobs took so far: an answer tells nothing of those that started after its call.
+    /// What jobs took that were sent so far: an answer to a call of this moment tells nothing of
+    /// the others.
     pub fn mark(&self) -> u64 {
-        self.jobs.load(Relaxed)
+        self.sent.load(Relaxed)
     }
 
     fn unit(&self) -> f64 {
         f64::from_bits(self.unit.load(Relaxed))
     }
 
-    /// An answer told the limit. Its call was sent at `sent`, when jobs had taken `mark`.
+    /// An answer told the limit. Its call was sent at `sent`, when jobs that took `mark` had been.
     ///
     /// Whether a provider counts up to a call's arrival or up to its answer is not known, and at
     /// models there are seconds between. So the answer to the call that was sent last counts, less
-    /// the jobs that started since; an earlier call's answer can only tell that less is left.
+    /// the jobs that were sent since or are still to be; an earlier call's answer can only tell that less is left.
     pub fn told(&self, line: Line, sent: u64, mark: u64, now: u64) {
         let newest = self.newest.fetch_max(sent, Relaxed) <= sent;
         let same = self.limit() == line.limit;
@@ -69,7 +72,7 @@ impl Bucket {
         } else if !same {
             return;
         }
-        let since = self.mark().saturating_sub(mark);
+        let since = self.taken.load(Relaxed).saturating_sub(mark);
         let used = used.saturating_add(since).min(line.limit);
         let full_at = after(now, used as f64 * self.unit());
         if newest {
@@ -92,9 +95,15 @@ impl Bucket {
         });
     }
 
-    /// A job took so much; it is spent when the call is sent.
-    pub fn job(&self, units: u64) {
-        self.jobs.fetch_add(units, Relaxed);
+    /// A job takes so much.
+    pub fn job_takes(&self, units: u64, now: u64) {
+        self.taken.fetch_add(units, Relaxed);
+        self.spend(units, now);
+    }
+
+    /// The job that took so much was sent, or never will be.
+    pub fn job_sent(&self, units: u64) {
+        self.sent.fetch_add(units, Relaxed);
     }
 
     /// What is left; `None` where it was never told.
@@ -182,12 +191,17 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_started_after_an_answers_call_are_not_given_back_by_it() {
+    fn jobs_that_were_sent_after_an_answers_call_are_not_given_back_by_it() {
         let bucket = Bucket::default();
+        bucket.job_takes(20, 0);
         let mark = bucket.mark();
-        bucket.job(25);
+        bucket.job_takes(5, 0);
+        bucket.job_sent(20);
         bucket.told(line(100, 60, 1), SECOND, mark, 3 * SECOND);
         assert_eq!(left(&bucket, 3 * SECOND), 35);
+        bucket.job_sent(5);
+        bucket.told(line(100, 40, 1), 4 * SECOND, bucket.mark(), 5 * SECOND);
+        assert_eq!(left(&bucket, 5 * SECOND), 40);
     }
 
     #[test]
@@ -204,11 +218,10 @@ mod tests {
 
     /// What a provider tells of a bucket in which so much is used: whole units, whole milliseconds.
     fn rounded(limit: u64, used: f64, unit: f64) -> Line {
-        let reset = (used * unit / 1e6).floor() as u64;
         Line {
             limit,
-            remaining: (limit as f64 - used).floor() as u64,
-            reset: Some(Duration::from_millis(reset)),
+            remaining: after(0, limit as f64 - used),
+            reset: Some(Duration::from_millis(after(0, used * unit / 1e6))),
         }
     }
 

@@ -44,9 +44,9 @@ pub struct Quota {
     longest_hold: Duration,
 }
 
-/// What jobs had taken when a call was sent.
+/// What a job takes; or what all jobs had taken that were sent before a call.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Mark {
+pub struct Share {
     requests: u64,
     tokens: u64,
 }
@@ -118,9 +118,9 @@ impl Quota {
         u64::try_from(moment.duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// What jobs have taken by now.
-    pub fn mark(&self) -> Mark {
-        Mark {
+    /// What jobs took that were sent by now.
+    pub fn mark(&self) -> Share {
+        Share {
             requests: self.requests.mark(),
             tokens: self.tokens.mark(),
         }
@@ -135,8 +135,8 @@ impl Quota {
         }
     }
 
-    /// An answer's head came; its call was sent at `sent`, when `mark` was what jobs had taken.
-    pub fn answered(&self, headers: &HeaderMap, sent: Instant, mark: Mark) {
+    /// An answer's head came; its call was sent at `sent`, when `mark` was what jobs had taken that were sent.
+    pub fn answered(&self, headers: &HeaderMap, sent: Instant, mark: Share) {
         let told = Told::read(headers, Timestamp::now);
         if told == Told::default() {
             return;
@@ -221,16 +221,14 @@ impl Quota {
         self.tokens.is_told()
     }
 
-    /// A job with a body of so many bytes, and an answer of at most so many tokens, takes its part;
-    /// its attempt starts afterwards. Only the runner's task calls this.
-    pub fn takes(&self, bytes: u64, answer: u64, now: Instant) {
+    /// A job with a body of so many bytes, and an answer of at most so many tokens, takes its part,
+    /// which is told to `job_sent` once. Only the runner's task calls this.
+    pub fn job_takes(&self, bytes: u64, answer: u64, now: Instant) -> Share {
         let now = self.nanoseconds(now);
         let tokens = (bytes / BYTES_A_TOKEN).saturating_add(answer);
         self.pace.started(now);
-        self.requests.job(1);
-        self.tokens.job(tokens);
-        self.requests.spend(1, now);
-        self.tokens.spend(tokens, now);
+        self.requests.job_takes(1, now);
+        self.tokens.job_takes(tokens, now);
         let (typical, size) = (f64::from_bits(self.typical.load(Relaxed)), tokens as f64);
         let average = if typical > 0.0 {
             typical + WEIGHT * (size - typical)
@@ -238,6 +236,16 @@ impl Quota {
             size
         };
         self.typical.store(average.to_bits(), Relaxed);
+        Share {
+            requests: 1,
+            tokens,
+        }
+    }
+
+    /// The job that took this was sent, or never will be.
+    pub fn job_sent(&self, share: Share) {
+        self.requests.job_sent(share.requests);
+        self.tokens.job_sent(share.tokens);
     }
 
     /// Notes that due jobs wait for this provider; `true` when they did not before, or for
@@ -312,7 +320,7 @@ mod tests {
         quota.answered(&head(100, 31), now, quota.mark());
         assert_eq!(quota.room(now), Ok(2));
         for _ in 0..2 {
-            quota.takes(40, 0, now);
+            quota.job_takes(40, 0, now);
         }
         let held = quota.room(now).unwrap_err();
         assert_eq!(held.why, Why::Requests);
@@ -325,7 +333,7 @@ mod tests {
     async fn large_jobs_are_held_by_tokens_and_one_larger_than_the_rest_still_starts() {
         let (quota, now) = (quota(0.3), Instant::now());
         quota.answered(&head(100, 99), now, quota.mark());
-        quota.takes(4_000, 89_000, now);
+        quota.job_takes(4_000, 89_000, now);
         assert_eq!(quota.room(now).unwrap_err().why, Why::Tokens);
         advance(Duration::from_secs(1)).await;
         assert_eq!(quota.room(Instant::now()), Ok(1));
