@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -161,13 +160,8 @@ async fn until_succeeded(server: &Server, count: u64) {
         .expect("every job succeeds");
 }
 
-/// Held by the test that runs: quotas are of real seconds, and two gateways with their providers and
-/// callers on two cores hold each other up until a hot call finds the quota spent.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// A provider and a gateway, and what runs against them.
 struct Stage {
-    _alone: MutexGuard<'static, ()>,
     provider: Simulation,
     server: Server,
     runtime: Runtime,
@@ -176,12 +170,10 @@ struct Stage {
 
 impl Stage {
     fn new(dialect: &str, routes: &str, requests: u32, headers: bool) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = Runtime::new().expect("a runtime");
         let provider = runtime.block_on(provide(QuotaSettings { requests, headers }));
         let folder = tempfile::tempdir().expect("a folder");
         Self {
-            _alone: alone,
             server: gateway(&provider, dialect, routes, folder.path()),
             provider,
             runtime,
