@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -12,7 +13,8 @@ use tower::ServiceExt;
 use super::admission::{self, Gate};
 use super::answer::{REQUEST_ID, refuse, request_id};
 use super::earlier::translated;
-use super::error::Code;
+use super::entry;
+use super::error::{self, Code};
 use super::pipeline;
 use super::ready::{self, Ready, Refusal};
 use super::record::Record;
@@ -97,6 +99,23 @@ fn marked(mut response: Response<AnswerBody>, id: HeaderValue) -> Response<Answe
     response
 }
 
+/// The answer to a call that goes no further than its head. What follows on its connection may be
+/// anything: it closes.
+fn turned_away<B>(request: &Request<B>, code: Code, message: String) -> Response<AnswerBody> {
+    let refusal = Refusal {
+        dialect: error::guess(request.uri().path()),
+        code,
+        message,
+        record: None,
+    };
+    let mut response = marked(refuse(refusal), request_id());
+    if request.version() < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
+}
+
 impl Worker {
     /// A worker; `index` names its connection pools.
     pub fn new(index: usize, gateway: Arc<Gateway>) -> Self {
@@ -115,6 +134,9 @@ impl Worker {
     /// Answers a call. Dropping the future cancels it, down to the provider.
     pub async fn serve(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
         let arrived = Instant::now();
+        if let Err((code, message)) = entry::check(&request, &self.gateway.state.load().limits) {
+            return turned_away(&request, code, message);
+        }
         let caller = match request.uri().path() {
             // What receivers of callbacks verify with is public.
             KEYS => Ok(None),

@@ -16,8 +16,14 @@ pub enum Code {
     NoRoute,
     /// It cannot be understood.
     BadRequest,
-    /// Larger than may be kept.
+    /// Larger than may be kept, or than may be sent at all.
     BodyTooLarge,
+    /// Its body came too slowly.
+    BodyTooSlow,
+    /// Its body is compressed where the gateway has to read it.
+    Encoded,
+    /// It has too many header lines.
+    HeadTooLarge,
     /// No room.
     Overloaded,
     /// No room at the provider, for about so many seconds.
@@ -46,6 +52,9 @@ impl Code {
             Self::NoRoute => "no_route",
             Self::BadRequest => "bad_request",
             Self::BodyTooLarge => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::Encoded => "encoded_body",
+            Self::HeadTooLarge => "head_too_large",
             Self::Overloaded | Self::Shed(_) => "overloaded",
             Self::ProviderUnreachable | Self::Away(_) => "provider_unreachable",
             Self::IdempotencyMismatch => "idempotency_mismatch",
@@ -63,6 +72,9 @@ impl Code {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Overloaded | Self::Shed(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::ProviderUnreachable | Self::Away(_) => StatusCode::BAD_GATEWAY,
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,

@@ -12,6 +12,7 @@ mod call;
 mod demote;
 mod down;
 pub(crate) mod earlier;
+mod entry;
 mod error;
 pub(crate) mod headers;
 mod hedge;

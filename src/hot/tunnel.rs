@@ -34,7 +34,16 @@ pub fn is_upgrade(headers: &HeaderMap) -> bool {
             .windows(7)
             .any(|part| part == b"upgrade")
     };
-    headers.contains_key(UPGRADE) && headers.get_all(CONNECTION).iter().any(asks)
+    headers.contains_key(UPGRADE)
+        && headers.get_all(CONNECTION).iter().any(asks)
+        && !headers.get_all(UPGRADE).iter().any(is_http)
+}
+
+/// Whether HTTP itself is asked for: a tunnel with HTTP/2 in it would carry calls past the gateway.
+fn is_http(line: &http::HeaderValue) -> bool {
+    let line = line.as_bytes().to_ascii_lowercase();
+    let has = |wanted: &[u8]| line.windows(wanted.len()).any(|part| part == wanted);
+    has(b"h2") || has(b"http/") || has(b"tls/")
 }
 
 /// Tunnels open in one worker.
@@ -133,23 +142,21 @@ pub(super) async fn open(
     ready
         .record
         .answers(Some(target), provider.status().as_u16());
+    if provider.status() != StatusCode::SWITCHING_PROTOCOLS {
+        ready.record.finish(Outcome::Served);
+        // Its body goes with its head: the head tells the caller how long it is.
+        let mut response = provider.map(|body| AnswerBody::Api(axum::body::Body::new(body)));
+        strip_hop_by_hop(response.headers_mut());
+        return Ok(response);
+    }
     let mut response = Response::new(AnswerBody::Own(None));
     *response.status_mut() = provider.status();
     *response.headers_mut() = provider.headers().clone();
     let admission = ready.record.take_admission();
     ready.record.finish(Outcome::Served);
-    if provider.status() == StatusCode::SWITCHING_PROTOCOLS {
-        if let Some(caller) = ready.upgrade {
-            join(
-                &gateway.tasks,
-                caller,
-                provider,
-                place,
-                (ready.scope, admission),
-            );
-        }
-    } else {
-        strip_hop_by_hop(response.headers_mut());
+    if let Some(caller) = ready.upgrade {
+        let held = (ready.scope, admission);
+        join(&gateway.tasks, caller, provider, place, held);
     }
     Ok(response)
 }

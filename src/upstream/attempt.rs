@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, response};
+use http::{Request, Response, StatusCode, response};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -41,6 +41,9 @@ pub enum Broken {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Transport(#[from] hyper::Error),
+    /// It switched to another protocol, which nobody asked of it: what follows is no answer.
+    #[error("it switched to another protocol, unasked")]
+    Switched,
     /// The request cannot be put into this provider's form.
     #[error("the request has no valid address: {0}")]
     Request(#[from] http::Error),
@@ -52,7 +55,7 @@ impl Broken {
         match self {
             Self::Connect(ConnectError::TimedOut(_)) => "connect_timeout",
             Self::Connect(_) => "connect",
-            Self::Transport(_) => "reset",
+            Self::Transport(_) | Self::Switched => "reset",
             Self::Request(_) => "request",
         }
     }
@@ -368,6 +371,9 @@ async fn send(
         }
         drop(part.take());
         match lease.send(request).await {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(Broken::Switched);
+            }
             Ok(response) => return Ok((response, lease)),
             Err(SendError::NotSent(again)) if stale < STALE => {
                 stale += 1;
