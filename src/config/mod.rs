@@ -5,6 +5,7 @@
 
 mod auth;
 mod callbacks;
+mod caller;
 mod check;
 mod concurrency;
 mod glob;
@@ -21,6 +22,7 @@ mod values;
 
 pub use auth::Auth;
 pub use callbacks::{Callbacks, Secrets};
+pub use caller::{Caller, Network};
 pub use concurrency::{Concurrency, ConcurrencyMode};
 pub use glob::{Glob, PathPattern};
 pub use load::{Problem, Problems, load, parse};

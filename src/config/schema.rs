@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::auth::Auth;
 use super::callbacks::Callbacks;
+use super::caller::Caller;
 use super::concurrency::Concurrency;
 use super::postgres::Postgres;
 use super::quota::Quota;
@@ -113,6 +114,8 @@ pub struct Limits {
     pub replay: Size,
     /// Scopes known at once.
     pub scopes: usize,
+    /// What one caller may take.
+    pub caller: Caller,
 }
 
 impl Default for Limits {
@@ -129,6 +132,7 @@ impl Default for Limits {
             tunnels: 1_000,
             replay: Size(64 << 20),
             scopes: 10_000,
+            caller: Caller::default(),
         }
     }
 }

@@ -31,7 +31,9 @@ use super::twin::{Twin, twin};
 use crate::auth::Key;
 use crate::cold::door::{Door, KEYS};
 use crate::config::{Dialect, Limits};
+use crate::meter::Refused;
 use crate::tasks::Tasks;
+use crate::upstream::inflow::Inflow;
 
 /// What a configuration became; exchanged as a whole by a reload.
 pub struct State {
@@ -39,6 +41,8 @@ pub struct State {
     pub table: Table,
     /// Its bounds.
     pub limits: Limits,
+    /// What is counted of those that break a bound.
+    pub refused: Refused,
     /// Who may call; none: anyone.
     pub gate: Option<Gate>,
     /// The hand-off starts this long before the deadline.
@@ -132,11 +136,15 @@ impl Worker {
     }
 
     /// Answers a call. Dropping the future cancels it, down to the provider.
-    pub async fn serve(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
+    pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let arrived = Instant::now();
-        if let Err((code, message)) = entry::check(&request, &self.gateway.state.load().limits) {
-            return turned_away(&request, code, message);
-        }
+        let mut request = {
+            let state = self.gateway.state.load();
+            if let Err((code, message)) = entry::check(&request, &state) {
+                return turned_away(&request, code, message);
+            }
+            request.map(|body| Inflow::new(body, &state.limits.caller))
+        };
         let caller = match request.uri().path() {
             // What receivers of callbacks verify with is public.
             KEYS => Ok(None),
@@ -167,7 +175,7 @@ impl Worker {
 
     async fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<Inflow<Incoming>>,
         caller: Option<Arc<Key>>,
         arrived: Instant,
         id: &HeaderValue,

@@ -9,18 +9,27 @@
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Method, Request, Version};
 
+use super::call::State;
 use super::error::Code;
 use super::tunnel::is_upgrade;
-use crate::config::Limits;
 
 /// Why a call goes no further.
 type Why = (Code, String);
 
-/// Looks at a call's head.
-pub(super) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Why> {
+/// Looks at a call's head, and counts it where it goes no further.
+pub(super) fn check<B>(request: &Request<B>, state: &State) -> Result<(), Why> {
+    let checked = look(request, state.limits.headers);
+    match &checked {
+        Ok(()) => {}
+        Err((Code::HeadTooLarge, _)) => state.refused.head.increment(1),
+        Err(_) => state.refused.malformed.increment(1),
+    }
+    checked
+}
+
+fn look<B>(request: &Request<B>, most: usize) -> Result<(), Why> {
     let headers = request.headers();
-    if headers.len() > limits.headers {
-        let most = limits.headers;
+    if headers.len() > most {
         let why = format!("the call has more header lines than limits.headers ({most})");
         return Err((Code::HeadTooLarge, why));
     }
@@ -113,6 +122,8 @@ fn framing(headers: &HeaderMap) -> Result<(), &'static str> {
 mod tests {
     use super::*;
 
+    const MOST: usize = 128;
+
     fn request(uri: &str, headers: &[(&'static str, &str)]) -> Request<()> {
         let mut request = Request::builder().uri(uri).body(()).unwrap();
         for (name, value) in headers {
@@ -122,7 +133,7 @@ mod tests {
     }
 
     fn told(uri: &str, headers: &[(&'static str, &str)]) -> Option<Code> {
-        let checked = check(&request(uri, headers), &Limits::default());
+        let checked = look(&request(uri, headers), MOST);
         checked.err().map(|(code, _)| code)
     }
 
@@ -171,10 +182,10 @@ mod tests {
     fn header_lines_are_counted_whatever_the_protocol() {
         let mut many = request("/a", &[("host", "x")]);
         *many.version_mut() = Version::HTTP_2;
-        for _ in 0..Limits::default().headers {
+        for _ in 0..MOST {
             many.headers_mut().append("x-many", "1".parse().unwrap());
         }
-        let code = check(&many, &Limits::default()).unwrap_err().0;
+        let code = look(&many, MOST).unwrap_err().0;
         assert_eq!(code, Code::HeadTooLarge);
     }
 }

@@ -1,7 +1,7 @@
 //! Errors that the gateway makes itself, in the shape that the caller's SDK knows.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -139,6 +139,10 @@ pub fn response(dialect: Dialect, code: Code, message: &str) -> Response<Bytes> 
     }
     if code == Code::Unauthorized {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if code == Code::Encoded {
+        // RFC 9110 15.5.16: what would be taken.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     if matches!(code, Code::BudgetExceeded | Code::ScopeCancelled) {
         // A call that was too slow is not to be tripled by the SDK's own retries, and one that was

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
 use crate::upstream::body::OutBody;
+use crate::upstream::inflow::{Fault, Inflow};
 use crate::upstream::queue::Queue;
 
 /// A body after intake.
@@ -20,7 +21,7 @@ pub enum Kept {
 }
 
 /// Keeps a body if it is small enough.
-pub async fn keep(mut body: Incoming, limit: usize) -> Result<Kept, hyper::Error> {
+pub async fn keep(mut body: Inflow<Incoming>, limit: usize) -> Result<Kept, Fault> {
     if body.is_end_stream() {
         return Ok(Kept::Whole(Bytes::new(), None));
     }

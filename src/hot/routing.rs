@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, request};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,6 +21,7 @@ use super::route::Route;
 use super::tunnel;
 use crate::config::{Dialect, Safe, Unasked};
 use crate::upstream::body::OutBody;
+use crate::upstream::inflow::{Fault, Inflow};
 use crate::upstream::media::is_json;
 use crate::upstream::peek::Peek;
 use crate::upstream::queue::Queue;
@@ -32,7 +33,7 @@ pub(super) type Routed = (Arc<Route>, Kept, Peek, Intent);
 pub(super) async fn route(
     state: &Arc<State>,
     parts: &request::Parts,
-    body: Incoming,
+    body: Inflow<Incoming>,
     arrived: Instant,
 ) -> Result<(Routed, Duration), Refusal> {
     let path = parts.uri.path();
@@ -46,6 +47,10 @@ pub(super) async fn route(
         Refusal::of(first, record, (code, message))
     };
     let asked = Intent::read(&parts.headers).map_err(|why| refuse(Code::BadRequest, why))?;
+    if body.is_too_large() {
+        let fault = Fault::TooLarge;
+        return Err(refuse(fault_code(state, fault), fault.to_string()));
+    }
     if tunnel::is_upgrade(&parts.headers) || !wants_body(&candidates, parts, &asked) {
         let body = Kept::Once(OutBody::streamed(Queue::default(), body));
         let route = candidates.iter().find(|route| route.takes_model(None));
@@ -55,16 +60,21 @@ pub(super) async fn route(
             Duration::ZERO,
         ));
     }
+    let modelled =
+        first.dialect != Dialect::Plain || candidates.iter().any(|route| route.wants_model());
+    let modelled = modelled && may_be_json(&parts.headers);
+    if modelled && is_encoded(&parts.headers) && !body.is_end_stream() {
+        state.refused.encoding.increment(1);
+        return Err(refuse(Code::Encoded, ENCODED.into()));
+    }
     let longest = first.budget.total.get();
     let kept = timeout_at(arrived + longest, keep(body, state.limits.body.bytes())).await;
     let read = arrived.elapsed();
     let kept = kept
         .map_err(|_| refuse(Code::BadRequest, "the body did not arrive in time".into()))?
-        .map_err(|error| refuse(Code::BadRequest, format!("the body broke off: {error}")))?;
-    let modelled =
-        first.dialect != Dialect::Plain || candidates.iter().any(|route| route.wants_model());
+        .map_err(|fault| refuse(fault_code(state, fault), fault.to_string()))?;
     let peek = match &kept {
-        Kept::Whole(data, _) if modelled && may_be_json(&parts.headers) && !data.is_empty() => {
+        Kept::Whole(data, _) if modelled && !data.is_empty() => {
             Peek::read(data).map_err(|why| refuse(Code::BadRequest, why))?
         }
         _ => Peek::default(),
@@ -90,6 +100,32 @@ fn wants_body(candidates: &[&Arc<Route>], parts: &request::Parts, intent: &Inten
             || route.hedge.safe == Safe::Always
             || route.over_budget.unasked == Unasked::SeeOther
     })
+}
+
+/// Said where a compressed body would have to be read. The gateway unpacks nothing, so that a small
+/// body cannot become a large one in it.
+const ENCODED: &str = "this route reads the call's JSON, and the body has a Content-Encoding; the \
+                       gateway does not decompress: send it as it is";
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let plain = |line: &http::HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"identity");
+    let lines = headers.get_all(http::header::CONTENT_ENCODING);
+    lines.iter().any(|line| !plain(line))
+}
+
+/// What a call is told whose body failed; counted.
+pub(super) fn fault_code(state: &State, fault: Fault) -> Code {
+    match fault {
+        Fault::Broken => Code::BadRequest,
+        Fault::TooSlow => {
+            state.refused.body_slow.increment(1);
+            Code::BodyTooSlow
+        }
+        Fault::TooLarge => {
+            state.refused.upload.increment(1);
+            Code::BodyTooLarge
+        }
+    }
 }
 
 fn may_be_json(headers: &HeaderMap) -> bool {

@@ -18,10 +18,11 @@ use super::race::{Finish, Race, Rules};
 use super::ready::{Ready, Refusal};
 use super::recalled::recalled;
 use super::relay::AnswerBody;
+use super::routing::fault_code;
 use super::shed;
 use crate::cold::job::Reason;
 use crate::config::{Dialect, HedgeAfter};
-use crate::upstream::attempt::Hold;
+use crate::upstream::attempt::{Broken, Hold};
 use crate::upstream::attempts::Attempts;
 
 /// Answers a call; cancelled with its scope.
@@ -125,6 +126,9 @@ async fn race(
     ready.record.tried(attempts.tried().last());
     match finish {
         Finish::Answer(attempt) => Ok(respond(ready, attempt, attempts.made())),
+        Finish::Broken(Broken::Caller(fault)) => {
+            Err(ready.refuse(fault_code(&state, fault), fault.to_string()))
+        }
         Finish::Broken(why) => {
             let message = format!("no target of route `{}` answered: {why}", route.name);
             Err(ready.refuse(down::code(&route), message))

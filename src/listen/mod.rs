@@ -3,12 +3,14 @@
 //! Promises: every connection is a task that a drain waits for; no head is awaited for ever; past
 //! `limits.connections` new ones wait in the accept queue. Knows nothing of routes.
 
+mod activity;
+mod addresses;
 mod admin;
-mod begun;
 mod certificate;
 mod spare;
 mod validity;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,16 +26,23 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use self::activity::{Activity, Counted, Over};
+use self::addresses::Addresses;
 pub use self::admin::Secure;
-use self::begun::Begun;
 pub use self::certificate::{Certificate, LOOK, Ready};
 use self::spare::Spare;
 use crate::config::Limits;
 use crate::hot::{AnswerBody, Worker};
+use crate::meter::Refused;
 use crate::tasks::{Signal, Tasks};
 
 /// Connections that the system holds before they are accepted.
 const BACKLOG: i32 = 4_096;
+
+/// Said to a connection of an address that has too many already.
+const CROWDED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: text/plain\r\n\
+    content-length: 62\r\nretry-after: 5\r\nconnection: close\r\n\r\n\
+    too many connections of one address: limits.caller.per_address";
 
 /// Binds an address so that every worker can have a listener of its own on it.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -72,14 +81,15 @@ impl Listener {
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let this = Arc::new(self);
         let mut spare = Spare::take();
+        let addresses = Addresses::new(&this.limits.caller);
         loop {
             let place = places.clone().acquire_owned();
             let accepted = tokio::select! {
                 () = this.stop.raised() => return Ok(()),
                 accepted = async { (place.await, listener.accept().await) } => accepted,
             };
-            let (place, stream) = match accepted {
-                (Ok(place), Ok((stream, _))) => (place, stream),
+            let (place, stream, address) = match accepted {
+                (Ok(place), Ok((stream, peer))) => (place, stream, peer.ip()),
                 // Out of descriptors, or the caller left already: neither ends the listener.
                 (_, Err(error)) => {
                     spare.after(&error, &listener).await;
@@ -87,9 +97,17 @@ impl Listener {
                 }
                 (Err(_), _) => continue,
             };
+            let Some(address) = addresses.enter(address) else {
+                this.refused(|refused| &refused.address);
+                if this.tls.is_none() {
+                    // As much as fits at once: nobody is waited for.
+                    let _ = stream.try_write(CROWDED);
+                }
+                continue;
+            };
             let connection = this.clone();
             this.tasks.spawn(async move {
-                let _place = place;
+                let _places = (place, address);
                 connection.serve(stream).await;
             });
         }
@@ -113,25 +131,49 @@ impl Listener {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let builder = self.builder();
-        let (worker, begun) = (self.worker.clone(), Begun::default());
-        let first = begun.clone();
+        let bounds = &self.limits.caller;
+        let (worker, activity) = (self.worker.clone(), Activity::new(bounds.cancels));
+        let calls = activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            first.set();
+            let running = calls.call();
             let worker = worker.clone();
             async move {
                 let response: Response<AnswerBody> = worker.serve(request).await;
-                Ok::<_, std::convert::Infallible>(response)
+                Ok::<_, Infallible>(response.map(|body| Counted::new(body, running)))
             }
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
         // The head's own time runs only once it is known which protocol the connection speaks.
-        let time = self.limits.head_timeout.get();
-        let served = self.stop.unless(begun.within(time, connection.as_mut()));
-        if served.await.is_none() {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+        let first = self.limits.head_timeout.get();
+        let watched = activity.watch(first, bounds.idle.get(), connection.as_mut());
+        match self.stop.unless(watched).await {
+            Some(Ok(Err(error))) => self.count(&*error),
+            Some(Ok(Ok(()))) => {}
+            Some(Err(Over::Silent)) => self.refused(|refused| &refused.first_call),
+            Some(Err(Over::Flood)) => self.refused(|refused| &refused.cancels),
+            Some(Err(Over::Idle)) => {
+                connection.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(first, connection).await;
+            }
+            None => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
         }
+    }
+
+    /// Counts a connection that ended badly, where that was by a bound.
+    fn count(&self, error: &(dyn std::error::Error + 'static)) {
+        match error.downcast_ref::<hyper::Error>() {
+            Some(error) if error.is_parse_too_large() => self.refused(|refused| &refused.head),
+            Some(error) if error.is_parse() => self.refused(|refused| &refused.malformed),
+            _ => {}
+        }
+    }
+
+    fn refused(&self, which: impl Fn(&Refused) -> &metrics::Counter) {
+        which(&self.worker.gateway().state.load().refused).increment(1);
     }
 
     fn builder(&self) -> Builder<Tasks> {
@@ -141,7 +183,9 @@ impl Listener {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_timeout.get())
+            // Of a connection's first head `head_timeout` is the bound; of a later one, that it may
+            // be idle no longer.
+            .header_read_timeout(limits.head_timeout.get().max(limits.caller.idle.get()))
             .max_headers(limits.headers)
             .max_buf_size(limits.head.bytes().max(8_192));
         builder

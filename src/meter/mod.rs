@@ -6,6 +6,7 @@
 
 mod healthy;
 mod predict;
+mod refused;
 mod route;
 mod sampled;
 mod tracked;
@@ -20,6 +21,7 @@ use crate::config;
 
 pub use healthy::Healthy;
 pub use predict::{Predictions, Said, Turned, Witness};
+pub use refused::Refused;
 pub use route::{Kind, Lines, Outcome, RouteMeter, TargetMeter, Use};
 pub use sampled::Sampled;
 pub use tracked::{Metric, Tracked};
@@ -253,6 +255,10 @@ const HELP: &[(&str, &str)] = &[
     (
         "shunt_tls_handshakes_failed_total",
         "Connections to a listener whose TLS handshake failed or took too long.",
+    ),
+    (
+        "shunt_refused_total",
+        "Connections and calls that were turned away, by the bound that they broke.",
     ),
     ("shunt_build_info", "Always 1; the version is a label."),
     (

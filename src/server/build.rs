@@ -16,7 +16,7 @@ use crate::cold::store::sealed::Sealed;
 use crate::cold::store::sqlite::{self, SqliteStore};
 use crate::config::{Config, PostgresAddress, Secret, Secrets, is_postgres};
 use crate::hot::{Gate, State, Table};
-use crate::meter::Meter;
+use crate::meter::{Meter, Refused};
 use crate::tasks::Tasks;
 use crate::upstream::provider::{Ground, Provider};
 
@@ -50,6 +50,7 @@ pub(crate) fn state(
     Ok(State {
         table: Table::new(config, &providers, meter).map_err(|why| anyhow!(why))?,
         limits: config.limits.clone(),
+        refused: Refused::new(meter),
         gate: gate(config, meter)?,
         margin: config.cold.margin.get(),
     })

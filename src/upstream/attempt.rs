@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::body::OutBody;
 use super::connect::ConnectError;
 use super::gauge::Gauge;
+use super::inflow::{Fate, Fault};
 use super::media::{is_event_stream, is_json};
 use super::part::Part;
 use super::permits::Permit;
@@ -41,6 +42,9 @@ pub enum Broken {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Transport(#[from] hyper::Error),
+    /// The caller's body failed, which is no fault of the provider.
+    #[error("{0}")]
+    Caller(Fault),
     /// It switched to another protocol, which nobody asked of it: what follows is no answer.
     #[error("it switched to another protocol, unasked")]
     Switched,
@@ -56,7 +60,7 @@ impl Broken {
             Self::Connect(ConnectError::TimedOut(_)) => "connect_timeout",
             Self::Connect(_) => "connect",
             Self::Transport(_) | Self::Switched => "reset",
-            Self::Request(_) => "request",
+            Self::Request(_) | Self::Caller(_) => "request",
         }
     }
 }
@@ -137,12 +141,15 @@ pub struct Attempt {
     held_bytes: usize,
     /// It was told to be refused: what is left is to be passed on all the same.
     refused: bool,
+    /// Of a caller's body that is passed on as it comes.
+    fate: Option<Fate>,
     gauge: Gauge,
 }
 
 impl Attempt {
     /// Starts it; nothing happens before it is polled. Boxed, as it changes hands often.
-    pub fn start(start: Start) -> Box<Self> {
+    pub fn start(mut start: Start) -> Box<Self> {
+        let fate = start.request.body_mut().fate();
         let gauge = Gauge::new(
             start.target.clone(),
             start.permit,
@@ -160,6 +167,7 @@ impl Attempt {
             held: Queue::default(),
             held_bytes: 0,
             refused: false,
+            fate,
             gauge,
         })
     }
@@ -292,6 +300,9 @@ impl Attempt {
 
     fn broke(&mut self, broken: Broken) -> Verdict {
         self.state = State::Ended;
+        if let Some(fault) = self.fate.as_ref().and_then(Fate::fault) {
+            return Verdict::Broken(Broken::Caller(fault));
+        }
         self.gauge.failed();
         Verdict::Broken(broken)
     }

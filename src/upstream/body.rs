@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::inflow::{Fate, Fault, Inflow};
 use super::queue::Queue;
 
 /// A request body.
@@ -28,13 +29,21 @@ pub enum OutBody {
 #[derive(Debug)]
 pub struct Streamed {
     read: Queue<Bytes>,
-    rest: Incoming,
+    rest: Inflow<Incoming>,
 }
 
 impl OutBody {
     /// A body that is passed on as it comes, after what was read of it.
-    pub fn streamed(read: Queue<Bytes>, rest: Incoming) -> Self {
+    pub fn streamed(read: Queue<Bytes>, rest: Inflow<Incoming>) -> Self {
         Self::Streamed(Box::new(Streamed { read, rest }))
+    }
+
+    /// What will have become of the caller's body, where it is passed on as it comes.
+    pub fn fate(&mut self) -> Option<Fate> {
+        match self {
+            Self::Kept { .. } => None,
+            Self::Streamed(body) => Some(body.rest.fate()),
+        }
     }
 
     /// A kept body without trailers.
@@ -48,12 +57,12 @@ impl OutBody {
 
 impl Body for OutBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Fault;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self.get_mut() {
             Self::Kept { data, trailers } => {
                 if !data.is_empty() {
