@@ -5,6 +5,7 @@ doubt; and the next request on the same connection is never taken for a part of 
 
 import concurrent.futures
 import socket
+import time
 import urllib.parse
 
 PATIENCE = 0.4
@@ -115,6 +116,8 @@ def judge(number, found, provider):
 def echo(request):
     """Tells what came, so that an answer cannot be taken for another's."""
     method, target, _, body = request
+    if target == b"/slow":
+        time.sleep(0.5)
     said = b"" if method == b"HEAD" else target + b" " + str(len(body)).encode()
     return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(said) + said
 
