@@ -41,6 +41,29 @@ impl Default for Caller {
     }
 }
 
+impl Caller {
+    /// What cannot be: the key, and what it says.
+    pub(super) fn mistakes(&self) -> Vec<(&'static str, String)> {
+        let zeros = [
+            ("per_address", self.per_address == 0),
+            ("upload", self.upload.0 == 0),
+            ("body_idle", self.body_idle.get().is_zero()),
+            ("idle", self.idle.get().is_zero()),
+            ("cancels", self.cancels == 0),
+        ];
+        let says = "must be above 0; see config/reference.toml for the default";
+        let zeros = zeros.into_iter().filter(|(_, zero)| *zero);
+        let mut all: Vec<_> = zeros.map(|(name, _)| (name, says.to_owned())).collect();
+        for network in &self.uncounted {
+            if Network::parse(network).is_none() {
+                let says = format!("`{network}` is no network; write 10.0.0.0/8 or 10.0.0.1");
+                all.push(("uncounted", says));
+            }
+        }
+        all
+    }
+}
+
 /// Addresses that begin alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {

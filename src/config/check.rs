@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::load::Problem;
 use super::{
-    Caller, Cold, Concurrency, ConcurrencyMode, Config, Network, PathPattern, Postgres,
-    PostgresAddress, Predict, Route, SecretSource, Secrets, is_postgres,
+    Cold, Concurrency, ConcurrencyMode, Config, PathPattern, Postgres, PostgresAddress, Predict,
+    Route, SecretSource, Secrets, is_postgres,
 };
 
 /// Paths of the public listener that no provider can have as its name.
@@ -307,7 +307,9 @@ fn limits(config: &Config, found: &mut Found) {
             found.add(format!("limits.{name}"), says);
         }
     }
-    caller(&limits.caller, found);
+    for (name, says) in limits.caller.mistakes() {
+        found.add(format!("limits.caller.{name}"), says);
+    }
     store(&config.cold, found);
     let variable = |name: &str| {
         let fits = |one: char| one.is_ascii_alphanumeric() || one == '_';
@@ -322,27 +324,6 @@ fn limits(config: &Config, found: &mut Found) {
     }
     if config.cold.queue_limit == 0 {
         found.add("cold.queue_limit", "must be at least 1");
-    }
-}
-
-fn caller(caller: &Caller, found: &mut Found) {
-    for (name, zero) in [
-        ("per_address", caller.per_address == 0),
-        ("upload", caller.upload.0 == 0),
-        ("body_idle", caller.body_idle.get().is_zero()),
-        ("idle", caller.idle.get().is_zero()),
-        ("cancels", caller.cancels == 0),
-    ] {
-        if zero {
-            let says = "must be above 0; see config/reference.toml for the default";
-            found.add(format!("limits.caller.{name}"), says);
-        }
-    }
-    for network in &caller.uncounted {
-        if Network::parse(network).is_none() {
-            let says = format!("`{network}` is no network; write 10.0.0.0/8 or 10.0.0.1");
-            found.add("limits.caller.uncounted", says);
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 /// The time over which calls that were given up are counted.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ impl Activity {
         mut connection: Pin<&mut F>,
     ) -> Result<F::Output, Over> {
         let shared = &self.0;
-        let mut timer = pin!(sleep(first));
+        let mut timer = pin!(sleep_until(shared.born + first));
         poll_fn(|context| {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(Ok(ended));
@@ -192,6 +192,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+
+    use tokio::time::sleep;
 
     use super::*;
 

@@ -158,7 +158,8 @@ impl Listener {
             }
             None => {
                 connection.as_mut().graceful_shutdown();
-                let _ = connection.await;
+                // A half of a head is not waited for any longer than it was before.
+                let _ = activity.watch(first, first, connection.as_mut()).await;
             }
         }
     }
