@@ -54,6 +54,9 @@ struct New {
     /// Calls that may run at once; absent: no limit.
     #[arg(long)]
     concurrency: Option<usize>,
+    /// Places at a full target, and jobs, that it gets where another key gets one: 1 to 100.
+    #[arg(long)]
+    share: Option<u32>,
     /// It expires after this, such as 2160h; absent: never.
     #[arg(long, value_name = "PERIOD")]
     expires_in: Option<Period>,
@@ -103,6 +106,7 @@ fn create(file: &mut KeyFile, new: &New) -> Result<String> {
     entry.rate = new.rate;
     entry.burst = new.burst;
     entry.concurrency = new.concurrency;
+    entry.share = new.share;
     if let Some(period) = new.expires_in {
         let after = SignedDuration::try_from(period.get())?;
         entry.expires = Some((Timestamp::now() + after).to_string());
@@ -122,6 +126,7 @@ fn list(file: &KeyFile) -> String {
             or(one.routes.as_ref().map(|all| all.join(",")), "*"),
             or(one.rate.map(|rate| format!("{rate}/s")), "-"),
             or(one.concurrency.map(|most| most.to_string()), "-"),
+            or(one.share.map(|share| share.to_string()), "1"),
             or(one.expires.clone(), "never"),
             one.created.clone(),
         ]
@@ -132,10 +137,11 @@ fn list(file: &KeyFile) -> String {
         "ROUTES",
         "RATE",
         "CONCURRENCY",
+        "SHARE",
         "EXPIRES",
         "CREATED",
     ];
-    let rows: Vec<[String; 7]> = std::iter::once(head.map(str::to_owned))
+    let rows: Vec<[String; 8]> = std::iter::once(head.map(str::to_owned))
         .chain(file.keys.iter().map(row))
         .collect();
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max();

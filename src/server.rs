@@ -93,8 +93,10 @@ impl Server {
         let inside = control.enter();
         let secured = Secured::new(config, &meter, &owners.background)?;
         drop(inside);
+        let turns = built.turns();
         let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
         let store = control.block_on(store(config, &owners.store))?;
+        store.share_out(turns);
         let guard = AddressGuard::new(&config.callbacks.allow).map_err(|why| anyhow!(why))?;
         let guard = Arc::new(guard);
         let signer = signer(config)?;
@@ -271,6 +273,7 @@ impl Server {
         }
         self.routes
             .store(Arc::new(cold_routes(&built.table, &self.meter)));
+        self.store.share_out(built.turns());
         self.gateway.state.store(Arc::new(built));
         Ok(())
     }

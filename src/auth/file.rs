@@ -45,6 +45,9 @@ pub struct Entry {
     /// Calls that may run at once; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
+    /// Places at a full target, and jobs, that it gets where another key gets one; absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u32>,
     /// It is refused from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
@@ -62,6 +65,7 @@ pub fn make(name: &str, now: Timestamp) -> (String, Entry) {
         rate: None,
         burst: None,
         concurrency: None,
+        share: None,
         expires: None,
     };
     (key, entry)
@@ -92,6 +96,9 @@ impl Entry {
             one if one.burst.is_some() && one.rate.is_none() => Some("burst needs a rate"),
             one if one.burst == Some(0) || one.concurrency == Some(0) => {
                 Some("burst and concurrency must be at least 1; to lock a key out, revoke it")
+            }
+            one if one.share.is_some_and(|share| !(1..=100).contains(&share)) => {
+                Some("share must be from 1 to 100")
             }
             one if one.routes.as_ref().is_some_and(Vec::is_empty) => {
                 Some("routes is empty; name one, or leave it out for each route")
@@ -237,7 +244,7 @@ mod tests {
     #[test]
     fn each_mistake_has_its_sentence() {
         type Change = (fn(&mut Entry), &'static str);
-        let change: [Change; 8] = [
+        let change: [Change; 10] = [
             (|one| one.id = "x".into(), "id is no id"),
             (|one| one.sha256.truncate(9), "64 hexadecimal"),
             (|one| one.rate = Some(f64::NAN), "rate must be"),
@@ -247,6 +254,8 @@ mod tests {
                 "burst needs a rate",
             ),
             (|one| one.concurrency = Some(0), "at least 1"),
+            (|one| one.share = Some(0), "from 1 to 100"),
+            (|one| one.share = Some(101), "from 1 to 100"),
             (|one| one.routes = Some(Vec::new()), "routes is empty"),
             (|one| one.expires = Some("soon".into()), "no moment"),
         ];
@@ -262,6 +271,6 @@ mod tests {
         };
         let why = KeyFile::parse(&toml::to_string(&twice).unwrap()).unwrap_err();
         assert!(why.contains("the same name"), "{why}");
-        assert!(KeyFile::parse("[[keys]]\nshare = 2").is_err());
+        assert!(KeyFile::parse("[[keys]]\nweight = 2").is_err());
     }
 }

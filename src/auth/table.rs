@@ -18,6 +18,7 @@ use super::file::{Entry, KeyFile};
 use super::rate::{Live, Pace};
 use super::text;
 use crate::cold::job::{Owner, UnixMillis};
+use crate::cold::shares::Shares;
 use crate::config::Glob;
 
 /// The token in `Bearer TOKEN`; the scheme's case does not matter.
@@ -48,6 +49,8 @@ pub struct Key {
     routes: Option<Vec<Glob>>,
     pace: Option<Pace>,
     concurrency: Option<usize>,
+    /// Places and jobs it gets where another gets one; at least 1.
+    pub share: u32,
     expires: Option<UnixMillis>,
     /// Whose its calls and jobs are.
     owner: Owner,
@@ -82,6 +85,12 @@ impl Keys {
     /// Whether nobody may call.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The shares of its keys' callers.
+    pub fn shares(&self) -> Shares {
+        let keys = self.0.values();
+        keys.map(|key| (key.owner, key.share)).collect()
     }
 
     /// Goes on with the counts of the keys that were in force before.
@@ -131,6 +140,7 @@ impl Key {
             routes: entry.routes.map(globs),
             pace: entry.rate.map(|rate| Pace::new(rate, burst(rate))),
             concurrency: entry.concurrency,
+            share: entry.share.unwrap_or(1),
             expires: expires.map(|moment| UnixMillis(moment.as_millisecond())),
             owner: Owner(Sha256::digest(standing.as_bytes()).into()),
             standing,
@@ -260,6 +270,7 @@ mod tests {
                         routes: None,
                         pace: key.pace,
                         concurrency: key.concurrency,
+                        share: key.share,
                         expires: None,
                         owner: key.owner,
                         standing: key.standing(),

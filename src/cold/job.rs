@@ -150,6 +150,12 @@ impl Owner {
             None => Self::ANYONE,
         }
     }
+
+    /// Its first 64 bits, which are as good as unique among the callers of one gateway.
+    pub fn number(self) -> u64 {
+        let first = self.0.first_chunk();
+        u64::from_be_bytes(*first.expect("it has 256 bits"))
+    }
 }
 
 /// Why a job failed.

@@ -22,6 +22,7 @@ pub mod runner;
 mod runs;
 mod scope;
 pub mod seal;
+pub mod shares;
 pub mod store;
 mod tape;
 pub(crate) mod timing;

@@ -49,6 +49,14 @@ pub struct State {
     pub margin: Duration,
 }
 
+impl State {
+    /// By which callers take turns at jobs.
+    pub fn turns(&self) -> crate::cold::shares::Shares {
+        let gate = self.gate.as_ref();
+        gate.map(|gate| gate.keys.shares()).unwrap_or_default()
+    }
+}
+
 /// What all workers share.
 pub struct Gateway {
     /// The configuration in force.

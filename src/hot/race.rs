@@ -20,7 +20,7 @@ use crate::meter::Said;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Start, Verdict};
 use crate::upstream::attempts::{Attempts, Entry};
 use crate::upstream::body::OutBody;
-use crate::upstream::permits::{Permit, Waiting};
+use crate::upstream::permits::{Claimant, Permit, Waiting};
 use crate::upstream::place::Place;
 use crate::upstream::target::{Call, Target};
 
@@ -58,6 +58,8 @@ pub struct Rules {
     pub job: bool,
     /// What was predicted of it.
     pub said: Option<Said>,
+    /// Who waits for a place.
+    pub claimant: Claimant,
 }
 
 /// A race of one call's attempts.
@@ -131,7 +133,7 @@ impl<'a> Race<'a> {
             Place::Full(target, permits) => {
                 let ends = self.rules.deadline.filter(|_| self.rules.enforced);
                 let left = ends.map(|deadline| deadline - now);
-                match permits.wait(left, now) {
+                match permits.wait(self.rules.claimant, left, now) {
                     Ok(waiting) => self.waiting = Some((target, waiting)),
                     Err(wait) => self.shed = Some(wait),
                 }

@@ -14,6 +14,7 @@ use super::route::Route;
 use crate::auth::Admission;
 use crate::cold::job::Owner;
 use crate::meter::Outcome;
+use crate::upstream::permits::Claimant;
 use crate::upstream::target::Target;
 
 /// The status of a call whose caller left (nginx's).
@@ -75,6 +76,16 @@ impl Record {
     pub fn owner(&self, headers: &HeaderMap) -> Owner {
         let admission = self.admission.as_ref();
         admission.map_or_else(|| Owner::of(headers), Admission::owner)
+    }
+
+    /// Who waits for a place, where places are short.
+    pub fn claimant(&self) -> Claimant {
+        let admission = self.admission.as_ref();
+        let shares = admission.map(|admission| Claimant {
+            id: admission.owner().number(),
+            share: admission.key().share,
+        });
+        shares.unwrap_or_default()
     }
 
     /// When its head was read.

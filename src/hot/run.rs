@@ -105,6 +105,7 @@ async fn race(
         retry,
         job: ready.deadline.then.is_job(),
         said: ready.said,
+        claimant: ready.record.claimant(),
     };
     let mut attempts = Attempts::default();
     let finish = {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub use super::waiting::Claimant;
 use super::waiting::{Ticket, WaitingRoom};
 use crate::config::{Concurrency, ConcurrencyMode};
 use crate::latency::Limit;
@@ -106,22 +107,23 @@ impl Permits {
         self.try_take().then(|| self.permit(now))
     }
 
-    /// Waits for a place, behind or before others. `left`: time until the call's deadline.
+    /// Waits for a place among others, by its caller's share. `left`: time until the call's deadline.
     ///
     /// # Errors
     /// The queue is full, or the wait too long: how long it would be.
     pub fn wait(
         self: &Arc<Self>,
+        claimant: Claimant,
         left: Option<Duration>,
         now: Instant,
     ) -> Result<Waiting, Duration> {
         let (sender, served) = oneshot::channel();
         let mut room = self.room();
-        let expected = self.wait_behind(room.len());
-        if room.len() >= self.queue || left.is_some_and(|left| expected > left) {
+        let expected = self.wait_behind(room.ahead(claimant));
+        if !room.has_room(claimant, self.queue) || left.is_some_and(|left| expected > left) {
             return Err(expected);
         }
-        let ticket = room.push(sender, now);
+        let ticket = room.push(claimant, sender, now);
         self.waiting.store(room.len(), Ordering::SeqCst);
         drop(room);
         // A place may have become free before anybody could know that one waits.
@@ -299,8 +301,12 @@ mod tests {
     async fn a_free_place_goes_to_who_waits_and_who_left_gets_none() {
         let (permits, now) = (fixed(1, 9), Instant::now());
         let held = permits.take(now);
-        let left = permits.wait(None, now).expect("there is room");
-        let mut waits = permits.wait(None, now).expect("there is room");
+        let left = permits
+            .wait(Claimant::default(), None, now)
+            .expect("there is room");
+        let mut waits = permits
+            .wait(Claimant::default(), None, now)
+            .expect("there is room");
         assert!((&mut waits).now_or_never().is_none());
         drop(left);
         assert_eq!(permits.waiting(), 1);
@@ -315,7 +321,9 @@ mod tests {
     async fn a_permit_that_came_as_the_caller_left_is_free_again() {
         let (permits, now) = (fixed(1, 9), Instant::now());
         let held = permits.take(now);
-        let waits = permits.wait(None, now).expect("there is room");
+        let waits = permits
+            .wait(Claimant::default(), None, now)
+            .expect("there is room");
         drop(held);
         assert_eq!(permits.taken(), 1);
         drop(waits);
@@ -331,12 +339,29 @@ mod tests {
         // A place is held for four seconds on average: one of two is free in two.
         let now = Instant::now();
         let _places = [permits.take(now), permits.take(now)];
-        assert_eq!(permits.wait(Some(SECOND), now).err(), Some(2 * SECOND));
-        let _one = permits.wait(Some(3 * SECOND), now).expect("in time");
-        assert_eq!(permits.wait(Some(3 * SECOND), now).err(), Some(4 * SECOND));
-        let _two = permits.wait(None, now).expect("it has time");
-        let _three = permits.wait(None, now).expect("it has time");
-        assert_eq!(permits.wait(None, now).err(), Some(8 * SECOND));
+        assert_eq!(
+            permits.wait(Claimant::default(), Some(SECOND), now).err(),
+            Some(2 * SECOND)
+        );
+        let _one = permits
+            .wait(Claimant::default(), Some(3 * SECOND), now)
+            .expect("in time");
+        assert_eq!(
+            permits
+                .wait(Claimant::default(), Some(3 * SECOND), now)
+                .err(),
+            Some(4 * SECOND)
+        );
+        let _two = permits
+            .wait(Claimant::default(), None, now)
+            .expect("it has time");
+        let _three = permits
+            .wait(Claimant::default(), None, now)
+            .expect("it has time");
+        assert_eq!(
+            permits.wait(Claimant::default(), None, now).err(),
+            Some(8 * SECOND)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -344,7 +369,7 @@ mod tests {
         let (permits, now) = (fixed(2, 9), Instant::now());
         assert_eq!(permits.spare(), 2);
         let places = [permits.take(now), permits.take(now)];
-        let _waits = permits.wait(None, now);
+        let _waits = permits.wait(Claimant::default(), None, now);
         assert_eq!(permits.spare(), 0);
         drop(places);
         assert_eq!(permits.spare(), 1);
@@ -367,7 +392,12 @@ mod tests {
                         let now = Instant::now();
                         let permit = match permits.take(now) {
                             Some(permit) => permit,
-                            None => permits.wait(None, now).expect("there is room").await,
+                            None => {
+                                permits
+                                    .wait(Claimant::default(), None, now)
+                                    .expect("there is room")
+                                    .await
+                            }
                         };
                         over.fetch_or(permits.taken() > 3, Ordering::Relaxed);
                         tokio::task::yield_now().await;

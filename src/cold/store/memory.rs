@@ -28,6 +28,7 @@ use super::{
 use crate::cold::history::{AttemptRecord, KEPT};
 use crate::cold::job::{Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall;
+use crate::cold::shares::Shares;
 
 /// What outlives a store; clones share it.
 #[derive(Clone)]
@@ -157,6 +158,10 @@ impl Store for MemoryStore {
     ) -> StoreFuture<'_, Vec<ClaimedJob>> {
         let (gateway, route) = (self.gateway, route.to_owned());
         self.run(move |rows| Ok(rows.claim(gateway, &route, limit, now)))
+    }
+
+    fn share_out(&self, shares: Shares) {
+        self.kept.rows().shares = shares;
     }
 
     fn release(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {

@@ -29,6 +29,7 @@ pub use self::patience::asked;
 use super::history::AttemptRecord;
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use super::recall::Kept;
+use super::shares::Shares;
 
 /// Why a store did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -214,6 +215,9 @@ pub trait Store: Send + Sync + 'static {
     /// oldest deadline, then arrival.
     fn claim(&self, route: &str, limit: usize, now: UnixMillis)
     -> StoreFuture<'_, Vec<ClaimedJob>>;
+
+    /// By these shares callers take turns from now on; until it is told, all are equal.
+    fn share_out(&self, shares: Shares);
 
     /// Puts a job back, due at `at`. Nothing happens unless it runs under this fence.
     fn release(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()>;

@@ -19,6 +19,7 @@ use crate::cold::history::AttemptRecord;
 use crate::cold::job::{Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::Kept;
 use crate::cold::seal::{Sealer, Unopened};
+use crate::cold::shares::Shares;
 use crate::config::Seal;
 
 /// A store whose rows are sealed.
@@ -101,6 +102,10 @@ impl<S: Store> Store for Sealed<S> {
             };
             self.aside(bytes, open).await
         })
+    }
+
+    fn share_out(&self, shares: Shares) {
+        self.inner.share_out(shares);
     }
 
     fn release(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {

@@ -137,6 +137,7 @@ every_store! {
     who_leaves_gives_back_what_it_runs,
     what_a_claim_took_that_nobody_heard_of_is_due_again_and_was_not_tried,
     a_caller_with_many_jobs_does_not_hold_up_one_with_few,
+    a_caller_with_a_larger_share_gets_as_many_times_the_jobs,
     whose_turn_it_is_goes_on_where_the_last_claim_ended,
     of_one_caller_s_jobs_priority_then_deadline_then_arrival_decides,
     a_priority_is_kept_and_stays_when_its_job_runs_again,

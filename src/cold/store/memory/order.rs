@@ -7,6 +7,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use super::rows::Row;
 use crate::cold::job::UnixMillis;
 use crate::cold::priority::Priority;
+use crate::cold::shares::Shares;
 
 type Caller = [u8; 32];
 type Rank = (Reverse<Priority>, UnixMillis, u64);
@@ -17,6 +18,8 @@ pub struct Queue {
     ready: BTreeMap<Caller, BTreeSet<Rank>>,
     later: BTreeMap<(UnixMillis, u64), (Caller, Rank)>,
     turn: Caller,
+    /// Jobs that are left of that turn.
+    left: usize,
 }
 
 fn place(row: &Row, at: u64) -> (Caller, Rank) {
@@ -42,24 +45,28 @@ impl Queue {
         }
     }
 
-    /// Takes out up to so many that are due, callers in turn.
-    pub fn take(&mut self, limit: usize, now: UnixMillis) -> Vec<u64> {
+    /// Takes out up to so many that are due, callers in turn, by their shares.
+    pub fn take(&mut self, limit: usize, now: UnixMillis, shares: &Shares) -> Vec<u64> {
         while let Some(entry) = self.later.first_entry().filter(|one| one.key().0 <= now) {
             let (caller, rank) = entry.remove();
             self.ready.entry(caller).or_default().insert(rank);
         }
         let mut taken = Vec::new();
         while taken.len() < limit {
-            let after = self.ready.range((Excluded(self.turn), Unbounded)).next();
-            let Some((&caller, _)) = after.or_else(|| self.ready.iter().next()) else {
-                break;
-            };
+            if self.left == 0 || !self.ready.contains_key(&self.turn) {
+                let after = self.ready.range((Excluded(self.turn), Unbounded)).next();
+                let Some((&caller, _)) = after.or_else(|| self.ready.iter().next()) else {
+                    break;
+                };
+                (self.turn, self.left) = (caller, shares.of(&caller));
+            }
+            let caller = self.turn;
+            self.left -= 1;
             let jobs = self.ready.entry(caller).or_default();
             taken.extend(jobs.pop_first().map(|(_, _, at)| at));
             if jobs.is_empty() {
                 self.ready.remove(&caller);
             }
-            self.turn = caller;
         }
         taken
     }

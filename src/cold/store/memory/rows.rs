@@ -11,6 +11,7 @@ use crate::cold::job::{
     CallbackStatus, Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis,
 };
 use crate::cold::recall;
+use crate::cold::shares::Shares;
 use crate::cold::store::{Beat, By, ClaimedJob, ListQuery, News, Outcome};
 
 /// A gateway: an open store.
@@ -61,6 +62,8 @@ pub struct Rows {
     pub(super) leases: BTreeMap<GatewayId, Option<Duration>>,
     /// What is to be told to the other gateways.
     pub(super) news: Vec<News>,
+    /// By which callers take turns.
+    pub(super) shares: Shares,
     /// For the model check: fences are not looked at, which must be found.
     pub(super) unfenced: bool,
 }
@@ -126,7 +129,7 @@ impl Rows {
         now: UnixMillis,
     ) -> Vec<ClaimedJob> {
         let queue = self.queued.entry(route.to_owned()).or_default();
-        let taken = queue.take(limit, now);
+        let taken = queue.take(limit, now, &self.shares);
         let claim = |at: u64| {
             let due = self.all.get(&at)?.due;
             self.moves(at, Status::Running, due);

@@ -38,12 +38,12 @@ use tokio::time::{Instant, sleep};
 use self::lease::Pulse;
 use self::link::{Fault, Ground, Link, Session, backoff};
 use self::news::Teller;
-use self::order::Turns;
 use self::queue::{Desk, Queue, Reply, Write};
 use self::room::Room;
 use super::{News, NewsFeed, StoreError};
 use crate::cold::history::this_gateway;
 use crate::cold::job::UnixMillis;
+use crate::cold::shares::Turns;
 use crate::config::{Postgres, PostgresAddress};
 use crate::tasks::Tasks;
 

@@ -4,32 +4,14 @@
 //! of however many callers. Whose turn it is is each gateway's own: many gateways begin at different
 //! callers. No statement waits for another's rows.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::link::{Session, Value};
 use super::rows::{self, JOB_COLUMNS, Read, get, job_columns, many};
 use crate::cold::job::{StoredRequest, UnixMillis};
+use crate::cold::shares::{Round, Turns};
 use crate::cold::store::{ClaimedJob, lines};
-
-/// Whose turn it was last: caller by route.
-#[derive(Default)]
-pub(super) struct Turns(Mutex<HashMap<String, Vec<u8>>>);
-
-impl Turns {
-    fn of(&self, route: &str) -> Vec<u8> {
-        let turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.get(route).cloned().unwrap_or_default()
-    }
-
-    fn was(&self, route: &str, caller: &[u8]) {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.insert(route.to_owned(), caller.to_vec());
-    }
-}
 
 /// Jobs that become ready in one claim at most.
 const PROMOTED: usize = 256;
@@ -51,10 +33,11 @@ const CALLERS: &str = "with recursive turn (owner, place) as (\
 
 /// Each caller's next jobs of a route, in the order of `jobs_ready`.
 const NEXT: &str = concat!(
-    "with asked as (select owner, place from unnest($2::bytea[]) with ordinality as t (owner, place)), \
+    "with asked as (select owner, part, place from unnest($2::bytea[], $3::bigint[]) \
+     with ordinality as t (owner, part, place)), \
      next as (select n.id, asked.place from asked cross join lateral (select id \
      from shunt.jobs o where o.status = 'queued' and o.ready and o.route = $1 \
-     and o.owner = asked.owner order by o.priority desc, o.expires_at, o.seq limit $3 \
+     and o.owner = asked.owner order by o.priority desc, o.expires_at, o.seq limit asked.part \
      for update skip locked) n), \
      j as (update shunt.jobs j set status = 'running', attempts = j.attempts + 1, \
      fence = j.fence + 1, gateway = $4, claim = $5 from next where j.id = next.id \
@@ -92,14 +75,20 @@ pub(super) async fn claim(
     let mut claimed = Vec::new();
     while claimed.len() < limit {
         let left = limit - claimed.len();
-        let callers = callers(session, turns, route, left).await?;
-        let Some(last) = callers.last() else {
-            break;
+        let rest = turns.of(route).rest(left);
+        let goes_on = rest.is_some();
+        // What one round does not take goes to the next.
+        let round = match rest {
+            Some(rest) => rest,
+            None => turns.round(callers(session, turns, route, left).await?, left),
         };
-        turns.was(route, last);
-        // Each of them has a job at least: a round takes some, and the rest goes to the next.
-        let found = next(session, by, route, &callers, left / callers.len()).await?;
-        if found.is_empty() {
+        if round.parts.is_empty() {
+            break;
+        }
+        let found = next(session, by, route, &round).await?;
+        let none = found.is_empty();
+        turns.was(route, round, found.len());
+        if none && !goes_on {
             // Another gateway takes them at this moment.
             break;
         }
@@ -115,7 +104,7 @@ async fn callers(
     route: &str,
     limit: usize,
 ) -> Read<Vec<Vec<u8>>> {
-    let before = turns.of(route);
+    let before = turns.of(route).caller;
     let mut found = after(session, route, &before, limit).await?;
     let left = limit - found.len();
     if left > 0 && !before.is_empty() {
@@ -140,14 +129,16 @@ async fn next(
     session: &Session,
     (gateway, claim): (i64, i64),
     route: &str,
-    callers: &Vec<Vec<u8>>,
-    share: usize,
+    round: &Round,
 ) -> Read<Vec<ClaimedJob>> {
-    let share = many(share);
+    let parts = round.parts.iter();
+    let (callers, parts): (Vec<&[u8]>, Vec<i64>) = parts
+        .map(|(caller, part)| (caller.as_slice(), many(*part)))
+        .unzip();
     let values: [Value; 5] = [
         (&route, Type::TEXT),
-        (callers, Type::BYTEA_ARRAY),
-        (&share, Type::INT8),
+        (&callers, Type::BYTEA_ARRAY),
+        (&parts, Type::INT8_ARRAY),
         (&gateway, Type::INT8),
         (&claim, Type::INT8),
     ];

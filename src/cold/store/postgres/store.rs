@@ -15,6 +15,7 @@ use super::{PostgresStore, claims, lease, order, reads};
 use crate::cold::history::AttemptRecord;
 use crate::cold::job::{Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::Kept;
+use crate::cold::shares::Shares;
 use crate::cold::store::{
     Beat, By, ClaimedJob, Delivery, DeliveryOutcome, ListQuery, News, NewsFeed, Outcome, Store,
     StoreError, StoreFuture,
@@ -76,6 +77,10 @@ impl Store for PostgresStore {
             }
             Ok(taken)
         })
+    }
+
+    fn share_out(&self, shares: Shares) {
+        self.turns.share_out(shares);
     }
 
     fn release(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {

@@ -17,6 +17,7 @@ mod writes;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -32,12 +33,14 @@ use super::{
 use crate::cold::history::AttemptRecord;
 use crate::cold::job::{Job, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::Kept;
+use crate::cold::shares::{Shares, Turns};
 
 /// A store in a file.
 pub struct SqliteStore {
     writer: Worker,
     reader: Worker,
     bodies: Bodies,
+    turns: Arc<Turns>,
     queue_limit: u64,
     /// What the last process left running was queued again.
     begun: AtomicBool,
@@ -111,6 +114,7 @@ impl SqliteStore {
         let connection = Connection::open(path).map_err(failed)?;
         prepare(path, &connection)?;
         let writer = Desk::new(connection);
+        let turns = writer.turns.clone();
         writer.recount();
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
@@ -122,6 +126,7 @@ impl SqliteStore {
             writer: start("store-writer", writer, true)?,
             reader: start("store-reader", reader, false)?,
             bodies: Bodies::open(&beside(path, "-bodies"))?,
+            turns,
             queue_limit,
             begun: AtomicBool::new(false),
             _lock: lock,
@@ -198,6 +203,10 @@ impl Store for SqliteStore {
         now: UnixMillis,
     ) -> StoreFuture<'_, Vec<ClaimedJob>> {
         Box::pin(self.claim_whole(route.to_owned(), limit, now))
+    }
+
+    fn share_out(&self, shares: Shares) {
+        self.turns.share_out(shares);
     }
 
     fn release(&self, id: &JobId, fence: u64, at: UnixMillis) -> StoreFuture<'_, ()> {

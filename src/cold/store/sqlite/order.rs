@@ -1,13 +1,10 @@
-//! Which queued jobs of a route are taken next: callers take turns.
+//! Which queued jobs of a route are taken next: callers take turns, by their shares.
 //!
 //! Round robin over the callers that have due jobs (Nagle, On Packet Switches With Infinite Storage,
-//! IEEE Trans. Comm. 1987); of one caller's the highest priority first, then the oldest deadline,
+//! IEEE Trans. Comm. 1987; `cold::shares` tells how long a turn is); of one caller's the highest priority first, then the oldest deadline,
 //! then arrival. Promises: a job costs the same however many wait, of however many callers: the next
 //! callers are found by a loose index scan, and jobs that are not due stand in an index of their own
-//! until they are (as River's scheduler has it). Whose turn it is outlives a claim, not the process.
-
-use std::cell::RefCell;
-use std::collections::HashMap;
+//! until they are (as River's scheduler has it).
 
 use rusqlite::{Row, params};
 
@@ -15,9 +12,6 @@ use super::worker::{Desk, unavailable};
 use super::writes::{Apart, Done, all, execute, get, many, request};
 use crate::cold::job::{JobId, UnixMillis};
 use crate::cold::store::ClaimedJob;
-
-/// Whose turn it was last: caller by route.
-pub type Turns = RefCell<HashMap<String, Vec<u8>>>;
 
 /// Jobs that become ready in one claim at most: what is written while others wait stays short.
 const PROMOTED: usize = 256;
@@ -54,27 +48,26 @@ pub(super) fn claim(
     let mut claimed = Vec::new();
     let mut left = limit;
     while left > 0 {
-        let callers = callers(desk, route, left)?;
-        let Some(last) = callers.last() else {
-            break;
+        // What one round does not take goes to the next.
+        let round = match desk.turns.of(route).rest(left) {
+            Some(rest) => rest,
+            None => desk.turns.round(callers(desk, route, left)?, left),
         };
-        // Each of them has a job at least: a round takes some, and the rest goes to the next.
-        let share = left / callers.len();
-        for caller in &callers {
-            let next = all(
-                desk,
-                NEXT,
-                params![route, caller, many(share)],
-                |row: &Row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
-            )?;
+        if round.parts.is_empty() {
+            break;
+        }
+        let before = left;
+        for (caller, part) in &round.parts {
+            let values = params![route, caller, many(*part)];
+            let next = all(desk, NEXT, values, |row: &Row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+            })?;
             left -= next.len();
             for (seq, id) in next {
                 claimed.extend(take(desk, seq, &id)?);
             }
         }
-        desk.turns
-            .borrow_mut()
-            .insert(route.to_owned(), last.clone());
+        desk.turns.was(route, round, before - left);
     }
     Ok(claimed)
 }
@@ -82,7 +75,7 @@ pub(super) fn claim(
 /// Up to so many callers with ready jobs, from the one whose turn it is; each once.
 fn callers(desk: &Desk, route: &str, limit: usize) -> Done<Vec<Vec<u8>>> {
     let read = |row: &Row| row.get::<_, Vec<u8>>(0);
-    let before = desk.turns.borrow().get(route).cloned().unwrap_or_default();
+    let before = desk.turns.of(route).caller;
     let mut found = all(desk, CALLERS, params![route, before, many(limit)], read)?;
     let left = limit - found.len();
     if left > 0 && !before.is_empty() {

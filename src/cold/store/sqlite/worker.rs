@@ -5,12 +5,13 @@
 //! written; dropping the handle ends the thread once what was accepted is done.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::order::Turns;
+use crate::cold::shares::Turns;
 use crate::cold::store::StoreError;
 
 /// Commands in one transaction.
@@ -26,7 +27,7 @@ pub struct Desk {
     /// Unfinished jobs; kept by the writer, so that the queue limit costs no count.
     pub unfinished: Cell<u64>,
     /// Whose turn it was last.
-    pub turns: Turns,
+    pub turns: Arc<Turns>,
     /// The last old job that a sweep has passed: its end and its place.
     pub swept: Cell<(i64, i64)>,
 }
@@ -154,7 +155,7 @@ impl Desk {
             connection,
             unfinished: Cell::new(0),
             swept: Cell::new(super::sweep::START),
-            turns: Turns::default(),
+            turns: Arc::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use rusqlite::{Connection, StatementStatus, params_from_iter, types::Value};
 
 use super::*;
 use crate::cold::priority::Priority;
+use crate::cold::shares::Shares;
 
 /// A queued job of a caller.
 fn of(caller: u8) -> Job {
@@ -44,6 +45,23 @@ pub async fn a_caller_with_many_jobs_does_not_hold_up_one_with_few<P: Place>() {
         assert_eq!(got, fair, "{times} times {limit}");
         // What the others do not want is for who has more.
         assert_eq!(shares(&store, 1, 100).await, BTreeMap::from([(2, 100)]));
+    }
+}
+
+pub async fn a_caller_with_a_larger_share_gets_as_many_times_the_jobs<P: Place>() {
+    for (times, limit) in [(50, 1), (25, 2), (10, 5), (5, 10), (1, 50)] {
+        let place = P::default();
+        let store = place.open(1_000);
+        store.share_out(Shares::from_iter([(Owner([2; 32]), 3)]));
+        put(&store, (0..50).flat_map(|_| [of(1), of(2), of(3)])).await;
+        let got = shares(&store, times, limit).await;
+        let fair = BTreeMap::from([(1, 10), (2, 30), (3, 10)]);
+        assert_eq!(got, fair, "{times} times {limit}");
+        // Who has none left takes nothing from the others.
+        assert_eq!(
+            shares(&store, 1, 99).await,
+            BTreeMap::from([(1, 40), (2, 20), (3, 39)])
+        );
     }
 }
 

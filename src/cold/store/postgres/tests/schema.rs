@@ -42,7 +42,13 @@ async fn the_queue_is_read_through_its_partial_indexes() {
         (callers, &["'r1'", "'\\x'::bytea", "9"], ready),
         (
             next,
-            &["'r1'", "array['\\x00']", "9", "1", "1"],
+            &[
+                "'r1'",
+                "array['\\x00'::bytea]",
+                "array[9::bigint]",
+                "1",
+                "1",
+            ],
             "jobs_ready",
         ),
         (claims::DUE, &["9000", "32"], "deliveries_due"),
