@@ -27,7 +27,7 @@ class Provider(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Echo)
-        self.seen = []
+        self.seen, self.held = [], threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def url(self):
@@ -40,6 +40,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
         self.server.seen.append({name.lower(): value for name, value in self.headers.items()})
+        if "x-holds" in self.headers:
+            self.server.held.wait(30)
         body = b'{"id":"x","object":"chat.completion","choices":[]}'
         self.send_response(200)
         self.send_header("content-type", "application/json")
@@ -66,6 +68,7 @@ class Guarded:
                 "messages": ["--route", "messages"],
                 "slow": ["--rate", "0.2", "--burst", "2"],
                 "single": ["--concurrency", "1"],
+                "large": ["--share", "3"],
             }.items()
         }
         self.log = open(folder / "log", "wb")
@@ -87,6 +90,13 @@ admin_token = {{ env = "ADMIN_TOKEN" }}
 [providers.open]
 base_url = "{self.provider.url()}"
 dialect = "openai"
+[providers.narrow]
+base_url = "{self.provider.url()}"
+dialect = "openai"
+[providers.narrow.concurrency]
+mode = "fixed"
+limit = 1
+queue = 40
 [providers.keyed]
 base_url = "{self.provider.url()}"
 dialect = "openai"
@@ -193,6 +203,37 @@ def test_over_its_concurrency_too_until_its_call_ends(guarded):
     gateway.until(lambda: status() == 200)
 
 
+def test_at_a_full_target_a_key_gets_places_by_its_share(guarded):
+    gateway, path, seen = guarded.gateway, "/narrow/v1/chat/completions", guarded.provider.seen
+    waiting = "shunt_queue_length"
+
+    def waits():
+        lines = guarded.metrics()[2].decode().splitlines()
+        return sum(int(line.split()[-1]) for line in lines if line.startswith(waiting) and "narrow" in line)
+
+    def call(key, **more):
+        call = lambda: gateway.call(path, ASK, **guarded.bearer(key), x_who=key, **more)
+        threads.append(threading.Thread(target=call))
+        threads[-1].start()
+
+    threads, before = [], len(seen)
+    call("other", x_holds="yes")
+    gateway.until(lambda: len(seen) > before)
+    for _ in range(40):
+        call("all")
+    gateway.until(lambda: waits() == 40)
+    # The queue is full, and not for who has less than its share of it.
+    for _ in range(24):
+        call("large")
+    gateway.until(lambda: waits() == 64)
+    guarded.provider.held.set()
+    for thread in threads:
+        thread.join()
+    order = [headers["x-who"] for headers in seen[before + 1:]]
+    assert len(order) == 64
+    assert order[:32].count("large") in range(23, 26)
+
+
 def test_two_keys_see_nothing_of_each_other(guarded):
     gateway = guarded.gateway
     mine, theirs = guarded.bearer("all"), guarded.bearer("other")
@@ -200,7 +241,8 @@ def test_two_keys_see_nothing_of_each_other(guarded):
     _, _, body = gateway.call("/v1/chat/completions", ASK, **mine, **LATER, **named)
     job = json.loads(body)["id"]
     _, _, body = gateway.call("/v1/chat/completions", ASK, **theirs, **LATER, **named)
-    assert json.loads(body)["id"] != job
+    other = json.loads(body)["id"]
+    assert other != job
     # The same key as another SDK sends it is the same caller.
     _, _, body = gateway.call(
         "/v1/chat/completions", ASK, x_api_key=guarded.made["all"], **LATER, **named
@@ -211,6 +253,8 @@ def test_two_keys_see_nothing_of_each_other(guarded):
         assert gateway.fetch(gateway.public + path, headers=mine)[0] != 404
     listed = lambda who: gateway.fetch(gateway.public + "/jobs", headers=who)[2].decode()
     assert job in listed(mine) and job not in listed(theirs)
+    told = lambda: gateway.fetch(gateway.public + f"/jobs/{other}", headers=theirs)[2]
+    gateway.until(lambda: json.loads(told()).get("finished_at"), seconds=30)
     # A scope tells its unfinished jobs.
     slow = ASK | {"model": "other", "metadata": {"sim_latency_ms": "20000"}}
     _, _, body = gateway.call(
