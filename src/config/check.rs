@@ -1,12 +1,13 @@
 //! What the types cannot say: names that must exist, values that must fit together.
 
+mod auth;
+mod store;
+
 use std::collections::HashSet;
-use std::time::Duration;
 
 use super::load::Problem;
 use super::{
-    Cold, Concurrency, ConcurrencyMode, Config, PathPattern, Postgres, PostgresAddress, Predict,
-    Route, SecretSource, Secrets, is_postgres,
+    Concurrency, ConcurrencyMode, Config, PathPattern, Predict, Route, SecretSource, Secrets,
 };
 
 /// Paths of the public listener that no provider can have as its name.
@@ -15,9 +16,6 @@ const RESERVED: [&str; 5] = ["jobs", "scopes", "v1", "v1beta", ".well-known"];
 /// Most attempts of one call at once, and most retries.
 const MOST_ATTEMPTS: u32 = 4;
 const MOST_RETRIES: u32 = 10;
-
-/// Shortest heartbeat: its lease is renewed every 25 ms.
-const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// Most calls that wait for a place at one target.
 const MOST_WAITING: usize = 10_000;
@@ -43,7 +41,7 @@ pub fn check(config: &Config) -> Vec<Problem> {
             "is the public address too; give it a port of its own",
         );
     }
-    auth(config, &mut found);
+    auth::check(config, &mut found);
     for (name, provider) in &config.providers {
         providers(name, provider, &mut found);
     }
@@ -72,43 +70,9 @@ pub fn check(config: &Config) -> Vec<Problem> {
         }
         routes(&key, route, config, &mut found);
     }
-    if config.cold.heartbeat.get() < SHORTEST_HEARTBEAT {
-        found.add(
-            "cold.heartbeat",
-            "must be at least 100ms; a lease of one and a half of these has to outlast a slow write",
-        );
-    }
     limits(config, &mut found);
     callbacks(config, &mut found);
     found.0
-}
-
-/// Whether only operators get through to the admin listener, wherever it is.
-fn admin_is_guarded(config: &Config) -> bool {
-    config.auth.admin_token.is_some() || config.listen.admin_is_mutual()
-}
-
-fn auth(config: &Config, found: &mut Found) {
-    let auth = &config.auth;
-    if !config.listen.admin.ip().is_loopback() && !admin_is_guarded(config) {
-        let says = "is not on loopback, where whoever reaches it can read and cancel jobs; set \
-                    auth.admin_token = { env = \"SHUNT_ADMIN_TOKEN\" }, or listen.admin_tls with a \
-                    client_ca, or bind 127.0.0.1";
-        found.add("listen.admin", says);
-    }
-    if let Some(source) = &auth.admin_token {
-        secret("auth.admin_token", source, found);
-    }
-    if auth
-        .keys
-        .as_ref()
-        .is_some_and(|path| path.as_os_str().is_empty())
-    {
-        found.add(
-            "auth.keys",
-            "is empty; name the file that `shunt keys create` writes",
-        );
-    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -310,7 +274,7 @@ fn limits(config: &Config, found: &mut Found) {
     for (name, says) in limits.caller.mistakes() {
         found.add(format!("limits.caller.{name}"), says);
     }
-    store(&config.cold, found);
+    store::check(&config.cold, found);
     let variable = |name: &str| {
         let fits = |one: char| one.is_ascii_alphanumeric() || one == '_';
         !name.is_empty() && name.chars().all(fits)
@@ -324,45 +288,6 @@ fn limits(config: &Config, found: &mut Found) {
     }
     if config.cold.queue_limit == 0 {
         found.add("cold.queue_limit", "must be at least 1");
-    }
-}
-
-fn store(cold: &Cold, found: &mut Found) {
-    let store = &cold.store;
-    let path = store.strip_prefix("sqlite:").unwrap_or_default();
-    if is_postgres(store) {
-        if let Err(says) = PostgresAddress::parse(store) {
-            found.add("cold.store", says);
-        }
-        postgres(&cold.postgres, found);
-    } else if path.is_empty() {
-        // An address is not repeated: it may hold a password.
-        let what = if store.contains('@') { "this" } else { store };
-        let says = format!(
-            "`{what}` is no store; write sqlite:shunt.db, or postgres://user@host/database"
-        );
-        found.add("cold.store", says);
-    }
-}
-
-fn postgres(postgres: &Postgres, found: &mut Found) {
-    if let Some(source) = &postgres.password {
-        secret("cold.postgres.password", source, found);
-    }
-    for (name, zero) in [
-        ("writers", postgres.writers == 0),
-        ("readers", postgres.readers == 0),
-        ("batch", postgres.batch == 0),
-        ("queue", postgres.queue == 0),
-        ("connect_timeout", postgres.connect_timeout.get().is_zero()),
-        (
-            "statement_timeout",
-            postgres.statement_timeout.get().is_zero(),
-        ),
-    ] {
-        if zero {
-            found.add(format!("cold.postgres.{name}"), "must be above 0");
-        }
     }
 }
 

@@ -130,12 +130,7 @@ pub(super) fn identify<B>(
         }
         Err((code, message)) => {
             let dialect = dialect(state, request.uri().path(), request.headers());
-            Err(Refusal {
-                dialect,
-                code,
-                message,
-                record: None,
-            })
+            Err(Refusal::early(dialect, code, message))
         }
     }
 }
@@ -179,12 +174,9 @@ pub(super) fn begin(
         }
     };
     tracing::debug!(key = key.name, ?wait, "a call over its key's limits");
-    Err(Refusal {
-        dialect: dialect(state, parts.uri.path(), &parts.headers),
-        code: Code::RateLimited(seconds(wait)),
-        message: message.into(),
-        record: None,
-    })
+    let dialect = dialect(state, parts.uri.path(), &parts.headers);
+    let code = Code::RateLimited(seconds(wait));
+    Err(Refusal::early(dialect, code, message))
 }
 
 /// Whole seconds, from 1 to 30.

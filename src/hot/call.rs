@@ -114,12 +114,7 @@ fn marked(mut response: Response<AnswerBody>, id: HeaderValue) -> Response<Answe
 /// The answer to a call that goes no further than its head. What follows on its connection may be
 /// anything: it closes.
 fn turned_away<B>(request: &Request<B>, code: Code, message: String) -> Response<AnswerBody> {
-    let refusal = Refusal {
-        dialect: error::guess(request.uri().path()),
-        code,
-        message,
-        record: None,
-    };
+    let refusal = Refusal::early(error::guess(request.uri().path()), code, message);
     let mut response = marked(refuse(refusal), request_id());
     if request.version() < Version::HTTP_2 {
         let close = HeaderValue::from_static("close");

@@ -107,12 +107,7 @@ pub(super) async fn unless_cancelled<F: Future>(scope: &Membership, call: F) -> 
 
 /// The call's record went with what ran: it counts as cancelled.
 fn cancelled(scope: &Membership) -> Refusal {
-    Refusal {
-        dialect: scope.dialect(),
-        code: Code::ScopeCancelled,
-        message: CANCELLED.into(),
-        record: None,
-    }
+    Refusal::early(scope.dialect(), Code::ScopeCancelled, CANCELLED)
 }
 
 fn in_scope(scope: Arc<Membership>, response: Response<AnswerBody>) -> Response<AnswerBody> {

@@ -35,6 +35,16 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// Of a call whose route is not known yet, or that is no call of its own.
+    pub fn early(dialect: Dialect, code: Code, message: impl Into<String>) -> Self {
+        Self {
+            dialect,
+            code,
+            message: message.into(),
+            record: None,
+        }
+    }
+
     /// Of a call whose route is known.
     pub fn of(route: &Route, record: Record, (code, message): (Code, String)) -> Self {
         Self {

@@ -144,10 +144,5 @@ fn told(model: Option<&str>) -> String {
 fn no_route(path: &str, model: &str) -> Refusal {
     let message =
         format!("no route takes {path}{model}; add one to [[routes]], or call /PROVIDER{path}");
-    Refusal {
-        dialect: error::guess(path),
-        code: Code::NoRoute,
-        message,
-        record: None,
-    }
+    Refusal::early(error::guess(path), Code::NoRoute, message)
 }
