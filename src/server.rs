@@ -197,6 +197,9 @@ impl Server {
         let (meter, gateway) = (self.meter.clone(), self.gateway.clone());
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         meter.gauge("shunt_build_info", &version).set(1.0);
+        for result in ["ok", "failed"] {
+            _ = reloads(&meter, result);
+        }
         let _inside = self.control.enter();
         self.owners
             .background
@@ -262,10 +265,7 @@ impl Server {
         let built = state(config, &self.ground, before.table.providers(), &self.meter);
         let built = built.and_then(|built| Ok((built, self.secured.prepare(config)?)));
         let result = if built.is_ok() { "ok" } else { "failed" };
-        let labels = [("result", result)];
-        self.meter
-            .counter("shunt_config_reloads_total", &labels)
-            .increment(1);
+        reloads(&self.meter, result).increment(1);
         let (mut built, renewed) = built?;
         self.secured.take(renewed);
         if let (Some(now), Some(before)) = (&mut built.gate, &before.gate) {
@@ -333,6 +333,11 @@ impl Server {
 
 /// How often windows move and connections are tended.
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Configurations that were taken or refused.
+fn reloads(meter: &Meter, result: &str) -> metrics::Counter {
+    meter.counter("shunt_config_reloads_total", &[("result", result)])
+}
 
 /// Moves the windows on each such time, and what is learned from them.
 pub(crate) async fn keep_time(meter: Arc<Meter>, gateway: Arc<Gateway>, every: Duration) {

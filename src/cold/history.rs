@@ -65,6 +65,17 @@ impl Verdict {
         Self::with(outcome.status.as_str(), answer, error)
     }
 
+    /// Every result.
+    pub const RESULTS: [&'static str; 7] = [
+        "succeeded",
+        "failed",
+        "cancelled",
+        "expired",
+        "retried",
+        "rate_limited",
+        "taken",
+    ];
+
     /// One with what was answered and what went wrong.
     pub fn with(
         result: &'static str,

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::Method;
+use metrics::Counter;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,12 @@ pub struct ColdRoute {
     name: String,
 }
 
+/// Attempts at a route's jobs that came to this.
+fn tried(meter: &Meter, route: &str, result: &'static str) -> Counter {
+    let labels = [("route", route), ("result", result)];
+    meter.counter("shunt_job_attempts_total", &labels)
+}
+
 impl ColdRoute {
     /// A route's jobs.
     pub fn new(
@@ -69,6 +76,10 @@ impl ColdRoute {
         predictions: Option<Arc<Predictions>>,
         meter: &Arc<Meter>,
     ) -> Self {
+        // Each is there from the start, or the first one would be no rise.
+        for result in Verdict::RESULTS {
+            _ = tried(meter, name, result);
+        }
         Self {
             slots: Arc::new(Semaphore::new(settings.concurrency)),
             more: AtomicBool::new(false),
@@ -279,11 +290,7 @@ impl Runner {
             }
             Ended::Later(_) => Verdict::rate_limited(),
         };
-        let labels = [("route", route.name.as_str()), ("result", verdict.result)];
-        self.parts
-            .meter
-            .counter("shunt_job_attempts_total", &labels)
-            .increment(1);
+        tried(&self.parts.meter, &route.name, verdict.result).increment(1);
         // Asked for together, they share a commit.
         let note = self
             .parts

@@ -266,8 +266,8 @@ pub struct RouteMeter {
     requests: Requests,
     meter: Arc<Meter>,
     route: Arc<str>,
-    exceeded: [OnceLock<Counter>; 5],
-    joined: [OnceLock<Counter>; 3],
+    exceeded: [Counter; 5],
+    joined: [Counter; 3],
 }
 
 /// By what a call was known as another's twin.
@@ -303,8 +303,14 @@ impl RouteMeter {
             requests: Requests::new(meter, route, "none"),
             meter: meter.clone(),
             route: route.into(),
-            exceeded: Default::default(),
-            joined: Default::default(),
+            exceeded: ACTIONS.map(|action| {
+                let labels = [("route", route), ("action", action)];
+                meter.counter("shunt_budget_exceeded_total", &labels)
+            }),
+            joined: JOINS.map(|by| {
+                let labels = [("route", route), ("by", by)];
+                meter.counter("shunt_joined_total", &labels)
+            }),
         }
     }
 
@@ -315,28 +321,16 @@ impl RouteMeter {
 
     /// A call got another's answer; `by` is `key`, `retry` or `store`.
     pub fn joined(&self, by: &'static str) {
-        let Some(at) = JOINS.iter().position(|known| *known == by) else {
-            return;
-        };
-        self.joined[at]
-            .get_or_init(|| {
-                let labels = [("route", &*self.route), ("by", by)];
-                self.meter.counter("shunt_joined_total", &labels)
-            })
-            .increment(1);
+        if let Some(at) = JOINS.iter().position(|known| *known == by) {
+            self.joined[at].increment(1);
+        }
     }
 
     /// A call passed its deadline; `action` is `demote`, `fail`, `see-other`, `wait` or `observe`.
     pub fn exceeded(&self, action: &'static str) {
-        let Some(at) = ACTIONS.iter().position(|known| *known == action) else {
-            return;
-        };
-        self.exceeded[at]
-            .get_or_init(|| {
-                let labels = [("route", &*self.route), ("action", action)];
-                self.meter.counter("shunt_budget_exceeded_total", &labels)
-            })
-            .increment(1);
+        if let Some(at) = ACTIONS.iter().position(|known| *known == action) {
+            self.exceeded[at].increment(1);
+        }
     }
 
     /// An attempt after a failure; `reason` comes from a fixed list.

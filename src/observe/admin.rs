@@ -86,6 +86,9 @@ const PAGE: &str = "<!doctype html><title>Shunt</title><h1>Shunt</h1><ul>\
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let alive: usize = admin.tasks.iter().map(Tasks::alive).sum();
     admin.meter.gauge("shunt_tasks", &[]).set(alive as f64);
+    let ready = asked(admin.runner.store().ready()).await.is_ok();
+    let ready = if ready { 1.0 } else { 0.0 };
+    admin.meter.gauge("shunt_store_ready", &[]).set(ready);
     jobs(&admin).await;
     if let Ok(dead) = asked(admin.runner.store().count_dead()).await {
         admin

@@ -6,12 +6,17 @@ import subprocess
 import openai
 
 
-def test_promtool_finds_nothing_wrong_with_the_metrics(gateway):
+def ask_once(gateway):
+    """One call answered whole and one as a stream."""
     client = openai.OpenAI(base_url=gateway.public + "/v1", api_key="k")
     for stream in (False, True):
         answer = client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hi"}], stream=stream)
         if stream:
             list(answer)
+
+
+def test_promtool_finds_nothing_wrong_with_the_metrics(gateway):
+    ask_once(gateway)
     status, headers, text = gateway.fetch(gateway.admin + "/metrics")
     assert status == 200
     assert headers["content-type"].startswith("text/plain; version=0.0.4")
