@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use self::build::{cold_routes, state};
-use self::build::{signer, store};
+use self::build::{reloads, signer, store};
 use self::callbacks::Callbacks;
 pub(crate) use self::owners::Owners;
 use self::secured::Secured;
@@ -226,11 +226,9 @@ impl Server {
         let router = observe::router(admin);
         if let Some(certificate) = self.secured.admin.clone() {
             let listener = Secure::new(listener, certificate, &owners.background)?;
-            let served = axum::serve(listener, router).into_future();
-            owners.background.spawn(async { _ = served.await });
+            listen::serve(listener, router, &owners.background);
         } else {
-            let served = axum::serve(listener, router).into_future();
-            owners.background.spawn(async { _ = served.await });
+            listen::serve(listener, router, &owners.background);
         }
         Ok(())
     }
@@ -333,11 +331,6 @@ impl Server {
 
 /// How often windows move and connections are tended.
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Configurations that were taken or refused.
-fn reloads(meter: &Meter, result: &str) -> metrics::Counter {
-    meter.counter("shunt_config_reloads_total", &[("result", result)])
-}
 
 /// Moves the windows on each such time, and what is learned from them.
 pub(crate) async fn keep_time(meter: Arc<Meter>, gateway: Arc<Gateway>, every: Duration) {

@@ -16,6 +16,7 @@ use super::call::State;
 use super::error::{self, Code};
 use super::ready::Refusal;
 use super::record::Record;
+use super::shed::seconds;
 use crate::auth::{Admission, Key, Keys, PREFIX, Unknown, is_whole};
 use crate::config::Dialect;
 use crate::meter::Meter;
@@ -179,12 +180,6 @@ pub(super) fn begin(
     Err(Refusal::early(dialect, code, message))
 }
 
-/// Whole seconds, from 1 to 30.
-fn seconds(wait: Duration) -> u8 {
-    let up = wait.as_millis().div_ceil(1_000).clamp(1, 30);
-    u8::try_from(up).unwrap_or(30)
-}
-
 /// Lets the call to its route, if its key may call that.
 pub(super) fn admit(
     state: &State,
@@ -250,14 +245,5 @@ mod tests {
         take_out(&mut twice);
         assert!(twice.is_empty());
         assert_eq!(sent(&headers(&[("authorization", "Bearer sk-mine")])), None);
-    }
-
-    #[test]
-    fn a_wait_is_told_in_whole_seconds() {
-        let told = |millis| seconds(Duration::from_millis(millis));
-        assert_eq!(
-            [told(0), told(1), told(1_001), told(900_000)],
-            [1, 1, 2, 30]
-        );
     }
 }

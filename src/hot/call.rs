@@ -141,17 +141,18 @@ impl Worker {
     /// Answers a call. Dropping the future cancels it, down to the provider.
     pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let arrived = Instant::now();
-        let mut request = {
+        let (mut request, caller) = {
             let state = self.gateway.state.load();
             if let Err((code, message)) = entry::check(&request, &state) {
                 return turned_away(&request, code, message);
             }
-            request.map(|body| Inflow::new(body, &state.limits.caller))
-        };
-        let caller = match request.uri().path() {
-            // What receivers of callbacks verify with is public.
-            KEYS => Ok(None),
-            _ => admission::identify(&self.gateway.state.load(), &mut request),
+            let mut request = request.map(|body| Inflow::new(body, &state.limits.caller));
+            let caller = match request.uri().path() {
+                // What receivers of callbacks verify with is public.
+                KEYS => Ok(None),
+                _ => admission::identify(&state, &mut request),
+            };
+            (request, caller)
         };
         let caller = match caller {
             Ok(caller) => caller,

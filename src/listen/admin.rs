@@ -21,6 +21,16 @@ const HANDSHAKES: usize = 64;
 
 type Accepted = (TlsStream<TcpStream>, SocketAddr);
 
+/// Serves operators on a listener, as a task of this owner.
+pub fn serve<L>(listener: L, router: axum::Router, tasks: &Tasks)
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    let served = axum::serve(listener, router).into_future();
+    tasks.spawn(async { _ = served.await });
+}
+
 /// A listener of connections whose handshake is done.
 pub struct Secure {
     done: mpsc::Receiver<Accepted>,

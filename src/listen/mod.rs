@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 
 use self::activity::{Activity, Counted, Over};
 use self::addresses::Addresses;
-pub use self::admin::Secure;
+pub use self::admin::{Secure, serve};
 pub use self::certificate::{Certificate, LOOK, Ready};
 use self::spare::Spare;
 use crate::config::Limits;

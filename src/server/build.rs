@@ -56,6 +56,11 @@ pub(crate) fn state(
     })
 }
 
+/// Configurations that were taken or refused.
+pub(super) fn reloads(meter: &Meter, result: &str) -> metrics::Counter {
+    meter.counter("shunt_config_reloads_total", &[("result", result)])
+}
+
 fn gate(config: &Config, meter: &Meter) -> Result<Option<Gate>> {
     let Some(path) = &config.auth.keys else {
         return Ok(None);

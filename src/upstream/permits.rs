@@ -276,6 +276,14 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn wait(
+        permits: &Arc<Permits>,
+        left: Option<Duration>,
+        now: Instant,
+    ) -> Result<Waiting, Duration> {
+        permits.wait(Claimant::default(), left, now)
+    }
+
     fn fixed(limit: u32, queue: usize) -> Arc<Permits> {
         let settings = Concurrency {
             mode: ConcurrencyMode::Fixed,
@@ -301,12 +309,8 @@ mod tests {
     async fn a_free_place_goes_to_who_waits_and_who_left_gets_none() {
         let (permits, now) = (fixed(1, 9), Instant::now());
         let held = permits.take(now);
-        let left = permits
-            .wait(Claimant::default(), None, now)
-            .expect("there is room");
-        let mut waits = permits
-            .wait(Claimant::default(), None, now)
-            .expect("there is room");
+        let left = wait(&permits, None, now).expect("there is room");
+        let mut waits = wait(&permits, None, now).expect("there is room");
         assert!((&mut waits).now_or_never().is_none());
         drop(left);
         assert_eq!(permits.waiting(), 1);
@@ -321,9 +325,7 @@ mod tests {
     async fn a_permit_that_came_as_the_caller_left_is_free_again() {
         let (permits, now) = (fixed(1, 9), Instant::now());
         let held = permits.take(now);
-        let waits = permits
-            .wait(Claimant::default(), None, now)
-            .expect("there is room");
+        let waits = wait(&permits, None, now).expect("there is room");
         drop(held);
         assert_eq!(permits.taken(), 1);
         drop(waits);
@@ -339,29 +341,15 @@ mod tests {
         // A place is held for four seconds on average: one of two is free in two.
         let now = Instant::now();
         let _places = [permits.take(now), permits.take(now)];
+        assert_eq!(wait(&permits, Some(SECOND), now).err(), Some(2 * SECOND));
+        let _one = wait(&permits, Some(3 * SECOND), now).expect("in time");
         assert_eq!(
-            permits.wait(Claimant::default(), Some(SECOND), now).err(),
-            Some(2 * SECOND)
-        );
-        let _one = permits
-            .wait(Claimant::default(), Some(3 * SECOND), now)
-            .expect("in time");
-        assert_eq!(
-            permits
-                .wait(Claimant::default(), Some(3 * SECOND), now)
-                .err(),
+            wait(&permits, Some(3 * SECOND), now).err(),
             Some(4 * SECOND)
         );
-        let _two = permits
-            .wait(Claimant::default(), None, now)
-            .expect("it has time");
-        let _three = permits
-            .wait(Claimant::default(), None, now)
-            .expect("it has time");
-        assert_eq!(
-            permits.wait(Claimant::default(), None, now).err(),
-            Some(8 * SECOND)
-        );
+        let _two = wait(&permits, None, now).expect("it has time");
+        let _three = wait(&permits, None, now).expect("it has time");
+        assert_eq!(wait(&permits, None, now).err(), Some(8 * SECOND));
     }
 
     #[tokio::test(start_paused = true)]
@@ -369,7 +357,7 @@ mod tests {
         let (permits, now) = (fixed(2, 9), Instant::now());
         assert_eq!(permits.spare(), 2);
         let places = [permits.take(now), permits.take(now)];
-        let _waits = permits.wait(Claimant::default(), None, now);
+        let _waits = wait(&permits, None, now);
         assert_eq!(permits.spare(), 0);
         drop(places);
         assert_eq!(permits.spare(), 1);
@@ -392,12 +380,7 @@ mod tests {
                         let now = Instant::now();
                         let permit = match permits.take(now) {
                             Some(permit) => permit,
-                            None => {
-                                permits
-                                    .wait(Claimant::default(), None, now)
-                                    .expect("there is room")
-                                    .await
-                            }
+                            None => wait(&permits, None, now).expect("there is room").await,
                         };
                         over.fetch_or(permits.taken() > 3, Ordering::Relaxed);
                         tokio::task::yield_now().await;

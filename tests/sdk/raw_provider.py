@@ -5,6 +5,8 @@ import re
 import socket
 import threading
 
+from conftest import start
+
 TOKEN = re.compile(rb"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 TARGET = re.compile(rb"^[!-~]+$")
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -130,3 +132,21 @@ class RawProvider:
 
     def close(self):
         self.listener.close()
+
+
+def gateway(folder, provider, more=""):
+    """A gateway with one worker, and so one pool, in front of a bare socket."""
+    config = folder / "shunt.toml"
+    config.write_text(f"""
+[listen]
+public = "127.0.0.1:0"
+admin  = "127.0.0.1:0"
+[server]
+workers = 1
+[providers.raw]
+base_url = "{provider.url}"
+[cold]
+store = "sqlite:{folder}/jobs.db"
+{more}
+""")
+    return start(["serve", "--config", str(config)], "public", "admin")

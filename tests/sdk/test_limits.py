@@ -9,7 +9,8 @@ import urllib.request
 
 import battery
 import pytest
-from conftest import start, stop
+import raw_provider
+from conftest import stop
 from raw_provider import RawProvider
 
 LIMITS = """
@@ -31,24 +32,8 @@ cancels = 50
 class Gateway:
     def __init__(self, folder, more=""):
         self.provider = RawProvider(battery.echo)
-        config = folder / "shunt.toml"
-        limits = LIMITS + more
-        config.write_text(f"""
-[listen]
-public = "127.0.0.1:0"
-admin  = "127.0.0.1:0"
-[server]
-workers = 1
-[providers.raw]
-base_url = "{self.provider.url}"
-[providers.sim]
-base_url = "{self.provider.url}"
-dialect = "openai"
-[cold]
-store = "sqlite:{folder}/jobs.db"
-{limits}
-""")
-        self.process, found = start(["serve", "--config", str(config)], "public", "admin")
+        sim = f'[providers.sim]\nbase_url = "{self.provider.url}"\ndialect = "openai"\n'
+        self.process, found = raw_provider.gateway(folder, self.provider, sim + LIMITS + more)
         self.public, self.admin = found["public"], found["admin"]
 
     def close(self):

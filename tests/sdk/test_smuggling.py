@@ -7,29 +7,11 @@ import conformance
 import pytest
 import responses
 import smuggling
-from conftest import start, stop
-from raw_provider import RawProvider
+from conftest import stop
+from raw_provider import RawProvider, gateway
 
 REQUESTS = list(smuggling.cases())
 ids = [f"{group}: {name}" for group, name, _ in REQUESTS]
-
-
-def gateway(folder, provider, more=""):
-    """A gateway with one worker, and so one pool, in front of a bare socket."""
-    config = folder / "shunt.toml"
-    config.write_text(f"""
-[listen]
-public = "127.0.0.1:0"
-admin  = "127.0.0.1:0"
-[server]
-workers = 1
-[providers.raw]
-base_url = "{provider.url}"
-[cold]
-store = "sqlite:{folder}/jobs.db"
-{more}
-""")
-    return start(["serve", "--config", str(config)], "public", "admin")
 
 
 @pytest.fixture(scope="module")
