@@ -113,7 +113,8 @@ impl Door {
 
     /// Hands a call over. Before the first await the attempts belong to the cold side; where the
     /// door is full they are cancelled. A store that is silent for longer than `patience` is as good
-    /// as none: the caller is refused, and what it is refused for is undone if it is written later.
+    /// as none: the caller is refused, and what it is refused for is undone if it is written later,
+    /// but for a call with a key: its job runs, and the key leads to it.
     pub fn hand_over(
         &self,
         handover: Handover,
@@ -128,8 +129,7 @@ impl Door {
                 Ok(kept) => kept,
                 Err(_) if ours.is_first() => {
                     ours.refused.cancel();
-                    let silent = "it did not answer in time; send the call again later";
-                    Err(StoreError::Unavailable(silent.into()))
+                    Err(StoreError::Silent)
                 }
                 Err(_) => told.await,
             }

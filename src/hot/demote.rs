@@ -43,18 +43,42 @@ pub(super) async fn demote(
     attempts: Attempts,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let made = hand_over(door, ready, attempts).await;
-    made.map_err(|(ready, why)| {
-        let first = match ready.deadline.reason {
-            Reason::ProviderDown => "no target answers",
-            _ => "the call is over its budget",
-        };
-        let message = format!("{first} and the call cannot become a job: {why}");
-        ready.refuse(Code::Overloaded, message)
-    })
+    made.map_err(|(ready, why)| no_job(ready, &why))
+}
+
+fn no_job(ready: Box<Ready>, why: &StoreError) -> Refusal {
+    let first = match ready.deadline.reason {
+        Reason::ProviderDown => "no target answers",
+        Reason::Predicted => "the call would be over its budget",
+        _ => "the call is over its budget",
+    };
+    let message = format!("{first} and the call cannot become a job: {why}");
+    ready.refuse(Code::Overloaded, message)
+}
+
+/// Makes a job of a call that did not begin, or gives it back to be run where none can be made of it.
+/// Where the store is silent the job may be written yet: a call whose key would lead to it is refused,
+/// as it would run twice, and so is one whose time is over.
+pub(super) async fn at_once(
+    door: &Door,
+    mut ready: Box<Ready>,
+    reason: Reason,
+) -> Result<Result<Response<AnswerBody>, Refusal>, Box<Ready>> {
+    let before = std::mem::replace(&mut ready.deadline.reason, reason);
+    let (mut ready, why) = match hand_over(door, ready, Attempts::default()).await {
+        Ok(told) => return Ok(Ok(told)),
+        Err(back) => back,
+    };
+    let over = ready.arrived.elapsed() >= ready.deadline.budget;
+    if matches!(why, StoreError::Silent) && (over || ready.key.is_some()) {
+        return Ok(Err(no_job(ready, &why)));
+    }
+    ready.deadline.reason = before;
+    Err(ready)
 }
 
 /// The same; where no job can be made the call comes back, without its attempts.
-pub(super) async fn hand_over(
+async fn hand_over(
     door: &Door,
     ready: Box<Ready>,
     mut attempts: Attempts,

@@ -9,30 +9,24 @@ use tokio::time::Instant;
 
 use super::demote;
 use super::error::Code;
-use super::ready::Ready;
+use super::ready::{Ready, Refusal};
 use super::relay::AnswerBody;
 use super::route::Route;
 use super::shed::seconds;
 use crate::cold::door::Door;
 use crate::cold::job::Reason;
-use crate::upstream::attempts::Attempts;
 
 /// Makes a call a job before it is sent in vain; gives it back where it is to run, also because no
 /// job can be made of it.
 pub(super) async fn at_once(
     door: &Door,
-    mut ready: Box<Ready>,
-) -> Result<Response<AnswerBody>, Box<Ready>> {
+    ready: Box<Ready>,
+) -> Result<Result<Response<AnswerBody>, Refusal>, Box<Ready>> {
     let closed = |route: &Route| route.targets.closed_for(Instant::now()).is_some();
     if !ready.deadline.then.is_job() || !closed(&ready.route) {
         return Err(ready);
     }
-    let reason = std::mem::replace(&mut ready.deadline.reason, Reason::ProviderDown);
-    let made = demote::hand_over(door, ready, Attempts::default()).await;
-    made.map_err(|(mut ready, _)| {
-        ready.deadline.reason = reason;
-        ready
-    })
+    demote::at_once(door, ready, Reason::ProviderDown).await
 }
 
 /// The code of a call that no target answered: it tells when one is tried again, if none is before.

@@ -13,14 +13,13 @@ use http::Response;
 
 use super::budget::Then;
 use super::demote;
-use super::ready::Ready;
+use super::ready::{Ready, Refusal};
 use super::relay::AnswerBody;
 use crate::cold::door::Door;
 use crate::cold::job::Reason;
 use crate::config;
 use crate::latency::{Kind, RatioBucket};
 use crate::meter::{Meter, Predictions, Said, Witness};
-use crate::upstream::attempts::Attempts;
 
 /// The share of the calls predicted to be late that runs all the same.
 const CHECKED: f64 = 0.02;
@@ -95,7 +94,7 @@ pub(super) async fn at_once(
     door: &Door,
     mut ready: Box<Ready>,
     margin: Duration,
-) -> Result<Response<AnswerBody>, Box<Ready>> {
+) -> Result<Result<Response<AnswerBody>, Refusal>, Box<Ready>> {
     let predictor = &ready.route.predictor;
     if ready.deadline.then != Then::Demote || predictor.predictions().is_none() {
         return Err(ready);
@@ -110,12 +109,7 @@ pub(super) async fn at_once(
     if !prediction.at_once {
         return Err(ready);
     }
-    let reason = std::mem::replace(&mut ready.deadline.reason, Reason::Predicted);
-    let made = demote::hand_over(door, ready, Attempts::default()).await;
-    made.map_err(|(mut ready, _)| {
-        ready.deadline.reason = reason;
-        ready
-    })
+    demote::at_once(door, ready, Reason::Predicted).await
 }
 
 #[cfg(test)]

@@ -66,11 +66,11 @@ async fn conclude(
         return demote::demote(&gateway.door, ready, Attempts::default()).await;
     }
     let ready = match down::at_once(&gateway.door, ready).await {
-        Ok(told) => return Ok(told),
+        Ok(told) => return told,
         Err(ready) => ready,
     };
     let ready = match predict::at_once(&gateway.door, ready, state.margin).await {
-        Ok(told) => return Ok(told),
+        Ok(told) => return told,
         Err(ready) => ready,
     };
     match keepalive::wanted(&ready) {

@@ -10,7 +10,7 @@ use crate::cold::door::Door;
 use crate::cold::runner::{Parts, Pulse, Runner};
 use crate::cold::store::SharedStore;
 use crate::config::{self, Config};
-use crate::hot::{Gateway, Worker};
+use crate::hot::{Gateway, Route, Worker};
 use crate::listen::Listener;
 use crate::meter::Meter;
 use crate::server::{Owners, cold_routes, keep_time, keep_warm, state};
@@ -98,6 +98,16 @@ impl House {
             runner,
             listeners,
         }
+    }
+
+    /// Its routes.
+    pub fn routes(&self) -> Vec<Arc<Route>> {
+        self.gateway.state.load().table.routes().to_vec()
+    }
+
+    /// The way to its cold side.
+    pub fn door(&self) -> &Door {
+        &self.gateway.door
     }
 
     /// Attempts that run, by the gateway's own account.

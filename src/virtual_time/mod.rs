@@ -24,6 +24,7 @@ mod outage;
 mod plan;
 mod provider;
 mod rude;
+mod silent;
 mod waiting;
 
 use std::cell::Cell;
@@ -179,12 +180,21 @@ impl Scene {
 
     /// A gateway over a network of its own.
     async fn over(run: Run, network: impl FnOnce(&Ledger, &Tasks) -> Connector) -> Self {
+        Self::on(run, |kept| store(kept, run.seed, run.ill), network).await
+    }
+
+    /// The same on a store of its own.
+    async fn on(
+        run: Run,
+        store: impl FnOnce(&Kept) -> Arc<MemoryStore>,
+        network: impl FnOnce(&Ledger, &Tasks) -> Connector,
+    ) -> Self {
         count_panics();
         virtual_clock::begin(UnixMillis(1_795_514_400_000));
         let (ledger, kept) = (Ledger::default(), Kept::default());
         let links = [Tasks::new(), Tasks::new()];
         let connector = network(&ledger, &links[0]);
-        let store = store(&kept, run.seed, run.ill);
+        let store = store(&kept);
         let reach = store.reach.clone();
         let house = House::open(store, connector.clone(), run.length / 60).await;
         let entrance = Entrance::new(house.listeners.clone(), links[1].clone(), run.seed);

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::Runner;
 use super::writes::Write;
 use crate::cold::door::{Decision, Errand, Handover, Reply};
-use crate::cold::job::{Job, JobError, StoredRequest, UnixMillis};
+use crate::cold::job::{Job, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, CallKey, Kept};
 use crate::cold::responses;
 use crate::cold::scope;
-use crate::cold::store::{Outcome, StoreError};
+use crate::cold::store::StoreError;
 
 impl Runner {
     /// Does what is asked through the door until it is cancelled, and then what still waits there.
@@ -106,21 +106,17 @@ impl Runner {
                 }
             }
         };
-        if kept.is_err() {
+        let written = kept.is_ok();
+        let wanted = written && (decision.is_first() || key.is_some());
+        let _ = reply.send(kept);
+        if !wanted {
+            drop(attempts);
+            if written {
+                self.undo(&job).await;
+            }
             if let Some(stop) = &stop {
                 self.runs.leave(&job.id, stop, job.fence);
             }
-            let _ = reply.send(kept);
-            return;
-        }
-        let wanted = decision.is_first() || key.is_some();
-        let _ = reply.send(kept);
-        if !wanted {
-            let refused = JobError::new(
-                "cancelled",
-                "its caller was refused: the job store was silent",
-            );
-            let _ = self.end(&job.id, Outcome::cancelled(refused)).await;
             return;
         }
         // Its scope was cancelled while it was on its way here.

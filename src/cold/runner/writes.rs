@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::drive::Ended;
 use super::pause::{self, Next};
 use super::{ColdRoute, Runner};
-use crate::cold::job::{Job, JobId, UnixMillis};
+use crate::cold::job::{Job, JobError, JobId, UnixMillis};
 use crate::cold::runs::Stop;
 use crate::cold::store::{By, Outcome, StoreError};
 use std::sync::atomic::Ordering;
@@ -112,6 +112,36 @@ impl Runner {
             self.told(job);
         }
         Ok(written)
+    }
+
+    /// Ends a job whose caller was refused, and of which nobody heard: again and again until it is
+    /// written.
+    pub(super) async fn undo(&self, job: &Job) {
+        let refused = JobError::new(
+            "cancelled",
+            "its caller was refused: the job store was silent",
+        );
+        let outcome = Outcome::cancelled(refused);
+        let mut wait = FIRST;
+        while UnixMillis::now() < job.expires_at {
+            let now = UnixMillis::now();
+            let store = &self.parts.store;
+            match store
+                .finish(&job.id, By::Refused, outcome.clone(), now)
+                .await
+            {
+                Ok(Some(job)) => {
+                    self.runs.ended(&job);
+                    return self.told(&job);
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, job = job.id.as_str(), "a job that was refused is not undone yet");
+                    sleep(wait).await;
+                    wait = LAST.min(wait * 2);
+                }
+            }
+        }
     }
 
     /// A job's end was written here.

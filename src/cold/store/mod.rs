@@ -45,6 +45,9 @@ pub enum StoreError {
     /// The store cannot be reached or written.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// It did not answer in time: what it was asked for may be done yet.
+    #[error("the store is not available: it did not answer in time; send the call again later")]
+    Silent,
     /// What it keeps does not open, or is not whole.
     #[error("what the store keeps of it cannot be read: {0}")]
     Unreadable(String),
@@ -69,6 +72,9 @@ pub enum By {
     Run(u64),
     /// Whoever may end it however often it was taken: its caller, an operator, its deadline.
     Order,
+    /// The gateway that refused its caller before it was known to be written: nobody heard of it, so
+    /// its callback goes with it.
+    Refused,
 }
 
 impl By {
@@ -77,7 +83,7 @@ impl By {
     pub fn may_end(self, job: &Job) -> bool {
         match self {
             Self::Run(fence) => job.fence == fence,
-            Self::Order => true,
+            Self::Order | Self::Refused => true,
         }
     }
 }
@@ -231,7 +237,8 @@ pub trait Store: Send + Sync + 'static {
     /// them. Resolves to how many.
     fn strays(&self, held: Vec<(JobId, u64)>, now: UnixMillis) -> StoreFuture<'_, u64>;
 
-    /// Writes a final state, and with it the callback's first delivery, due now. Resolves to the
+    /// Writes a final state, and with it the callback's first delivery, due now, but for a job that
+    /// nobody heard of (`By::Refused`), which keeps none. Resolves to the
     /// job as it then stands, its request still kept for a retry, or `None` where it was final
     /// already (the first stands), is unknown, or was taken by another run since.
     fn finish(

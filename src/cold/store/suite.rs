@@ -118,6 +118,7 @@ every_store! {
     what_was_kept_is_there_after_a_restart,
     a_job_is_claimed_once_and_the_oldest_first,
     a_final_state_never_changes_and_is_told_with_its_callback,
+    a_job_that_nobody_heard_of_ends_without_a_callback,
     a_delivery_in_progress_when_the_process_died_is_due_again,
     past_the_queue_limit_a_job_is_refused_and_a_finished_one_makes_room,
     jobs_that_arrive_together_are_all_kept_and_counted,

@@ -37,6 +37,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether its end is told, or will be.
+    pub fn is_called_back(&self) -> bool {
+        self.delivery.is_some()
+    }
+
     /// Whether it has an answer that succeeded.
     pub fn answer_is_whole(&self) -> bool {
         let status = self.answer.as_ref().map(|answer| answer.status);
@@ -173,6 +178,9 @@ impl Rows {
         row.job.error = outcome.error;
         row.answer = outcome.answer;
         row.ends += 1;
+        if by == By::Refused {
+            (row.job.callback, row.delivery) = (None, None);
+        }
         if let Some(told) = &mut row.delivery {
             told.due = Some(now);
             self.news.push(News::Callback);

@@ -63,7 +63,7 @@ impl Ending {
     fn fence(&self) -> Option<i64> {
         match self.by {
             By::Run(fence) => Some(number(fence)),
-            By::Order => None,
+            By::Order | By::Refused => None,
         }
     }
 
@@ -154,16 +154,18 @@ pub(super) async fn insert(
 
 const FINISH: &str = concat!(
     "with given as (select * from unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], \
-     $5::text[], $6::text[], $7::bigint[], $8::bytea[], $9::bytea[], $10::text[]) as t (id, fence, status, \
-     at, code, message, answered, headers, body, timing)), \
+     $5::text[], $6::text[], $7::bigint[], $8::bytea[], $9::bytea[], $10::text[], $11::bigint[]) as t (id, fence, status, \
+     at, code, message, answered, headers, body, timing, refused)), \
      j as (update shunt.jobs j set status = g.status, finished_at = g.at, error_code = g.code, \
      error_message = g.message, gateway = null, claim = null from given g where j.id = g.id \
      and j.finished_at is null and (g.fence is null or j.fence = g.fence) returning j.*), \
      answered as (insert into shunt.answers (job_id, status, headers, body, timing) \
      select g.id, g.answered, g.headers, g.body, g.timing from given g where g.answered is not null \
      and g.id in (select id from j)), \
-     d as (update shunt.deliveries d set due = j.finished_at from j where d.job_id = j.id \
-     returning d.*) \
+     unheard as (delete from shunt.deliveries where job_id in (select j.id from j join given g \
+     on g.id = j.id where g.refused > 0)), \
+     d as (update shunt.deliveries d set due = j.finished_at from j join given g on g.id = j.id \
+     where d.job_id = j.id and g.refused = 0 returning d.*) \
      select ",
     job_columns!(),
     " from j left join d on d.job_id = j.id"
@@ -177,7 +179,7 @@ pub(super) async fn finish(
     if items.is_empty() {
         return Ok(HashMap::new());
     }
-    let values: [Value; 10] = [
+    let values: [Value; 11] = [
         (&each(items, |one| one.id.as_str()), TEXTS),
         (&each(items, Ending::fence), NUMBERS),
         (&each(items, |one| one.outcome.status.as_str()), TEXTS),
@@ -209,6 +211,10 @@ pub(super) async fn finish(
         (
             &each(items, |one| one.answer().map(|answer| text(&answer.timing))),
             TEXTS,
+        ),
+        (
+            &each(items, |one| i64::from(one.by == By::Refused)),
+            NUMBERS,
         ),
     ];
     let jobs = session.ask(FINISH, &values).await?;

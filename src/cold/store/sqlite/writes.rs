@@ -167,7 +167,7 @@ pub(super) fn finish(
     let error = outcome.error.as_ref();
     let fence = match by {
         By::Run(fence) => Some(number(fence)),
-        By::Order => None,
+        By::Order | By::Refused => None,
     };
     let changed = execute(
         desk,
@@ -200,13 +200,19 @@ pub(super) fn finish(
             ],
         )?;
     }
-    execute(
-        desk,
-        "update deliveries set due = ?2 where job = (select seq from jobs where id = ?1)",
-        params![id.as_str(), now.0],
-    )?;
+    told(desk, id, by, now)?;
     desk.unfinished.set(desk.unfinished.get().saturating_sub(1));
     get(&desk.connection, id).map_err(|error| unavailable(&error))
+}
+
+/// Its callback is due, or goes with a job that nobody heard of.
+fn told(desk: &Desk, id: &JobId, by: By, now: UnixMillis) -> Done<()> {
+    if by == By::Refused {
+        let sql = "delete from deliveries where job = (select seq from jobs where id = ?1)";
+        return execute(desk, sql, params![id.as_str()]).map(drop);
+    }
+    let sql = "update deliveries set due = ?2 where job = (select seq from jobs where id = ?1)";
+    execute(desk, sql, params![id.as_str(), now.0]).map(drop)
 }
 
 pub(super) fn get(connection: &Connection, id: &JobId) -> rusqlite::Result<Option<Job>> {

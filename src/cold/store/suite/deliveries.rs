@@ -157,3 +157,27 @@ pub async fn a_job_whose_delivery_was_given_up_is_kept_as_long_as_one_that_finis
     assert_eq!(store.sweep(9, after).await.unwrap(), 1);
     assert_eq!(store.count_dead().await.unwrap(), 0);
 }
+
+pub(super) async fn a_job_that_nobody_heard_of_ends_without_a_callback<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
+    let (refused, told) = (job("chat", Status::Queued), job("chat", Status::Queued));
+    store.insert(refused.clone(), request()).await.unwrap();
+    store.insert(told.clone(), request()).await.unwrap();
+    let cancelled = Outcome {
+        status: Status::Cancelled,
+        answer: None,
+        error: None,
+    };
+    let ended = store.finish(&refused.id, By::Refused, cancelled.clone(), NOW);
+    let ended = ended.await.unwrap().unwrap();
+    assert_eq!((ended.status, ended.callback), (Status::Cancelled, None));
+    let other = store.finish(&told.id, By::Order, cancelled.clone(), NOW);
+    assert!(other.await.unwrap().unwrap().callback.is_some());
+    let due = store.claim_deliveries(9, NOW, NOW).await.unwrap();
+    let due: Vec<_> = due.iter().map(|one| &one.job.id).collect();
+    assert_eq!(due, [&told.id]);
+    assert!(store.claim("chat", 9, NOW).await.unwrap().is_empty());
+    let again = store.finish(&refused.id, By::Refused, cancelled, NOW).await;
+    assert!(again.unwrap().is_none());
+}

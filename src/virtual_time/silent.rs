@@ -1,0 +1,191 @@
+//! A store that is silent for longer than callers wait for it: what becomes of the jobs that it writes
+//! after their callers were refused.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use tokio::time::{Instant, sleep};
+
+use super::identity;
+use super::provider::{Fate, Outage, Provider, connector};
+use super::{Run, Scene};
+use crate::cold::door::Handover;
+use crate::cold::job::{
+    Callback, CallbackStatus, Job, JobId, Owner, Reason, Status, StoredRequest, UnixMillis,
+};
+use crate::cold::priority::Priority;
+use crate::cold::store::StoreError;
+use crate::cold::store::memory::MemoryStore;
+use crate::upstream::attempts::Attempts;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a hand-over waits for the store (`hot::demote::PATIENCE`, written again on purpose).
+const PATIENCE: Duration = Duration::from_millis(500);
+
+const RUN: Run = Run {
+    seed: 1,
+    length: Duration::from_mins(5),
+    rate: 1,
+    restarts: false,
+    ill: false,
+};
+
+/// A gateway whose store takes 900 ms for everything as long as `slow` says so, and whose providers are
+/// all down for so long.
+async fn scene(down: Duration, slow: &Arc<AtomicBool>) -> Scene {
+    let outage = Outage {
+        from: Instant::now(),
+        until: Instant::now() + down,
+        says: Some((503, None)),
+    };
+    let slow = slow.clone();
+    let store = |kept: &_| {
+        let takes = move || PATIENCE * if slow.load(Relaxed) { 9 } else { 0 } / 5;
+        Arc::new(MemoryStore::open(kept, 99).taking(takes))
+    };
+    Scene::on(RUN, store, |ledger, tasks| {
+        connector([0, 1, 2].map(|index| {
+            let (ledger, tasks) = (ledger.clone(), tasks.clone());
+            let fates = &[Fate::AnswersSoon];
+            Provider::new(index, RUN.seed, ledger, tasks, Some(outage), fates)
+        }))
+    })
+    .await
+}
+
+/// Sends a call that takes a 202; gives the status of its answer and how long it took.
+async fn call(scene: &Scene, call: u64, key: Option<&str>, budget: Duration) -> (u16, Duration) {
+    let mut link = scene.world.entrance.link(false).await.unwrap();
+    let mut request = Request::post("/demoting/v1/chat/completions")
+        .header("host", "gateway")
+        .header("content-type", "application/json")
+        .header("prefer", "respond-async")
+        .header("x-shunt-budget", format!("{}ms", budget.as_millis()))
+        .header(identity::CALL, call);
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    let body = Full::new(identity::request(call, false));
+    let sent = Instant::now();
+    let answer = link.send(request.body(body).unwrap()).await.unwrap();
+    let status = answer.status().as_u16();
+    let _ = answer.into_body().collect().await;
+    (status, sent.elapsed())
+}
+
+/// Calls that find every target down until each is left alone.
+async fn close_every_target(scene: &Scene) {
+    let closed = || {
+        let routes = scene.house.routes();
+        let route = routes.iter().find(|one| one.name.as_ref() == "demoting");
+        route.unwrap().targets.closed_for(Instant::now()).is_some()
+    };
+    for number in 0..60 {
+        if closed() {
+            return;
+        }
+        call(scene, 1_000 + number, None, SECOND).await;
+    }
+    panic!("the targets are not left alone");
+}
+
+fn sent(scene: &Scene, call: u64) -> usize {
+    let book = scene.ledger.book();
+    book.sent.iter().filter(|one| one.call == call).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_written_after_its_caller_was_refused_ends_unheard() {
+    let slow = Arc::new(AtomicBool::new(true));
+    let scene = scene(Duration::ZERO, &slow).await;
+    let now = UnixMillis::now();
+    let job = Job {
+        id: JobId::random(),
+        owner: Owner::ANYONE,
+        status: Status::Queued,
+        route: "nowhere".into(),
+        reason: Reason::Requested,
+        budget_ms: 0,
+        elapsed_ms: 0,
+        created_at: now,
+        expires_at: now.plus(120 * SECOND),
+        finished_at: None,
+        attempts: 0,
+        fence: 0,
+        error: None,
+        callback: Some(Callback {
+            url: "https://hooks.example.com/x".into(),
+            status: CallbackStatus::Pending,
+            deliveries: 0,
+            last_error: None,
+        }),
+        scope: None,
+        background: None,
+        priority: Priority::default(),
+    };
+    let handover = Handover {
+        job: job.clone(),
+        request: StoredRequest {
+            method: "POST".into(),
+            path_and_query: "/".into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+        },
+        attempts: Attempts::default(),
+        key: None,
+        scope: None,
+    };
+    let told = scene.house.door().hand_over(handover, PATIENCE).await;
+    assert!(matches!(told, Err(StoreError::Silent)), "{told:?}");
+    assert_eq!(scene.kept.everything()[0].job.status, Status::Queued);
+    sleep(5 * SECOND).await;
+    let row = scene.kept.everything().pop().unwrap();
+    assert_eq!(row.job.status, Status::Cancelled);
+    assert_eq!(row.job.callback, None);
+    assert!(!row.is_called_back());
+    scene.stop(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_key_may_lead_to_a_job_is_not_run_beside_it() {
+    let slow = Arc::new(AtomicBool::new(false));
+    let scene = scene(30 * SECOND, &slow).await;
+    close_every_target(&scene).await;
+    slow.store(true, Relaxed);
+    let (status, _) = call(&scene, 1, Some("one"), 2 * SECOND).await;
+    assert_eq!((status, sent(&scene, 1)), (503, 0));
+    slow.store(false, Relaxed);
+    sleep(60 * SECOND).await;
+    // Its key leads to the job, which ran once the providers were well.
+    let before = sent(&scene, 1);
+    let (status, _) = call(&scene, 1, Some("one"), 2 * SECOND).await;
+    assert_eq!((status, sent(&scene, 1)), (200, before));
+    let rows = scene.kept.everything();
+    let call = (identity::CALL.to_owned(), b"1".to_vec());
+    let ours = rows
+        .iter()
+        .filter(|row| row.request.headers.contains(&call));
+    let ours: Vec<_> = ours.map(|row| row.job.status).collect();
+    assert_eq!(ours, [Status::Succeeded]);
+    scene.stop(5 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_a_silent_store_once() {
+    let slow = Arc::new(AtomicBool::new(false));
+    let scene = scene(30 * SECOND, &slow).await;
+    close_every_target(&scene).await;
+    slow.store(true, Relaxed);
+    let budget = Duration::from_millis(100);
+    let (status, took) = call(&scene, 1, None, budget).await;
+    assert_eq!(status, 503);
+    assert!(took <= budget + PATIENCE, "{took:?}");
+    assert_eq!(sent(&scene, 1), 0);
+    scene.stop(5 * SECOND).await;
+}
