@@ -105,6 +105,8 @@ pub struct Made {
 pub struct Pace {
     pub lasts: (u64, u64),
     pub rests: (u64, u64),
+    /// Seconds by which clocks jump.
+    pub jumps: (i32, i32),
 }
 
 fn between((from, to): (u64, u64), random: &mut StdRng) -> Duration {
@@ -209,7 +211,8 @@ impl Ground {
                 _ => format!("of gateway {gateway}"),
             };
             self.note(&format!("{fault:?}"), &further, lasts);
-            let ahead = random.random_range(15..120) * [-1, 1][random.random_range(0..2)];
+            let (least, most) = pace.jumps;
+            let ahead = random.random_range(least..most) * [-1, 1][random.random_range(0..2)];
             self.make(fault, gateway, lasts, ahead)
                 .with_context(|| format!("{fault:?}"))?;
         }

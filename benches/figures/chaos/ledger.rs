@@ -1,9 +1,10 @@
 //! What was promised, held against what callers, providers, the receiver and the system saw.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::callers::{Done, Kind, Step, What};
+use super::control::Control;
 use super::faults::{Made, Stood};
 use super::settle::Found;
 use super::vitals::Vitals;
@@ -12,6 +13,9 @@ use crate::storm::{Report, spread};
 
 /// What may come on top of a deadline: two cores run everything.
 pub const MARGIN: Duration = Duration::from_secs(1);
+
+/// Late requests that are told one by one.
+const SHOWN: usize = 40;
 
 /// How far memory may be from where it was: a share of it, and MiB.
 const MEMORY: (f64, f64) = (0.25, 16.0);
@@ -35,7 +39,7 @@ fn stood(step: &Step, all: &[Stood]) -> Duration {
 }
 
 /// Calls by kind and outcome; none ends later than it must.
-pub fn calls(report: &mut Report, all: &[Done], made: &Made) {
+pub fn calls(report: &mut Report, all: &[Done], made: &Made, control: &Control, began: Instant) {
     let steps = || all.iter().flat_map(|done| &done.steps);
     report.say(format!("{} calls, {} requests", all.len(), steps().count()));
     let mut kinds: BTreeMap<(Kind, &str), Vec<&Step>> = BTreeMap::new();
@@ -57,20 +61,7 @@ pub fn calls(report: &mut Report, all: &[Done], made: &Made) {
         let took = spread("", took.collect());
         report.say(format!("  {kind:?} {name}: {};{took}", told.join(", ")));
     }
-    let late = |step: &&Step| {
-        let took = (step.ended - step.from).saturating_sub(stood(step, &made.stood));
-        took > step.allowed + MARGIN
-    };
-    let hung: Vec<_> = steps().filter(late).collect();
-    report.say(format!(
-        "requests that ended later than their deadline and {MARGIN:?}: {}",
-        hung.len()
-    ));
-    let kinds = counts(hung.iter().map(|step| (step.kind, step.name, step.gateway)));
-    for ((kind, name, gateway), count) in kinds {
-        report.say(format!("  {kind:?} {name} at gateway {gateway}: {count}"));
-    }
-    report.hold("no call hangs past its deadline", &hung);
+    late(report, steps(), made, control, began);
     let bugs: Vec<_> = steps()
         .filter(|step| step.what == What::Answered(500))
         .collect();
@@ -85,6 +76,48 @@ pub fn calls(report: &mut Report, all: &[Done], made: &Made) {
         unlike.len()
     ));
     report.hold("one key, one answer", &unlike);
+}
+
+/// Those that ended too late, by themselves and not because their gateway or this machine stood still.
+fn late<'a>(
+    report: &mut Report,
+    steps: impl Iterator<Item = &'a Step>,
+    made: &Made,
+    control: &Control,
+    began: Instant,
+) {
+    let over = steps.filter_map(|step| {
+        let took = (step.ended - step.from).saturating_sub(stood(step, &made.stood));
+        let over = took.checked_sub(step.allowed + MARGIN)?;
+        Some((step, over, over > control.added(step.from, step.ended)))
+    });
+    let (hung, held): (Vec<_>, Vec<_>) = over.partition(|(_, _, itself)| *itself);
+    let (often, worst) = control.worst();
+    report.say(format!(
+        "requests that ended later than their deadline and {MARGIN:?}: {}, and {} that this machine held up; \
+         a caller of no gateway was held up {often} times, {worst:.1?} at most",
+        hung.len(),
+        held.len()
+    ));
+    for (step, over, _) in hung.iter().take(SHOWN) {
+        report.say(format!(
+            "  {:?} {} at gateway {}, {:?}: from {:.1} s on for {:.1} s, {over:.1?} too long",
+            step.kind,
+            step.name,
+            step.gateway,
+            step.what,
+            (step.from - began).as_secs_f64(),
+            (step.ended - step.from).as_secs_f64()
+        ));
+    }
+    let kinds = counts(
+        hung.iter()
+            .map(|(step, ..)| (step.kind, step.name, step.gateway)),
+    );
+    for ((kind, name, gateway), count) in kinds {
+        report.say(format!("  {kind:?} {name} at gateway {gateway}: {count}"));
+    }
+    report.hold("no call hangs past its deadline", &hung);
 }
 
 /// Every job that had its 202 ends once, as it should.
@@ -147,15 +180,26 @@ pub fn callbacks(
         .filter_map(|done| Some((done.tag, done.job.as_ref()?.0.as_str())))
         .collect();
     let mut ids: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    // A caller that was refused because its store was silent may be told that its job, which was written
-    // after all, is cancelled.
-    let mut strange = Vec::new();
+    // A caller whose connection broke does not know whether it has a job; one that was refused has none.
+    let answered = |done: &&Done| {
+        matches!(
+            done.steps.first(),
+            Some(Step {
+                what: What::Answered(_),
+                ..
+            })
+        )
+    };
+    let refused: HashSet<u32> = all.iter().filter(answered).map(|done| done.tag).collect();
+    let (mut strange, mut unsure) = (Vec::new(), 0);
     for (tag, told) in &arrived.told {
         for one in told {
             if jobs.get(tag).is_some_and(|job| *job == one.job) {
                 ids.entry(&one.job).or_default().push(&one.webhook);
-            } else {
+            } else if refused.contains(tag) {
                 strange.push(one);
+            } else {
+                unsure += 1;
             }
         }
     }
@@ -164,16 +208,14 @@ pub fn callbacks(
         .iter()
         .filter(|(_, ids)| ids.iter().any(|one| one != &ids[0]));
     let many: Vec<_> = many.collect();
-    let unasked = strange.iter().filter(|one| one.kind != "job.cancelled");
-    let unasked: Vec<_> = unasked.collect();
-    let refused = counts(arrived.refused.iter());
+    let unverified = counts(arrived.refused.iter());
     report.say(format!(
-        "callbacks due: {due}, delivered: {}, the same again: {again}, not verified: {refused:?}; \
-         of jobs that were refused and undone: {}",
+        "callbacks due: {due}, delivered: {}, the same again: {again}, not verified: {unverified:?}; \
+         of calls whose connection broke: {unsure}; of calls that were refused: {}",
         due - missing.len(),
         strange.len()
     ));
-    report.hold("nothing is run that was refused", &unasked);
+    report.hold("nobody hears of a job that was refused", &strange);
     let missing: Vec<_> = missing.iter().map(|tag| found.get(tag)).collect();
     report.hold("every job is called back", &missing);
     report.hold("a job is called back under one id", &many);

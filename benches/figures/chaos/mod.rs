@@ -2,6 +2,7 @@
 //! machine and of the world, drawn from a seed. Nothing hangs, nothing is lost, nothing is left over.
 
 mod callers;
+mod control;
 mod faults;
 mod gateways;
 mod ledger;
@@ -24,6 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use self::callers::{Done, Street, arrive};
+use self::control::Control;
 use self::faults::{Ground, Made, Pace};
 use self::gateways::ALL;
 use self::ledger::Course;
@@ -65,12 +67,17 @@ impl Options {
     }
 
     fn pace(&self) -> Pace {
-        let (lasts, rests) = if self.quick {
-            ((700, 1_500), (200, 500))
+        // A clock jumps by less than jobs may take to end: what was written ahead of time is due later.
+        let (lasts, rests, jumps) = if self.quick {
+            ((700, 1_500), (200, 500), (5, 25))
         } else {
-            ((2_000, 10_000), (1_000, 5_000))
+            ((2_000, 10_000), (1_000, 5_000), (15, 120))
         };
-        Pace { lasts, rests }
+        Pace {
+            lasts,
+            rests,
+            jumps,
+        }
     }
 
     /// Load without faults before them; how long jobs may take to end; rest before the last look.
@@ -136,6 +143,7 @@ struct Chaos {
     ground: Ground,
     calls: Calls,
     receiver: Receiver,
+    control: Control,
     _kept: (tempfile::TempDir, JoinSet<()>),
 }
 
@@ -155,14 +163,16 @@ impl Chaos {
         let secret = format!("whsec_{secret}");
         let (calls, receiver) = (Calls::default(), Receiver::new(&secret)?);
         let mut tasks = JoinSet::new();
-        let (providers, hook, names) = runtime.block_on(async {
+        let (providers, hook, names, control) = runtime.block_on(async {
+            let alone = provide(1, &Calls::default(), &mut tasks).await?;
+            let control = Control::start(alone[0], &mut tasks);
             let found = provide(2, &calls, &mut tasks).await?;
             let near = Proxy::start(found[0], &mut tasks).await?;
             let far = Proxy::start(found[1], &mut tasks).await?;
             let hook = receiver.start(&mut tasks).await?;
             let hook = Proxy::start(hook, &mut tasks).await?;
             let names = Names::start(folder.path(), &mut tasks).await?;
-            anyhow::Ok(([near, far], hook, names))
+            anyhow::Ok(([near, far], hook, names, control))
         })?;
         let house = gateways::start(&gateways::Ground {
             folder: folder.path(),
@@ -191,6 +201,7 @@ impl Chaos {
             },
             calls,
             receiver,
+            control,
             _kept: (folder, tasks),
         })
     }
@@ -324,7 +335,7 @@ impl Chaos {
             made.kinds.values().sum::<u32>(),
             made.kinds
         ));
-        ledger::calls(&mut report, all, &made);
+        ledger::calls(&mut report, all, &made, &self.control, self.ground.began);
         ledger::jobs(&mut report, all, found);
         report.say(format!(
             "the last job ended and was called back {:.1} s after the load",
