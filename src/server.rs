@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
-use hickory_resolver::TokioResolver;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -38,6 +37,7 @@ use crate::listen::{self, Listener, Secure};
 use crate::meter::Meter;
 use crate::observe::{self, Admin};
 use crate::upstream::connect::Transport;
+use crate::upstream::names::Names;
 use crate::upstream::provider::Ground;
 use crate::upstream::tls::Roots;
 
@@ -78,12 +78,10 @@ impl Server {
             .build()?;
         let meter = Meter::new(count + 1);
         let ground = control.block_on(async {
+            let names = Names::of_the_system(&config.names, owners.connections.clone());
             Ground {
                 roots: Roots::of_the_system(),
-                resolver: TokioResolver::builder_tokio()
-                    .and_then(hickory_resolver::ResolverBuilder::build)
-                    .ok()
-                    .map(Arc::new),
+                names: Some(names),
                 transport: Transport::Sockets,
                 tasks: owners.connections.clone(),
                 pools: count + 1,
@@ -177,7 +175,7 @@ impl Server {
             signer,
             sender: Arc::new(Sender::new(
                 guard.clone(),
-                Arc::new(System),
+                Arc::new(System(self.ground.names.clone())),
                 tls,
                 callbacks.timeout.get(),
             )),
@@ -363,8 +361,7 @@ pub(crate) async fn keep_warm(index: usize, gateway: Arc<Gateway>) {
         second.tick().await;
         let state = gateway.state.load_full();
         let providers = state.table.providers().iter();
-        let tend = providers.map(|one| one.pool(index).tend());
-        futures_util::future::join_all(tend).await;
+        providers.for_each(|one| one.pool(index).tend());
     }
 }
 

@@ -42,6 +42,9 @@ pub fn check(config: &Config) -> Vec<Problem> {
         );
     }
     auth::check(config, &mut found);
+    for key in config.names.that_are_zero() {
+        found.add(format!("names.{key}"), "must be above 0");
+    }
     for (name, provider) in &config.providers {
         providers(name, provider, &mut found);
     }

@@ -14,6 +14,7 @@ use super::auth::Auth;
 use super::callbacks::Callbacks;
 use super::caller::Caller;
 use super::concurrency::Concurrency;
+use super::names::Names;
 use super::postgres::Postgres;
 use super::quota::Quota;
 use super::route::Route;
@@ -37,6 +38,8 @@ pub struct Config {
     pub providers: BTreeMap<String, Provider>,
     /// Which calls go where, tried in this order.
     pub routes: Vec<Route>,
+    /// How names of providers and receivers are looked up.
+    pub names: Names,
     /// The store of demoted calls.
     pub cold: Cold,
     /// How finished jobs are announced.

@@ -1,7 +1,6 @@
 //! A new connection to a provider: name, TCP, TLS, HTTP handshake.
 //!
-//! Promises: names are cached by their TTL; addresses are tried one after the other within the
-//! limit. Never blocks the runtime.
+//! Promises: addresses are tried one after the other within the limit. Never blocks the runtime.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use hickory_resolver::TokioResolver;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
@@ -18,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::body::OutBody;
+use super::names::Name;
 use crate::config::Protocol;
 use crate::tasks::Tasks;
 
@@ -66,7 +65,8 @@ pub struct Dialer {
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     protocol: Protocol,
-    resolver: Option<Arc<TokioResolver>>,
+    /// `None`: the host is an address, or nothing has names.
+    name: Option<Arc<Name>>,
     transport: Transport,
     tasks: Tasks,
 }
@@ -78,7 +78,7 @@ impl Dialer {
         port: u16,
         tls: Option<(TlsConnector, ServerName<'static>)>,
         protocol: Protocol,
-        resolver: Option<Arc<TokioResolver>>,
+        name: Option<Arc<Name>>,
         tasks: Tasks,
     ) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl Dialer {
             port,
             tls,
             protocol,
-            resolver,
+            name,
             transport: Transport::Sockets,
             tasks,
         }
@@ -103,28 +103,23 @@ impl Dialer {
         self.protocol == Protocol::Http2
     }
 
-    /// The provider's addresses, from the cache while their TTL lasts.
-    pub async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(address, self.port)]);
+    /// Looks the provider's name up, so that it is known when a call needs it.
+    pub fn look_up(&self) {
+        if let Some(name) = &self.name {
+            drop(name.look_up());
         }
-        if let Some(resolver) = &self.resolver
-            && let Ok(found) = resolver.lookup_ip(host).await
-        {
-            let found: Vec<SocketAddr> = found
-                .iter()
-                .map(|address| SocketAddr::new(address, self.port))
-                .collect();
-            if !found.is_empty() {
-                return Ok(found);
-            }
-        }
-        // What only the system knows: other name services than DNS.
-        match tokio::net::lookup_host((host, self.port)).await {
-            Ok(found) => Ok(found.collect()),
-            Err(_) => Err(ConnectError::Name(self.host.clone())),
-        }
+    }
+
+    /// The provider's addresses.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+        let found = match (bare(&self.host).parse::<IpAddr>(), &self.name) {
+            (Ok(address), _) => Some(Arc::from([address])),
+            (Err(_), Some(name)) => name.addresses().await,
+            (Err(_), None) => None,
+        };
+        let found = found.ok_or_else(|| ConnectError::Name(self.host.clone()))?;
+        let address = |ip: &IpAddr| SocketAddr::new(*ip, self.port);
+        Ok(found.iter().map(address).collect())
     }
 
     /// Opens a connection; its driver is a task of this process, and `guard` lives as long as it.
@@ -210,6 +205,11 @@ impl Dialer {
         });
         Ok(Sender::Http1(sender))
     }
+}
+
+/// A host without the brackets of an IPv6 address.
+pub(super) fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// No delay for small writes, and a probe of silent peers; both are best effort.

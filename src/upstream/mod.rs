@@ -15,6 +15,7 @@ pub mod health;
 pub mod inflow;
 pub mod load;
 pub mod media;
+pub mod names;
 pub mod part;
 pub mod peek;
 pub mod peers;

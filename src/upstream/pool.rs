@@ -239,17 +239,20 @@ impl Pool {
         }
     }
 
-    /// Closes what was idle too long, and opens what is missing to `warm`; meant for once a
-    /// second. Looks the name up too, so that its cache is warm.
-    pub async fn tend(self: &Arc<Self>) {
+    /// Closes what was idle too long, and begins to open what is missing to `warm`; meant for once a
+    /// second. Looks the name up too, so that it is known when a call needs it. Waits for nothing.
+    pub fn tend(self: &Arc<Self>) {
         self.tidy();
-        while self.open() < self.bounds.warm {
-            match self.clone().open_one().await {
-                Ok(lease) => lease.finish(),
-                Err(_) => return,
-            }
+        // Those that are being opened count.
+        for _ in self.open()..self.bounds.warm {
+            let pool = self.clone();
+            self.tasks.spawn(async move {
+                if let Ok(lease) = pool.open_one().await {
+                    lease.finish();
+                }
+            });
         }
-        let _ = self.dialer.addresses().await;
+        self.dialer.look_up();
     }
 
     /// Closes what is idle for too long, and opens none.

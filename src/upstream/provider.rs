@@ -2,9 +2,9 @@
 //!
 //! Promises: the configured key replaces the caller's credentials and appears nowhere else.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use hickory_resolver::TokioResolver;
 use http::header::{AUTHORIZATION, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -12,7 +12,8 @@ use rustls_pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsConnector;
 
-use super::connect::{Dialer, Transport};
+use super::connect::{Dialer, Transport, bare};
+use super::names::Names;
 use super::pool::{Bounds, Pool};
 use super::quota::Quota;
 use super::tls::Roots;
@@ -24,8 +25,8 @@ use crate::tasks::Tasks;
 pub struct Ground {
     /// Trusted roots.
     pub roots: Roots,
-    /// Names; `None`: only the system's resolver.
-    pub resolver: Option<Arc<TokioResolver>>,
+    /// Names; `None`: only addresses.
+    pub names: Option<Names>,
     /// What connections are made of.
     pub transport: Transport,
     /// Owner of connection tasks.
@@ -192,11 +193,8 @@ fn dialer(
             let (ca, shown) = (settings.ca.as_deref(), settings.client_cert.as_ref());
             ground.roots.client(ca, shown, alpn)?
         };
-        let bare = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        let name = ServerName::try_from(bare).map_err(|error| format!("base_url: {error}"))?;
+        let name = ServerName::try_from(bare(&host).to_owned())
+            .map_err(|error| format!("base_url: {error}"))?;
         Some((TlsConnector::from(config), name))
     } else {
         None
@@ -204,13 +202,15 @@ fn dialer(
     let port = authority
         .port_u16()
         .unwrap_or(if secure { 443 } else { 80 });
-    let resolver = ground.resolver.clone();
+    let names = ground.names.as_ref();
+    let name = names.filter(|_| bare(&host).parse::<IpAddr>().is_err());
+    let name = name.map(|names| names.of(&host));
     Ok(Dialer::new(
         host,
         port,
         tls,
         settings.protocol,
-        resolver,
+        name,
         ground.tasks.clone(),
     )
     .over(ground.transport.clone()))

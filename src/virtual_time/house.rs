@@ -56,7 +56,7 @@ impl House {
         let meter = Meter::new(1);
         let ground = Ground {
             roots: Roots::of_the_system(),
-            resolver: None,
+            names: None,
             transport: Transport::Memory(connector),
             tasks: owners.connections.clone(),
             pools: WORKERS + 1,

@@ -20,6 +20,8 @@ use super::guard::AddressGuard;
 use super::network::{Network, Stream, System};
 use super::send::{Post, Reply, SendError, Sender};
 use crate::cold::door::Door;
+use crate::tasks::Tasks;
+use crate::upstream::names::Names;
 use crate::upstream::tls::Roots;
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -167,6 +169,7 @@ async fn listeners_on_loopback_are_not_reached() {
         "::1",
     ];
     let others = others.map(|ip| TcpListener::bind(SocketAddr::new(ip.parse().unwrap(), port)));
+    let names = Names::of_the_system(&crate::config::Names::default(), Tasks::new());
     // A machine may be without IPv6, or have the port taken there.
     let listeners: Vec<TcpListener> = [Ok(first)].into_iter().chain(others).flatten().collect();
     assert!(listeners.len() >= 5);
@@ -204,7 +207,7 @@ async fn listeners_on_loopback_are_not_reached() {
     ] {
         for scheme in ["https", "http"] {
             let url = format!("{scheme}://{host}:{port}/");
-            let told = post(Arc::new(System), &[], &url).await;
+            let told = post(Arc::new(System(Some(names.clone()))), &[], &url).await;
             assert!(told.is_err(), "{url}: {told:?}");
         }
     }
@@ -212,7 +215,7 @@ async fn listeners_on_loopback_are_not_reached() {
     let allow = format!("https://127.0.0.1:{port}/*");
     let url = format!("https://127.0.0.1:{port}/x");
     let allow = [allow.as_str()];
-    let reaching = post(Arc::new(System), &allow, &url);
+    let reaching = post(Arc::new(System(Some(names.clone()))), &allow, &url);
     let reached = tokio::time::timeout(Duration::from_secs(1), reaching);
     assert!(reached.await.is_err(), "it waits for the TLS handshake");
     assert_eq!(accepted(), 1);

@@ -7,6 +7,8 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::upstream::names::Names;
+
 /// Bytes both ways.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -24,14 +26,19 @@ pub trait Network: Send + Sync + 'static {
     fn connect(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Stream>>;
 }
 
-/// The system's resolver and sockets. No proxy is ever used.
-pub struct System;
+/// This machine's names and sockets; `None`: no name is known. No proxy is ever used.
+pub struct System(pub Option<Names>);
 
 impl Network for System {
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            Ok(found.map(|found| found.ip()).collect())
+            let name = self.0.as_ref().map(|names| names.of(host));
+            let found = match name {
+                Some(name) => name.addresses().await,
+                None => None,
+            };
+            let unknown = || io::Error::other("the name could not be resolved");
+            found.map(|found| found.to_vec()).ok_or_else(unknown)
         })
     }
 
