@@ -18,7 +18,7 @@ use super::filter::Filter;
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, header_map};
 use super::responses;
 use super::runner::Runner;
-use super::store::{Outcome, StoreError, asked};
+use super::store::{Outcome, StoreError, asked, page};
 use crate::problem::problem;
 
 /// Longest wait that a caller can ask for.
@@ -96,7 +96,9 @@ async fn show(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let job = awaited(&runner, &id, &headers, preferred_wait(&headers)).await?;
+    let wait = preferred_wait(&headers);
+    let job = awaited(&runner, &id, &headers, wait);
+    let job = page(wait.min(LONGEST_WAIT), job, unavailable).await?;
     Ok(object(&job))
 }
 
@@ -112,7 +114,19 @@ async fn result(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let patience = wait.map_or_else(|| preferred_wait(&headers), Duration::from_secs);
-    let job = awaited(&runner, &id, &headers, patience).await?;
+    let told = told(&runner, &id, &headers, patience, wait);
+    page(patience.min(LONGEST_WAIT), told, unavailable).await
+}
+
+/// The answer of a job that is finished, or becomes so; else where to ask again.
+async fn told(
+    runner: &Runner,
+    id: &str,
+    headers: &HeaderMap,
+    patience: Duration,
+    wait: Option<u64>,
+) -> Result<Response, Response> {
+    let job = awaited(runner, id, headers, patience).await?;
     if !job.status.is_final() {
         let mut response = object(&job);
         let headers = response.headers_mut();
@@ -166,7 +180,11 @@ async fn cancel(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let job = own(&runner, &id, &headers).await?;
+    page(Duration::ZERO, ended(&runner, &id, &headers), unavailable).await
+}
+
+async fn ended(runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Response, Response> {
+    let job = own(runner, id, headers).await?;
     let ended = asked(runner.end(&job.id, cancelled())).await;
     match ended.map_err(|error| unavailable(&error))? {
         Some(job) => Ok(object(&job)),

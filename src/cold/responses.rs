@@ -4,6 +4,7 @@
 //! has is handed back, since the provider may know it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -20,7 +21,7 @@ use super::background::{self, Background, finished, job_id, object};
 use super::events;
 use super::job::{Job, JobId, Owner, Status};
 use super::runner::Runner;
-use super::store::{StoreError, asked};
+use super::store::{StoreError, asked, page as page_within};
 
 /// Marks an answer that is none: the name is not of Shunt's making.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +130,23 @@ async fn show(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let (job, background) = own(&runner, &name, &headers).await?;
+    page_of(shown(runner, &name, &asked, &headers)).await
+}
+
+/// No page waits for the store longer than once.
+async fn page_of(
+    told: impl Future<Output = Result<Response, Response>>,
+) -> Result<Response, Response> {
+    page_within(Duration::ZERO, told, unavailable).await
+}
+
+async fn shown(
+    runner: Arc<Runner>,
+    name: &str,
+    asked: &Asked,
+    headers: &HeaderMap,
+) -> Result<Response, Response> {
+    let (job, background) = own(&runner, name, headers).await?;
     if !asked.stream.unwrap_or(false) {
         return told(&runner, &job, &background).await;
     }
@@ -150,7 +167,11 @@ async fn cancel(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let (mut job, background) = own(&runner, &name, &headers).await?;
+    page_of(ended(&runner, &name, &headers)).await
+}
+
+async fn ended(runner: &Runner, name: &str, headers: &HeaderMap) -> Result<Response, Response> {
+    let (mut job, background) = own(runner, name, headers).await?;
     if !job.status.is_final() {
         let ended = asked(runner.end(&job.id, cancelled())).await;
         ended.map_err(|error| unavailable(&error))?;
@@ -160,7 +181,7 @@ async fn cancel(
             .map_err(|error| unavailable(&error))?
             .ok_or_else(not_ours)?;
     }
-    told(&runner, &job, &background).await
+    told(runner, &job, &background).await
 }
 
 /// The response as it stands.

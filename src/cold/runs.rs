@@ -54,8 +54,10 @@ impl Stop {
 #[derive(Clone)]
 struct Run {
     fence: u64,
-    /// Another gateway may have taken it.
+    /// Another gateway may have taken it, or it may have ended.
     doubtful: bool,
+    /// Its end was asked for, and it is not known whether that was written, or will be.
+    ending: bool,
     stop: Stop,
 }
 
@@ -81,7 +83,7 @@ impl Runs {
         let mut runs = self.lock();
         if let Some(run) = runs.get_mut(id) {
             if run.fence + 1 == fence {
-                (run.fence, run.doubtful) = (fence, false);
+                (run.fence, run.doubtful) = (fence, run.ending);
                 return None;
             }
             run.stop.stop(Why::Taken);
@@ -90,6 +92,7 @@ impl Runs {
         let run = Run {
             fence,
             doubtful: false,
+            ending: false,
             stop: stop.clone(),
         };
         runs.insert(id.clone(), run);
@@ -138,6 +141,13 @@ impl Runs {
         })
     }
 
+    /// Its end is about to be written: until that is known, it is doubtful whatever the store says.
+    pub fn ends(&self, id: &JobId) {
+        if let Some(run) = self.lock().get_mut(id) {
+            (run.doubtful, run.ending) = (true, true);
+        }
+    }
+
     /// Other gateways may have taken or ended any of them.
     pub fn doubt_all(&self) {
         for run in self.lock().values_mut() {
@@ -168,7 +178,7 @@ impl Runs {
         } else if job.status.is_final() {
             Why::Ended
         } else {
-            run.doubtful = job.status != Status::Running;
+            run.doubtful = run.ending || job.status != Status::Running;
             return;
         };
         if let Some(run) = runs.remove(&job.id) {

@@ -2,7 +2,7 @@
 //! after their callers were refused.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What a hand-over waits for the store (`hot::demote::PATIENCE`, written again on purpose).
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Milliseconds that are longer.
+const SLOW: u64 = 900;
+
 const RUN: Run = Run {
     seed: 1,
     length: Duration::from_mins(5),
@@ -36,17 +39,17 @@ const RUN: Run = Run {
     ill: false,
 };
 
-/// A gateway whose store takes 900 ms for everything as long as `slow` says so, and whose providers are
-/// all down for so long.
-async fn scene(down: Duration, slow: &Arc<AtomicBool>) -> Scene {
+/// A gateway whose store takes so many milliseconds for everything as `takes` says, and whose providers
+/// are all down for so long.
+async fn scene(down: Duration, takes: &Arc<AtomicU64>) -> Scene {
     let outage = Outage {
         from: Instant::now(),
         until: Instant::now() + down,
         says: Some((503, None)),
     };
-    let slow = slow.clone();
+    let takes = takes.clone();
     let store = |kept: &_| {
-        let takes = move || PATIENCE * if slow.load(Relaxed) { 9 } else { 0 } / 5;
+        let takes = move || Duration::from_millis(takes.load(Relaxed));
         Arc::new(MemoryStore::open(kept, 99).taking(takes))
     };
     Scene::on(RUN, store, |ledger, tasks| {
@@ -102,8 +105,8 @@ fn sent(scene: &Scene, call: u64) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_is_written_after_its_caller_was_refused_ends_unheard() {
-    let slow = Arc::new(AtomicBool::new(true));
-    let scene = scene(Duration::ZERO, &slow).await;
+    let takes = Arc::new(AtomicU64::new(SLOW));
+    let scene = scene(Duration::ZERO, &takes).await;
     let now = UnixMillis::now();
     let job = Job {
         id: JobId::random(),
@@ -154,13 +157,13 @@ async fn a_job_that_is_written_after_its_caller_was_refused_ends_unheard() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_key_may_lead_to_a_job_is_not_run_beside_it() {
-    let slow = Arc::new(AtomicBool::new(false));
-    let scene = scene(30 * SECOND, &slow).await;
+    let takes = Arc::new(AtomicU64::new(0));
+    let scene = scene(30 * SECOND, &takes).await;
     close_every_target(&scene).await;
-    slow.store(true, Relaxed);
+    takes.store(SLOW, Relaxed);
     let (status, _) = call(&scene, 1, Some("one"), 2 * SECOND).await;
     assert_eq!((status, sent(&scene, 1)), (503, 0));
-    slow.store(false, Relaxed);
+    takes.store(0, Relaxed);
     sleep(60 * SECOND).await;
     // Its key leads to the job, which ran once the providers were well.
     let before = sent(&scene, 1);
@@ -178,14 +181,57 @@ async fn a_call_whose_key_may_lead_to_a_job_is_not_run_beside_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_waits_for_a_silent_store_once() {
-    let slow = Arc::new(AtomicBool::new(false));
-    let scene = scene(30 * SECOND, &slow).await;
+    let takes = Arc::new(AtomicU64::new(0));
+    let scene = scene(30 * SECOND, &takes).await;
     close_every_target(&scene).await;
-    slow.store(true, Relaxed);
+    takes.store(SLOW, Relaxed);
     let budget = Duration::from_millis(100);
     let (status, took) = call(&scene, 1, None, budget).await;
     assert_eq!(status, 503);
     assert!(took <= budget + PATIENCE, "{took:?}");
     assert_eq!(sent(&scene, 1), 0);
+    scene.stop(5 * SECOND).await;
+}
+
+/// Asks for a page; gives its status and how long that took.
+async fn page(scene: &Scene, method: &str, path: &str, wait: u64) -> (u16, Duration) {
+    let mut link = scene.world.entrance.link(false).await.unwrap();
+    let request = Request::builder().method(method).uri(path);
+    let request = request
+        .header("host", "gateway")
+        .header("prefer", format!("wait={wait}"));
+    let asked = Instant::now();
+    let answer = link.send(request.body(Full::default()).unwrap()).await;
+    (answer.unwrap().status().as_u16(), asked.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_waits_for_a_silent_store_once_besides_what_it_was_asked_to_wait() {
+    let takes = Arc::new(AtomicU64::new(0));
+    let scene = scene(200 * SECOND, &takes).await;
+    close_every_target(&scene).await;
+    call(&scene, 1, None, SECOND).await;
+    let id = scene.kept.everything().pop().unwrap().job.id;
+    let result = format!("/jobs/{}/result", id.as_str());
+    let pages = [
+        ("GET", format!("/jobs/{}", id.as_str()), 3),
+        ("GET", result, 3),
+        ("DELETE", format!("/jobs/{}", id.as_str()), 0),
+    ];
+    // What is asked first is answered in time, and then nothing is any more.
+    for (method, path, wait) in pages {
+        takes.store(4_000, Relaxed);
+        let asked = page(&scene, method, &path, wait);
+        let silence = async {
+            sleep(SECOND).await;
+            takes.store(600_000, Relaxed);
+        };
+        let ((status, took), ()) = tokio::join!(asked, silence);
+        assert_eq!(status, 503, "{method} {path}");
+        let most = Duration::from_secs(wait + 5) + PATIENCE / 50;
+        assert!(took <= most, "{method} {path}: {took:?}");
+        takes.store(0, Relaxed);
+        sleep(SECOND).await;
+    }
     scene.stop(5 * SECOND).await;
 }

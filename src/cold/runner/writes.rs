@@ -103,9 +103,12 @@ impl Runner {
     /// The store is not available: the job goes on.
     pub async fn end(&self, id: &JobId, outcome: Outcome) -> Result<Option<Job>, StoreError> {
         let now = UnixMillis::now();
+        // Whoever asked may leave, and the store's answer may be lost: then the run is looked up.
+        self.runs.ends(id);
         let written = self.parts.store.finish(id, By::Order, outcome, now).await;
         let written = written.inspect_err(|error| {
             tracing::error!(%error, job = id.as_str(), "the end of a job was not written");
+            self.lease.look();
         })?;
         if let Some(job) = &written {
             self.runs.ended(job);

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-pub use self::patience::asked;
+pub use self::patience::{asked, page};
 use super::history::AttemptRecord;
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, StoredRequest, UnixMillis};
 use super::recall::Kept;
