@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::callback::AddressGuard;
@@ -38,21 +39,34 @@ pub struct Handover {
 
 /// Who was first: the store, so that the caller hears of its job, or the caller's patience, so
 /// that it is refused. Never both.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Decision {
     taken: Arc<AtomicBool>,
     refused: CancellationToken,
+    /// When the caller's patience ends.
+    until: Instant,
 }
 
 impl Decision {
+    fn within(patience: Duration) -> Self {
+        Self {
+            taken: Arc::default(),
+            refused: CancellationToken::new(),
+            until: Instant::now() + patience,
+        }
+    }
+
     /// Whether nobody was first before.
     pub fn is_first(&self) -> bool {
         !self.taken.swap(true, Ordering::AcqRel)
     }
 
-    /// Resolves once the caller was refused.
+    /// Resolves once the caller was refused; its patience ends also where it left before.
     pub async fn refused(&self) {
-        self.refused.cancelled().await;
+        let over = timeout_at(self.until, self.refused.cancelled()).await;
+        if over.is_err() && !self.is_first() {
+            self.refused.cancelled().await;
+        }
     }
 }
 
@@ -120,7 +134,7 @@ impl Door {
         handover: Handover,
         patience: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        let decision = Decision::default();
+        let decision = Decision::within(patience);
         let ours = decision.clone();
         let told = self.send(|reply| Errand::TakeOver(Box::new(handover), decision, reply));
         async move {

@@ -38,9 +38,6 @@ pub struct Account<'a> {
 /// (`hot::demote::PATIENCE`, written again on purpose).
 const STORE: Duration = Duration::from_millis(500);
 
-/// The longest illness of a store in `mischief`, and the next look at it.
-const RECOVERY: Duration = Duration::from_secs(10);
-
 impl<'a> Account<'a> {
     /// Orders it.
     pub fn new(book: &'a Book, rows: &'a [Row], now: Instant, stopped: Option<Instant>) -> Self {
@@ -135,8 +132,8 @@ impl<'a> Account<'a> {
                 virtual_clock::shown(at)[virtual_clock::shown(at).len() - 1]
             })
         });
-        // An end that is written while the store is ill is heard of once it is well.
-        let slack = if self.ill { RECOVERY } else { SLACK };
+        // What was handed over for a caller that left waits for an ill store as long as it would have.
+        let slack = if self.ill { SLACK + STORE } else { SLACK };
         let owner = ends.fold(seen.ended, Instant::max) + slack;
         let outlives = |one: &&&Sent| one.ended.is_none_or(|ended| ended > owner);
         let found = self.sent(call).iter().find(outlives)?;

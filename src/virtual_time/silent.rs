@@ -42,6 +42,10 @@ const RUN: Run = Run {
 /// A gateway whose store takes so many milliseconds for everything as `takes` says, and whose providers
 /// are all down for so long.
 async fn scene(down: Duration, takes: &Arc<AtomicU64>) -> Scene {
+    with(&[Fate::AnswersSoon], down, takes).await
+}
+
+async fn with(fates: &'static [Fate], down: Duration, takes: &Arc<AtomicU64>) -> Scene {
     let outage = Outage {
         from: Instant::now(),
         until: Instant::now() + down,
@@ -55,7 +59,6 @@ async fn scene(down: Duration, takes: &Arc<AtomicU64>) -> Scene {
     Scene::on(RUN, store, |ledger, tasks| {
         connector([0, 1, 2].map(|index| {
             let (ledger, tasks) = (ledger.clone(), tasks.clone());
-            let fates = &[Fate::AnswersSoon];
             Provider::new(index, RUN.seed, ledger, tasks, Some(outage), fates)
         }))
     })
@@ -190,6 +193,25 @@ async fn a_call_waits_for_a_silent_store_once() {
     assert_eq!(status, 503);
     assert!(took <= budget + PATIENCE, "{took:?}");
     assert_eq!(sent(&scene, 1), 0);
+    scene.stop(5 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_handed_over_for_a_caller_that_left_does_not_wait_longer_than_it_would_have() {
+    let takes = Arc::new(AtomicU64::new(0));
+    let scene = with(&[Fate::Stalls], Duration::ZERO, &takes).await;
+    takes.store(60_000, Relaxed);
+    let budget = Duration::from_millis(100);
+    let left = tokio::time::timeout(budget + SECOND / 100, call(&scene, 1, None, budget));
+    assert!(left.await.is_err());
+    let handed_over = Instant::now();
+    sleep(PATIENCE).await;
+    assert_eq!(sent(&scene, 1), 1);
+    let ended = scene.ledger.book().sent[0].ended;
+    assert!(ended.is_some_and(|ended| ended > handed_over));
+    takes.store(0, Relaxed);
+    sleep(90 * SECOND).await;
+    assert_eq!(scene.kept.everything()[0].job.status, Status::Cancelled);
     scene.stop(5 * SECOND).await;
 }
 

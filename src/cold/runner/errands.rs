@@ -94,6 +94,7 @@ impl Runner {
         let stop = (attempts.running() > 0)
             .then(|| self.runs.enter(&job.id, job.fence))
             .flatten();
+        let mut reply = Some(reply);
         let kept = {
             let insert = self.insert(&job, request, key);
             tokio::pin!(insert);
@@ -102,13 +103,15 @@ impl Runner {
                 kept = &mut insert => kept,
                 () = decision.refused(), if key.is_none() => {
                     drop(std::mem::take(&mut attempts));
+                    let silent = |reply: Reply<()>| reply.send(Err(StoreError::Silent));
+                    let _ = reply.take().map(silent);
                     insert.await
                 }
             }
         };
         let written = kept.is_ok();
         let wanted = written && (decision.is_first() || key.is_some());
-        let _ = reply.send(kept);
+        let _ = reply.map(|reply| reply.send(kept));
         if !wanted {
             drop(attempts);
             if written {
