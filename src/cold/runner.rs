@@ -25,10 +25,10 @@ use arc_swap::ArcSwap;
 use http::Method;
 use metrics::Counter;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use self::drive::{Ended, drive};
+use self::drive::{Driven, Ended};
 use self::lease::Lease;
 pub use self::lease::Pulse;
 use super::history::{Run, Verdict};
@@ -240,8 +240,11 @@ impl Runner {
     }
 
     async fn expire(&self) {
-        let overdue = self.parts.store.overdue(STEP, UnixMillis::now()).await;
-        for id in overdue.unwrap_or_default() {
+        // What runs here ends by itself, by a clock that nobody sets: what it has by then is kept.
+        let step = STEP + self.runs.count();
+        let overdue = self.parts.store.overdue(step, UnixMillis::now()).await;
+        let overdue = overdue.unwrap_or_default().into_iter();
+        for id in overdue.filter(|id| !self.runs.has(id)) {
             let _ = self.end(&id, Outcome::expired()).await;
         }
     }
@@ -254,20 +257,26 @@ impl Runner {
         found.map_or(true, |job| job.is_some_and(ours))
     }
 
-    /// Drives a job's attempts to its end, or back into the queue, unless it is stopped. `stop` was
-    /// there before anybody could hear of the job's start. What became of them is written with it.
-    async fn run(
-        &self,
-        job: Job,
-        attempts: Attempts,
-        route: &ColdRoute,
-        stop: Stop,
-        began: UnixMillis,
-    ) {
-        let left = UnixMillis::now().until(job.expires_at);
+    /// Begins to drive a job's attempts, for as long as the job may take.
+    fn drive(&self, job: &Job, attempts: Attempts, began: UnixMillis, until: Instant) -> Driven {
         let tape = self.tapes.of(&job.id);
+        let run = Run::begin(job, attempts.tried(), began);
+        Driven::new(run, attempts, self.parts.answer_limit, tape, until)
+    }
+
+    /// Attempts that do not go on are cancelled, and leave nothing to be read.
+    fn give_up(&self, job: &Job, driven: Option<Driven>) {
+        if let Some(driven) = driven {
+            let (_, tape, _) = driven.into_parts();
+            self.tapes.left(&job.id, &tape);
+        }
+    }
+
+    /// Runs a job to its end, or back into the queue, unless it is stopped. `stop` was there before
+    /// anybody could hear of the job's start. What became of its attempts is written with it.
+    async fn run(&self, job: Job, driven: Driven, route: &ColdRoute, stop: Stop) {
+        let (run, tape, ended) = driven.into_parts();
         tape.touch();
-        let run = Run::begin(&job, attempts.tried(), began);
         let (ended, by) = tokio::select! {
             biased;
             // Whoever stopped it has written its end, or runs it.
@@ -280,8 +289,7 @@ impl Runner {
                 let _ = self.parts.store.note(&job.id, run.records(None, &verdict)).await;
                 return;
             }
-            () = sleep_until(Instant::now() + left) => (Ended::With(Outcome::expired()), None),
-            ended = drive(attempts, self.parts.answer_limit, &tape) => ended,
+            ended = ended => ended,
         };
         let verdict = match &ended {
             Ended::With(outcome) => Verdict::of(outcome),

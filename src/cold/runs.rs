@@ -186,6 +186,16 @@ impl Runs {
         }
     }
 
+    /// Whether it runs here.
+    pub fn has(&self, id: &JobId) -> bool {
+        self.lock().contains_key(id)
+    }
+
+    /// How many run here.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Their names and fences.
     pub fn all(&self) -> Vec<(JobId, u64)> {
         let runs = self.lock();

@@ -9,7 +9,7 @@ use super::identity;
 use super::ledger::{Book, End, Seen, Sent};
 use super::plan::{LANES, Lane};
 use super::provider::{Fate, NAMES};
-use crate::cold::job::{JobId, Status, virtual_clock};
+use crate::cold::job::{JobError, JobId, Status, virtual_clock};
 use crate::cold::store::memory::Row;
 
 /// What may come on top of a deadline, and after an owner's end.
@@ -27,6 +27,8 @@ pub struct Account<'a> {
     book: &'a Book,
     sent: HashMap<u64, Vec<&'a Sent>>,
     jobs: HashMap<u64, Vec<&'a Row>>,
+    /// Those whose caller was refused while the store was silent.
+    unheard: HashMap<u64, Vec<&'a Row>>,
     now: Instant,
     /// When the gateway was stopped with calls under way.
     stopped: Option<Instant>,
@@ -38,6 +40,10 @@ pub struct Account<'a> {
 /// (`hot::demote::PATIENCE`, written again on purpose).
 const STORE: Duration = Duration::from_millis(500);
 
+/// The longest illness of a store in `mischief`, and the next look at it: until then it may be unknown
+/// whether what somebody ordered was written.
+const RECOVERY: Duration = Duration::from_secs(10);
+
 impl<'a> Account<'a> {
     /// Orders it.
     pub fn new(book: &'a Book, rows: &'a [Row], now: Instant, stopped: Option<Instant>) -> Self {
@@ -45,17 +51,25 @@ impl<'a> Account<'a> {
         for one in &book.sent {
             sent.entry(one.call).or_default().push(one);
         }
-        let mut jobs: HashMap<_, Vec<_>> = HashMap::new();
+        let (mut jobs, mut unheard): (HashMap<_, Vec<_>>, HashMap<_, Vec<_>>) = Default::default();
         for row in rows {
             let lines = &row.request.headers;
             let line = lines.iter().find(|(name, _)| name == identity::CALL);
             let call = line.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok());
-            jobs.entry(call.unwrap_or(u64::MAX)).or_default().push(row);
+            let error = row.job.error.as_ref();
+            let refused = |error: &JobError| error.message.starts_with("its caller was refused");
+            let kind = if error.is_some_and(refused) {
+                &mut unheard
+            } else {
+                &mut jobs
+            };
+            kind.entry(call.unwrap_or(u64::MAX)).or_default().push(row);
         }
         Self {
             book,
             sent,
             jobs,
+            unheard,
             now,
             stopped,
             ill: false,
@@ -76,7 +90,7 @@ impl<'a> Account<'a> {
             faults.extend(self.one_winner(seen));
             faults.extend(self.counted(seen));
         }
-        for rows in self.jobs.values() {
+        for rows in self.jobs.values().chain(self.unheard.values()) {
             faults.extend(rows.iter().filter_map(|row| self.one_result(row)));
         }
         for (call, rows) in &self.jobs {
@@ -126,14 +140,21 @@ impl<'a> Account<'a> {
     /// No call at a provider outlives its owner.
     fn owned(&self, seen: &Seen) -> Option<String> {
         let call = seen.plan.call;
-        let jobs = self.jobs.get(&call).into_iter().flatten();
-        let ends = jobs.map(|row| {
+        // One that nobody heard of may be claimed and tried until it is undone.
+        let jobs = [&self.jobs, &self.unheard].map(|rows| rows.get(&call).into_iter().flatten());
+        let jobs: Vec<_> = jobs.into_iter().flatten().collect();
+        let ordered = jobs.iter().any(|row| row.job.status == Status::Cancelled);
+        let ends = jobs.iter().map(|row| {
             row.job.finished_at.map_or(self.now, |at| {
                 virtual_clock::shown(at)[virtual_clock::shown(at).len() - 1]
             })
         });
         // What was handed over for a caller that left waits for an ill store as long as it would have.
-        let slack = if self.ill { SLACK + STORE } else { SLACK };
+        let slack = match (self.ill, ordered) {
+            (false, _) => SLACK,
+            (true, false) => SLACK + STORE,
+            (true, true) => RECOVERY,
+        };
         let owner = ends.fold(seen.ended, Instant::max) + slack;
         let outlives = |one: &&&Sent| one.ended.is_none_or(|ended| ended > owner);
         let found = self.sent(call).iter().find(outlives)?;

@@ -153,7 +153,9 @@ impl Runner {
                 Some((Some(place), call)) => {
                     let began = UnixMillis::now();
                     let attempts = runner.first_attempt(&job, &call, place, &route);
-                    runner.run(job, attempts, &route, stop, began).await;
+                    let until = Instant::now() + began.until(job.expires_at);
+                    let driven = runner.drive(&job, attempts, began, until);
+                    runner.run(job, driven, &route, stop).await;
                 }
                 // Hot calls took the last place meanwhile: no attempt was made.
                 Some((None, _)) => {

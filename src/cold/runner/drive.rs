@@ -2,15 +2,18 @@
 //!
 //! Promises: the first whole answer ends the others; what is kept of it is at most `limits.answer`.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::{BoxFuture, FutureExt as _, MaybeDone, maybe_done};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::{Instant, sleep_until};
 
 use crate::cold::follow::is_readable;
+use crate::cold::history::Run;
 use crate::cold::job::{JobError, Status, StoredAnswer, lines};
 use crate::cold::store::Outcome;
 use crate::cold::tape::{Tape, Writer};
@@ -63,13 +66,65 @@ impl Failure {
     }
 }
 
+/// What became of a job's attempts, and whose end it is.
+type Ending = (Ended, Option<Arc<Target>>);
+
+/// A job's attempts, which go on as long as somebody waits for them, whatever it is that is waited for.
+pub(super) struct Driven {
+    run: Run,
+    tape: Arc<Tape>,
+    attempts: MaybeDone<BoxFuture<'static, Ending>>,
+}
+
+impl Driven {
+    /// Begins to drive them, until the job's deadline at most.
+    pub fn new(
+        run: Run,
+        attempts: Attempts,
+        limit: usize,
+        tape: Arc<Tape>,
+        until: Instant,
+    ) -> Self {
+        let written = tape.clone();
+        let driving = async move {
+            tokio::select! {
+                biased;
+                () = sleep_until(until) => (Ended::With(Outcome::expired()), None),
+                ended = drive(attempts, limit, &written) => ended,
+            }
+        };
+        Self {
+            run,
+            tape,
+            attempts: maybe_done(driving.boxed()),
+        }
+    }
+
+    /// Resolves once they have ended; their end is kept. Never, where there are none any more.
+    pub async fn go_on(this: &mut Option<Self>) {
+        match this {
+            Some(driven) if matches!(driven.attempts, MaybeDone::Future(_)) => {
+                (&mut driven.attempts).await;
+            }
+            _ => pending().await,
+        }
+    }
+
+    /// Whose run it is, what is read of it, and its end.
+    pub fn into_parts(self) -> (Run, Arc<Tape>, impl Future<Output = Ending>) {
+        let mut attempts = self.attempts;
+        let ended = async move {
+            (&mut attempts).await;
+            let ended = Pin::new(&mut attempts).take_output();
+            ended.expect("what was awaited is done")
+        };
+        (self.run, self.tape, ended)
+    }
+}
+
 /// Runs attempts side by side until one has a whole answer, or none is left. None waits for
 /// another's bytes: one that stops within does not hold up the others. Says whose end it is.
-pub(super) async fn drive(
-    attempts: Attempts,
-    limit: usize,
-    tape: &Arc<Tape>,
-) -> (Ended, Option<Arc<Target>>) {
+async fn drive(attempts: Attempts, limit: usize, tape: &Arc<Tape>) -> Ending {
     let each = attempts.into_running().map(|one| {
         let target = one.target().clone();
         let following = follow(one, limit, tape.writer());

@@ -3,17 +3,21 @@
 //! Promises: each errand is a task of its own, so that none waits for another; an attempt that was
 //! handed over has its owner before its caller is told.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Runner;
+use super::drive::Driven;
 use super::writes::Write;
 use crate::cold::door::{Decision, Errand, Handover, Reply};
 use crate::cold::job::{Job, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, CallKey, Kept};
 use crate::cold::responses;
+use crate::cold::runs::Stop;
 use crate::cold::scope;
 use crate::cold::store::StoreError;
 
@@ -79,14 +83,15 @@ impl Runner {
         tokio::try_join!(store.keep(kept), store.insert(job.clone(), request)).map(|_| ())
     }
 
-    /// Makes a call a job and runs it. A caller that was refused because the store was silent sends
-    /// its call again: without a key nobody will ask for the job, so its attempts are cancelled and
-    /// it ends as soon as it is written; with a key the job runs, and the next call finds it.
+    /// Makes a call a job and runs it; its attempts go on while it is written. A caller that was refused
+    /// because the store was silent sends its call again: without a key nobody will ask for the job, so
+    /// its attempts are cancelled and it ends as soon as it is written; with a key the job runs, and the
+    /// next call finds it.
     async fn adopt(self: Arc<Self>, handover: Handover, decision: &Decision, reply: Reply<()>) {
         let Handover {
             job,
             request,
-            mut attempts,
+            attempts,
             key,
             scope,
         } = handover;
@@ -94,53 +99,85 @@ impl Runner {
         let stop = (attempts.running() > 0)
             .then(|| self.runs.enter(&job.id, job.fence))
             .flatten();
-        let mut reply = Some(reply);
-        let kept = {
-            let insert = self.insert(&job, request, key);
-            tokio::pin!(insert);
-            tokio::select! {
-                biased;
-                kept = &mut insert => kept,
-                () = decision.refused(), if key.is_none() => {
-                    drop(std::mem::take(&mut attempts));
-                    let silent = |reply: Reply<()>| reply.send(Err(StoreError::Silent));
-                    let _ = reply.take().map(silent);
-                    insert.await
-                }
-            }
-        };
-        let written = kept.is_ok();
-        let wanted = written && (decision.is_first() || key.is_some());
-        let _ = reply.map(|reply| reply.send(kept));
-        if !wanted {
-            drop(attempts);
-            if written {
-                self.undo(&job).await;
-            }
-            if let Some(stop) = &stop {
-                self.runs.leave(&job.id, stop, job.fence);
-            }
-            return;
+        let until = Instant::now() + job.created_at.until(job.expires_at);
+        let begin = |_: &Stop| self.drive(&job, attempts, job.created_at, until);
+        let mut driven = stop.as_ref().map(begin);
+        let keyed = key.is_some();
+        let insert = self.insert(&job, request, key);
+        let made = written(insert, decision, keyed, reply, &mut driven).await;
+        let cancelled = scope.is_some_and(|scope| scope.is_cancelled());
+        if matches!(made, Made::Wanted) && !cancelled {
+            return self.set_off(job, stop.zip(driven)).await;
         }
-        // Its scope was cancelled while it was on its way here.
-        if scope.is_some_and(|scope| scope.is_cancelled()) {
-            let _ = self.end(&job.id, scope::ended()).await;
-            return;
-        }
-        let (stop, route) = match (stop, self.route(&job.route)) {
-            (Some(stop), Some(route)) => (stop, route),
-            (Some(stop), None) => {
+        self.give_up(&job, driven);
+        match (made, &stop) {
+            // Its scope was cancelled while it was on its way here.
+            (Made::Wanted, _) => _ = self.end(&job.id, scope::ended()).await,
+            (Made::Unheard, _) => self.undo(&job).await,
+            (Made::Doubtful, Some(stop)) => {
                 let now = Write::Release(UnixMillis::now());
-                return self.write(&job.id, &stop, now).await;
+                self.write(&job.id, stop, now).await;
             }
-            (None, route) => {
-                if let Some(route) = route {
-                    self.wake_for(&route);
-                }
-                return;
-            }
-        };
-        let began = job.created_at;
-        self.run(job, attempts, &route, stop, began).await;
+            (Made::Doubtful | Made::Nothing, _) => {}
+        }
+        if let Some(stop) = &stop {
+            self.runs.leave(&job.id, stop, job.fence);
+        }
     }
+
+    /// Runs a job that was handed over with its attempts, or has it claimed.
+    async fn set_off(&self, job: Job, run: Option<(Stop, Driven)>) {
+        match (run, self.route(&job.route)) {
+            (Some((stop, driven)), Some(route)) => self.run(job, driven, &route, stop).await,
+            (Some((stop, driven)), None) => {
+                self.give_up(&job, Some(driven));
+                let now = Write::Release(UnixMillis::now());
+                self.write(&job.id, &stop, now).await;
+            }
+            (None, Some(route)) => self.wake_for(&route),
+            (None, None) => {}
+        }
+    }
+}
+
+/// What came of writing a job.
+enum Made {
+    /// It is written, and somebody has heard of it or will ask for it.
+    Wanted,
+    /// It is written, or may be, and nobody will ask for it.
+    Unheard,
+    /// It may be written, and its key may lead to it.
+    Doubtful,
+    /// There is none.
+    Nothing,
+}
+
+/// Waits for the store, and drives what runs meanwhile: what it brings is read, whoever is silent.
+async fn written(
+    insert: impl Future<Output = Result<(), StoreError>>,
+    decision: &Decision,
+    keyed: bool,
+    reply: Reply<()>,
+    driven: &mut Option<Driven>,
+) -> Made {
+    let (mut insert, mut reply) = (pin!(insert), Some(reply));
+    let kept = loop {
+        tokio::select! {
+            biased;
+            kept = &mut insert => break kept,
+            () = decision.refused(), if !keyed && reply.is_some() => {
+                *driven = None;
+                let _ = reply.take().map(|reply| reply.send(Err(StoreError::Silent)));
+            }
+            () = Driven::go_on(driven) => {}
+        }
+    };
+    let made = match &kept {
+        Ok(()) if decision.is_first() || keyed => Made::Wanted,
+        Err(StoreError::QueueFull { .. }) => Made::Nothing,
+        Err(_) if keyed => Made::Doubtful,
+        Ok(()) | Err(_) => Made::Unheard,
+    };
+    let _ = reply.map(|reply| reply.send(kept));
+    made
 }

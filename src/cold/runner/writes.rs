@@ -126,7 +126,9 @@ impl Runner {
         );
         let outcome = Outcome::cancelled(refused);
         let mut wait = FIRST;
-        while UnixMillis::now() < job.expires_at {
+        // Not the clock of the day: it may be set meanwhile, and then nobody would undo it.
+        let until = Instant::now() + job.created_at.until(job.expires_at);
+        while Instant::now() < until {
             let now = UnixMillis::now();
             let store = &self.parts.store;
             match store

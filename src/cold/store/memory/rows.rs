@@ -32,6 +32,8 @@ pub struct Row {
     pub history: Vec<AttemptRecord>,
     /// Who runs it.
     pub holder: Option<GatewayId>,
+    /// It was claimed once: no reply of a claim is lost of what was only handed over.
+    claimed: bool,
     pub(super) due: UnixMillis,
     pub(super) delivery: Option<Told>,
 }
@@ -119,6 +121,7 @@ impl Rows {
             ends: 0,
             history: Vec::new(),
             holder: Some(gateway),
+            claimed: false,
             due,
             delivery,
         };
@@ -141,7 +144,7 @@ impl Rows {
             let row = self.all.get_mut(&at)?;
             row.job.attempts += 1;
             row.job.fence += 1;
-            row.holder = Some(gateway);
+            (row.holder, row.claimed) = (Some(gateway), true);
             Some(ClaimedJob {
                 job: row.job.clone(),
                 request: row.request.clone(),
@@ -262,7 +265,9 @@ impl Rows {
     ) -> u64 {
         let run = |row: &Row| (row.job.id.clone(), row.job.fence);
         let all = self.all.values();
-        let ours = all.filter(|row| row.holder == Some(gateway)).map(run);
+        let ours = all
+            .filter(|row| row.claimed && row.holder == Some(gateway))
+            .map(run);
         let strays: Vec<_> = ours.filter(|run| !held.contains(run)).collect();
         for (id, fence) in &strays {
             self.release(id, *fence, now, false);
