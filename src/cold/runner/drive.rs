@@ -17,6 +17,7 @@ use crate::cold::tape::{Tape, Writer};
 use crate::cold::timing::Timing;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
+use crate::upstream::now::Now;
 use crate::upstream::refusal::{is_away, retry_after, retryable};
 use crate::upstream::target::Target;
 
@@ -130,7 +131,9 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
     let readable = head.status.is_success() && is_readable(&head.headers);
     let writer = writer.filter(|_| readable);
     let (mut body, mut timing) = (BytesMut::new(), Timing::default());
-    while let Some(frame) = poll_fn(|context| attempt.poll_frame(context)).await {
+    while let Some(frame) =
+        poll_fn(|context| attempt.poll_frame(context, &mut Now::default())).await
+    {
         match frame {
             Ok(frame) => {
                 if let Some(data) = frame.data_ref() {
