@@ -141,18 +141,16 @@ impl Worker {
     /// Answers a call. Dropping the future cancels it, down to the provider.
     pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let arrived = Instant::now();
-        let (mut request, caller) = {
-            let state = self.gateway.state.load();
-            if let Err((code, message)) = entry::check(&request, &state) {
-                return turned_away(&request, code, message);
-            }
-            let mut request = request.map(|body| Inflow::new(body, &state.limits.caller));
-            let caller = match request.uri().path() {
-                // What receivers of callbacks verify with is public.
-                KEYS => Ok(None),
-                _ => admission::identify(&state, &mut request),
-            };
-            (request, caller)
+        let state = self.gateway.state.load_full();
+        let is_upgrade = match entry::check(&request, &state) {
+            Ok(is_upgrade) => is_upgrade,
+            Err((code, message)) => return turned_away(&request, code, message),
+        };
+        let mut request = request.map(|body| Inflow::new(body, &state.limits.caller));
+        let caller = match request.uri().path() {
+            // What receivers of callbacks verify with is public.
+            KEYS => Ok(None),
+            _ => admission::identify(&state, &mut request),
         };
         let caller = match caller {
             Ok(caller) => caller,
@@ -170,7 +168,10 @@ impl Worker {
             return answer;
         }
         let id = request_id();
-        let response = match self.answer(request, caller, arrived, &id).await {
+        let response = match self
+            .answer(state, request, is_upgrade, caller, arrived, &id)
+            .await
+        {
             Ok(response) => response,
             Err(refusal) => refuse(refusal),
         };
@@ -179,15 +180,16 @@ impl Worker {
 
     async fn answer(
         &self,
+        state: Arc<State>,
         request: Request<Inflow<Incoming>>,
+        is_upgrade: bool,
         caller: Option<Arc<Key>>,
         arrived: Instant,
         id: &HeaderValue,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let state = self.gateway.state.load_full();
         let (mut parts, body) = request.into_parts();
         let admission = admission::begin(&state, caller, &parts, arrived)?;
-        let (routed, read) = routing::route(&state, &parts, body, arrived).await?;
+        let (routed, read) = routing::route(&state, &parts, body, arrived, is_upgrade).await?;
         let (route, mut kept, mut peek, intent) = routed;
         let mut record = Record::new(route.clone(), arrived, peek.stream);
         if let Err(why) = admission::admit(&state, admission, &mut record) {
@@ -218,6 +220,7 @@ impl Worker {
             peek,
             intent,
             arrived,
+            is_upgrade,
         )?;
         ready.record.waited_for_caller(read);
         if let Some(scope) = scope {
