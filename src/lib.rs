@@ -1,5 +1,6 @@
 //! Shunt: a latency-aware AI gateway. `ARCHITECTURE.md` draws the house.
 
+mod alarm;
 pub mod auth;
 pub mod cold;
 pub mod config;

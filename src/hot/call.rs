@@ -28,6 +28,7 @@ use super::scopes;
 use super::share::{self, Joined, Place, Shares, follow, lead};
 use super::tunnel::{self, Tunnels};
 use super::twin::{Twin, twin};
+use crate::alarm::Alarms;
 use crate::auth::Key;
 use crate::cold::door::{Door, KEYS};
 use crate::config::{Dialect, Limits};
@@ -90,9 +91,18 @@ impl Gateway {
     }
 }
 
+/// What a thread that serves calls has of its own, for one of them.
+#[derive(Clone)]
+pub(super) struct Seat {
+    /// Which thread it is; names its connection pools.
+    pub worker: usize,
+    /// The timers of its calls.
+    pub alarms: Arc<Alarms>,
+}
+
 /// One of the threads that serve calls.
 pub struct Worker {
-    index: usize,
+    seat: Seat,
     gateway: Arc<Gateway>,
     tunnels: Tunnels,
 }
@@ -127,7 +137,10 @@ impl Worker {
     /// A worker; `index` names its connection pools.
     pub fn new(index: usize, gateway: Arc<Gateway>) -> Self {
         Self {
-            index,
+            seat: Seat {
+                worker: index,
+                alarms: Arc::default(),
+            },
             gateway,
             tunnels: Tunnels::default(),
         }
@@ -227,11 +240,18 @@ impl Worker {
             pipeline::bound(&mut ready, scope);
         }
         if ready.switched.is_some() && ready.route.dialect != Dialect::Anthropic {
-            return tunnel::open(self.index, &self.gateway, &self.tunnels, &state, ready).await;
+            return tunnel::open(
+                self.seat.worker,
+                &self.gateway,
+                &self.tunnels,
+                &state,
+                ready,
+            )
+            .await;
         }
         let (mut ready, twin) = twin(ready, &state.limits)?;
         let Some(twin) = twin else {
-            return run(self.index, self.gateway.clone(), state, ready).await;
+            return run(self.seat.clone(), self.gateway.clone(), state, ready).await;
         };
         loop {
             match self.shared(&state, ready, twin).await {
@@ -252,12 +272,14 @@ impl Worker {
                         .await;
                 }
                 Place::Other => Err(ready.refuse(Code::IdempotencyMismatch, share::OTHER.into())),
-                Place::Alone if ready.key.is_none() => run(self.index, gateway, state, ready).await,
+                Place::Alone if ready.key.is_none() => {
+                    run(self.seat.clone(), gateway, state, ready).await
+                }
                 Place::Alone => Err(ready.refuse(Code::Overloaded, share::NO_ROOM.into())),
                 Place::First(holder) => {
                     ready.record.may_lose_its_caller(holder.orphaned());
                     let (keep, key) = (ready.route.retries.keep.get(), ready.key);
-                    let racing = Box::pin(run(self.index, gateway.clone(), state, ready));
+                    let racing = Box::pin(run(self.seat.clone(), gateway.clone(), state, ready));
                     Ok(lead(holder, gateway, keep, key, racing).await)
                 }
             },

@@ -96,7 +96,7 @@ impl Record {
         self.arrived
     }
 
-    /// Time spent on reading the caller's body.
+    /// Time that was spent on waiting for the caller's body.
     pub fn waited_for_caller(&mut self, time: Duration) {
         self.waited_for_caller += time;
     }

@@ -3,12 +3,15 @@
 //! Promises: the body is read once, within the first candidate's budget and `limits.body`; a call
 //! that no route takes is told which.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, request};
 use hyper::body::{Body, Incoming};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::call::State;
 use super::error::{self, Code};
@@ -17,6 +20,7 @@ use super::intent::Intent;
 use super::ready::Refusal;
 use super::record::Record;
 use super::route::Route;
+use crate::alarm::Alarm;
 use crate::config::{Dialect, Safe, Unasked};
 use crate::upstream::body::OutBody;
 use crate::upstream::inflow::{Fault, Inflow};
@@ -67,9 +71,9 @@ pub(super) async fn route(
         return Err(refuse(Code::Encoded, ENCODED.into()));
     }
     let longest = first.budget.total.get();
-    let kept = timeout_at(arrived + longest, keep(body, state.limits.body.bytes())).await;
+    let kept = until(arrived + longest, keep(body, state.limits.body.bytes())).await;
     let (kept, waited) = kept
-        .map_err(|_| refuse(Code::BadRequest, "the body did not arrive in time".into()))?
+        .ok_or_else(|| refuse(Code::BadRequest, "the body did not arrive in time".into()))?
         .map_err(|fault| refuse(fault_code(state, fault), fault.to_string()))?;
     let peek = match &kept {
         Kept::Whole(data, _) if modelled && !data.is_empty() => {
@@ -129,6 +133,21 @@ pub(super) fn fault_code(state: &State, fault: Fault) -> Code {
             Code::BodyTooLarge
         }
     }
+}
+
+/// What comes of a future by then; `None`: nothing. One that is ready at once costs no timer, and
+/// most bodies come with their heads.
+async fn until<F: Future>(end: Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut alarm = None;
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        let alarm = alarm.get_or_insert_with(|| Alarm::new(end));
+        alarm.poll(context).map(|()| None)
+    })
+    .await
 }
 
 fn may_be_json(headers: &HeaderMap) -> bool {

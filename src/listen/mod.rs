@@ -183,10 +183,9 @@ impl Listener {
         let mut builder = Builder::new(self.tasks.clone());
         builder
             .http1()
-            .timer(TokioTimer::new())
-            // Of a connection's first head `head_timeout` is the bound; of a later one, that it may
-            // be idle no longer.
-            .header_read_timeout(limits.head_timeout.get().max(limits.caller.idle.get()))
+            // `Activity` bounds heads with one timer a connection: the first by `head_timeout`, a
+            // later one by how long the connection may be without a call.
+            .header_read_timeout(None)
             .max_headers(limits.headers)
             .max_buf_size(limits.head.bytes().max(8_192));
         builder
