@@ -22,3 +22,5 @@ pub mod tasks;
 pub mod upstream;
 #[cfg(test)]
 mod virtual_time;
+#[cfg(test)]
+mod weight;

@@ -286,3 +286,17 @@ impl Worker {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::relay::Relay;
+    use super::Worker;
+    use crate::upstream::attempt::Attempt;
+    use crate::weight::{any, at_most, of};
+
+    #[test]
+    fn what_a_call_keeps_is_small_before_its_head_and_smaller_after() {
+        at_most(4_224, of(|| Worker::serve(any(), any())));
+        at_most(1_024, size_of::<Attempt>() + size_of::<Relay>());
+    }
+}

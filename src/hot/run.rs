@@ -34,7 +34,7 @@ pub(super) async fn run(
 ) -> Result<Response<AnswerBody>, Refusal> {
     match ready.scope.clone() {
         None => conclude(seat, gateway, state, ready).await,
-        // In a box: what is built in place is not moved, and most calls have no scope.
+        // Boxed, so that a call without a scope has no room for it.
         Some(scope) => {
             let call = Box::pin(conclude(seat, gateway, state, ready));
             pipeline::within(scope, call).await

@@ -13,28 +13,25 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
-use http::{Request, Response, StatusCode, response};
+use http::{Request, Response, response};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::OutBody;
-use super::connect::ConnectError;
 use super::gauge::Gauge;
 use super::inflow::Fate;
 use super::media::{says_events, says_json};
 use super::now::Now;
 use super::part::Part;
 use super::permits::Permit;
-use super::pool::{Lease, Pool, SendError};
+use super::pool::Lease;
 use super::queue::Queue;
 use super::refusal::{retry_after, retryable};
+use super::send::send;
 use super::target::Target;
 pub use super::verdict::{Broken, Verdict};
 use crate::meter::{Sampled, Use, Witness};
-
-/// Connections that turned out closed before a call was given up.
-const STALE: usize = 3;
 
 /// How much of an answer is read before its verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -329,42 +326,5 @@ impl Attempt {
             lease.finish(now);
         }
         self.gauge.completed(now);
-    }
-}
-
-/// Sends a request on an open connection; one that turns out closed before anything was sent is
-/// replaced without a word.
-async fn send(
-    target: Arc<Target>,
-    pool: Arc<Pool>,
-    mut request: Request<OutBody>,
-    connect: Duration,
-    mut part: Option<Part>,
-) -> Result<(Response<Incoming>, Lease), Broken> {
-    let path = request.uri().path_and_query().cloned();
-    let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-    let mut stale = 0;
-    loop {
-        let mut lease = pool.checkout(connect).await?;
-        *request.uri_mut() = target.provider.uri(&path, lease.is_http2())?;
-        if lease.is_http2() {
-            request.headers_mut().remove(http::header::HOST);
-        }
-        drop(part.take());
-        match lease.send(request).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                return Err(Broken::Switched);
-            }
-            Ok(response) => return Ok((response, lease)),
-            Err(SendError::NotSent(again)) if stale < STALE => {
-                stale += 1;
-                request = *again;
-            }
-            Err(SendError::NotSent(_)) => {
-                let why = "connections close before anything is sent".to_owned();
-                return Err(ConnectError::Failed(why).into());
-            }
-            Err(SendError::Broken(error)) => return Err(error.into()),
-        }
     }
 }

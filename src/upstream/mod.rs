@@ -27,6 +27,7 @@ pub mod queue;
 pub mod quota;
 pub mod refusal;
 pub mod scan;
+mod send;
 pub mod sse;
 pub mod target;
 pub mod tls;

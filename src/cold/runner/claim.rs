@@ -153,7 +153,8 @@ impl Runner {
                 Some((Some(place), call)) => {
                     let began = UnixMillis::now();
                     let attempts = runner.first_attempt(&job, &call, place, &route);
-                    runner.run(job, attempts, &route, stop, began).await;
+                    let (job, route) = (Box::new(job), route.clone());
+                    runner.clone().run(job, attempts, route, stop, began).await;
                 }
                 // Hot calls took the last place meanwhile: no attempt was made.
                 Some((None, _)) => {

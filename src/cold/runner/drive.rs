@@ -4,11 +4,11 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use smallvec::SmallVec;
 
 use crate::cold::follow::is_readable;
 use crate::cold::job::{JobError, Status, StoredAnswer, lines};
@@ -71,15 +71,25 @@ pub(super) async fn drive(
     limit: usize,
     tape: &Arc<Tape>,
 ) -> (Ended, Option<Arc<Target>>) {
+    // They are few, so each is looked at whenever one of them has news.
     let each = attempts.into_running().map(|one| {
         let target = one.target().clone();
-        let following = follow(one, limit, tape.writer());
-        async move { (following.await, Some(target)) }
+        (Box::pin(follow(one, limit, tape.writer())), target)
     });
-    let mut running: FuturesUnordered<_> = each.collect();
+    let mut running: SmallVec<[_; 2]> = each.collect();
     let none = JobError::new("provider_unreachable", "there is no attempt");
     let mut last = (Failure::broken(none), None);
-    while let Some(ended) = running.next().await {
+    while !running.is_empty() {
+        let ended = poll_fn(|context| {
+            for at in 0..running.len() {
+                if let Poll::Ready(ended) = running[at].0.as_mut().poll(context) {
+                    let (_, target) = running.swap_remove(at);
+                    return Poll::Ready((ended, Some(target)));
+                }
+            }
+            Poll::Pending
+        });
+        let ended = ended.await;
         if matches!(ended.0, Ended::With(_)) {
             return ended;
         }

@@ -141,7 +141,11 @@ impl Runner {
                 return;
             }
         };
+        // A task of its own: what was needed until here is let go while the job runs.
         let began = job.created_at;
-        self.run(job, attempts, &route, stop, began).await;
+        let running = self
+            .clone()
+            .run(Box::new(job), attempts, route, stop, began);
+        self.parts.tasks.spawn(running);
     }
 }
