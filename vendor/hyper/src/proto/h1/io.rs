@@ -260,10 +260,18 @@ where
             self.read_buf.reserve(next);
         }
 
+        let read = self.read_buf.len();
         // SAFETY: ReadBuf and poll_read promise not to set any uninitialized
         // bytes onto `dst`.
         let dst = unsafe { self.read_buf.chunk_mut().as_uninit_slice_mut() };
-        let mut buf = ReadBuf::uninit(dst);
+        // Shunt: a buffer that another connection made larger makes no longer heads.
+        let most = self
+            .read_buf_strategy
+            .max()
+            .saturating_sub(read)
+            .max(1)
+            .min(dst.len());
+        let mut buf = ReadBuf::uninit(&mut dst[..most]);
         match Pin::new(&mut self.io).poll_read(cx, buf.unfilled()) {
             Poll::Ready(Ok(())) => {
                 let n = buf.filled().len();
