@@ -5,6 +5,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev &
 # Lists the parts of the binary; without optimisation, for it runs once.
 RUN cargo install --quiet --locked --debug --version 0.5.9 cargo-cyclonedx
 COPY Cargo.toml Cargo.lock ./
+COPY vendor vendor
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && cargo build --release --locked && rm -rf src
 COPY src src

@@ -1,5 +1,6 @@
 //! Shunt: a latency-aware AI gateway. `ARCHITECTURE.md` draws the house.
 
+mod alarm;
 pub mod auth;
 pub mod cold;
 pub mod config;
@@ -21,3 +22,5 @@ pub mod tasks;
 pub mod upstream;
 #[cfg(test)]
 mod virtual_time;
+#[cfg(test)]
+mod weight;

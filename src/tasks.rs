@@ -4,13 +4,14 @@
 //! and a test can count them. There is no `tokio::spawn` elsewhere. To be told costs a task one
 //! load a wake-up.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use tokio_util::sync::CancellationToken;
+use pin_project_lite::pin_project;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 /// An owner of tasks; clones share it.
@@ -31,9 +32,8 @@ impl Tasks {
     where
         F: Future + Send + 'static,
     {
-        let cut = self.cut.clone();
-        self.tracker.spawn(async move {
-            let _ = cut.unless(task).await;
+        self.tracker.spawn(Owned {
+            task: self.cut.unless(task),
         });
     }
 
@@ -93,32 +93,83 @@ impl Signal {
     }
 
     /// Drives a future until it ends, or gives it up at the signal: `None`.
-    pub async fn unless<F: Future>(&self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
-        let mut raised = pin!(self.0.token.cancelled());
+    pub fn unless<F: Future>(&self, future: F) -> Unless<F> {
+        Unless {
+            future,
+            raised: self.0.token.clone().cancelled_owned(),
+            signal: self.clone(),
+            waits: None,
+        }
+    }
+}
+
+// Both are written out, since an `async` block keeps what it captured beside what it awaits: around
+// a connection or a job that is the same thing three times, in each of ten thousand tasks.
+pin_project! {
+    /// A task of an owner.
+    struct Owned<F> {
+        #[pin]
+        task: Unless<F>,
+    }
+}
+
+pin_project! {
+    /// A future that is given up at a signal.
+    #[must_use = "it is driven by awaiting it"]
+    pub struct Unless<F> {
+        #[pin]
+        future: F,
+        #[pin]
+        raised: WaitForCancellationFutureOwned,
+        signal: Signal,
         // A task's waker stays the same for its life: to wait with it once is enough.
-        let mut waits: Option<Waker> = None;
-        poll_fn(|context| {
-            if !waits
-                .as_ref()
-                .is_some_and(|waker| waker.will_wake(context.waker()))
-            {
-                waits = Some(context.waker().clone());
-                let _ = raised.as_mut().poll(context);
-            }
-            if self.0.done.load(Ordering::Acquire) {
-                return Poll::Ready(None);
-            }
-            future.as_mut().poll(context).map(Some)
-        })
-        .await
+        waits: Option<Waker>,
+    }
+}
+
+impl<F: Future> Future for Owned<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let _ = ready!(self.project().task.poll(context));
+        Poll::Ready(())
+    }
+}
+
+impl<F: Future> Future for Unless<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if !this
+            .waits
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()))
+        {
+            *this.waits = Some(context.waker().clone());
+            let _ = this.raised.poll(context);
+        }
+        if this.signal.is_raised() {
+            return Poll::Ready(None);
+        }
+        this.future.poll(context).map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::pending;
+    use crate::weight::{at_most, of};
+    use std::future::{pending, ready};
+
+    #[test]
+    fn a_task_has_its_future_once() {
+        let future = ready([0u8; 1_000]);
+        at_most(
+            size_of_val(&future) + 128,
+            of(|| Signal::default().unless(future)),
+        );
+    }
 
     #[tokio::test]
     async fn a_cut_ends_tasks_that_wait_and_tasks_that_come_later() {

@@ -11,18 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use http::Request;
-use hyper::body::Incoming;
-use hyper::client::conn::http1 as client;
-use hyper::server::conn::http1 as server;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::rig::{at, gateway, sorted};
+
+#[path = "../peers/bare.rs"]
+mod bare_proxy;
 
 const CONNECTIONS: usize = 32;
 const ROUND: Duration = Duration::from_secs(4);
@@ -92,7 +88,7 @@ async fn provide(listener: TcpListener) -> Result<()> {
     }
 }
 
-/// A bare proxy: hyper in, hyper out, one connection to the provider for each caller's.
+/// A bare proxy on a thread of its own.
 fn bare(provider: SocketAddr) -> Result<SocketAddr> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
@@ -104,35 +100,7 @@ fn bare(provider: SocketAddr) -> Result<SocketAddr> {
                 .enable_all()
                 .build()?;
             runtime.block_on(async {
-                let listener = TcpListener::from_std(listener)?;
-                let mut tasks = JoinSet::new();
-                loop {
-                    let (stream, _) = listener.accept().await?;
-                    stream.set_nodelay(true)?;
-                    tasks.spawn(async move {
-                        let out = TcpStream::connect(provider).await?;
-                        out.set_nodelay(true)?;
-                        let (sender, driver) =
-                            client::handshake::<_, Incoming>(TokioIo::new(out)).await?;
-                        let mut drivers = JoinSet::new();
-                        drivers.spawn(driver);
-                        let sender = Arc::new(Mutex::new(sender));
-                        let service = service_fn(move |request: Request<Incoming>| {
-                            let sender = sender.clone();
-                            async move {
-                                let mut sender = sender.lock().await;
-                                sender.ready().await?;
-                                sender.send_request(request).await
-                            }
-                        });
-                        server::Builder::new()
-                            .serve_connection(TokioIo::new(stream), service)
-                            .await?;
-                        anyhow::Ok(())
-                    });
-                }
-                #[expect(unreachable_code, reason = "names the block's type")]
-                anyhow::Ok(())
+                bare_proxy::serve(TcpListener::from_std(listener)?, provider).await
             })
         })?;
     Ok(address)

@@ -1,4 +1,5 @@
 //! A bare proxy: hyper in, hyper out, one connection to the provider for each caller's, one thread.
+//! `benches/figures/cost.rs` runs the same in its own process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,23 +12,16 @@ use hyper::server::conn::http1 as server;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use super::Options;
-
-pub async fn run(options: &Options) -> Result<()> {
-    let listener = TcpListener::bind(options.need::<SocketAddr>("--listen")?).await?;
-    let provider = options.to()?;
-    let mut terminate = signal(SignalKind::terminate())?;
+/// Serves until it is dropped.
+pub async fn serve(listener: TcpListener, provider: SocketAddr) -> Result<()> {
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => accepted?.0,
             _ = connections.join_next(), if !connections.is_empty() => continue,
-            // An orderly end, so that callgrind writes what it counted.
-            _ = terminate.recv() => return Ok(()),
         };
         connections.spawn(pass(stream, provider));
     }

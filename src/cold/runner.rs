@@ -274,7 +274,13 @@ impl Runner {
 
     /// Runs a job to its end, or back into the queue, unless it is stopped. `stop` was there before
     /// anybody could hear of the job's start. What became of its attempts is written with it.
-    async fn run(&self, job: Job, driven: Driven, route: &ColdRoute, stop: Stop) {
+    async fn run(
+        self: Arc<Self>,
+        job: Box<Job>,
+        driven: Driven,
+        route: Arc<ColdRoute>,
+        stop: Stop,
+    ) {
         let (run, tape, ended) = driven.into_parts();
         tape.touch();
         let (ended, by) = tokio::select! {
@@ -304,7 +310,9 @@ impl Runner {
             .parts
             .store
             .note(&job.id, run.records(by.as_ref(), &verdict));
-        let (noted, ()) = tokio::join!(note, self.settle(&job, &stop, ended, route));
+        // Boxed: a job that runs has no room yet for how it ends.
+        let settled = Box::pin(self.settle(&job, &stop, ended, &route));
+        let (noted, ()) = tokio::join!(note, settled);
         tape.touch();
         self.tapes.left(&job.id, &tape);
         if let Err(error) = noted {
@@ -325,4 +333,16 @@ fn call(request: StoredRequest, dialect: Dialect) -> Option<Call> {
         model: peek.model_at,
         streamed: peek.stream,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Runner;
+    use crate::weight::{any, at_most, of};
+
+    #[test]
+    fn a_job_that_runs_is_small() {
+        let run = || Runner::run(any(), any(), any(), any(), any());
+        at_most(1_024, of(run));
+    }
 }

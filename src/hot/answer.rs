@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use tokio::time::Instant;
 
 use super::error;
 use super::headers::strip_hop_by_hop;
@@ -58,12 +59,13 @@ pub(super) fn respond(
     }
     strip_hop_by_hop(response.headers_mut());
     response.headers_mut().reserve(ADDED);
-    let (own, provider) = record.answers(Some(target.clone()), response.status().as_u16());
+    let (now, status) = (Instant::now(), response.status().as_u16());
+    let (own, provider) = record.answers_at(Some(target.clone()), status, now);
     let headers = response.headers_mut();
     mark(headers, &record, own, provider);
     headers.insert(TARGET, target.tag.clone());
     headers.insert(ATTEMPTS, attempts_made(made));
-    let relay = Relay::new(attempt, record, arrived);
+    let relay = Relay::new(attempt, record, arrived, now);
     response.map(|()| AnswerBody::Relay(Box::new(relay)))
 }
 
@@ -105,10 +107,9 @@ fn milliseconds(to: &mut BytesMut, time: Duration) {
 pub(super) fn request_id() -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"req_00000000000000000000000000000000";
-    let mut bits = rand::random::<u128>();
-    for digit in &mut text[4..] {
-        *digit = DIGITS[(bits & 15) as usize];
-        bits >>= 4;
+    let bits = rand::random::<u128>().to_le_bytes();
+    for (pair, byte) in text[4..].as_chunks_mut::<2>().0.iter_mut().zip(bits) {
+        *pair = [byte & 15, byte >> 4].map(|digit| DIGITS[usize::from(digit)]);
     }
     HeaderValue::from_bytes(&text).expect("letters and digits are a header value")
 }

@@ -28,6 +28,7 @@ use super::scopes;
 use super::share::{self, Joined, Place, Shares, follow, lead};
 use super::tunnel::{self, Tunnels};
 use super::twin::{Twin, twin};
+use crate::alarm::Alarms;
 use crate::auth::Key;
 use crate::cold::door::{Door, KEYS};
 use crate::config::{Dialect, Limits};
@@ -90,9 +91,18 @@ impl Gateway {
     }
 }
 
+/// What a thread that serves calls has of its own, for one of them.
+#[derive(Clone)]
+pub(super) struct Seat {
+    /// Which thread it is; names its connection pools.
+    pub worker: usize,
+    /// The timers of its calls.
+    pub alarms: Arc<Alarms>,
+}
+
 /// One of the threads that serve calls.
 pub struct Worker {
-    index: usize,
+    seat: Seat,
     gateway: Arc<Gateway>,
     tunnels: Tunnels,
 }
@@ -127,7 +137,10 @@ impl Worker {
     /// A worker; `index` names its connection pools.
     pub fn new(index: usize, gateway: Arc<Gateway>) -> Self {
         Self {
-            index,
+            seat: Seat {
+                worker: index,
+                alarms: Arc::default(),
+            },
             gateway,
             tunnels: Tunnels::default(),
         }
@@ -141,18 +154,16 @@ impl Worker {
     /// Answers a call. Dropping the future cancels it, down to the provider.
     pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let arrived = Instant::now();
-        let (mut request, caller) = {
-            let state = self.gateway.state.load();
-            if let Err((code, message)) = entry::check(&request, &state) {
-                return turned_away(&request, code, message);
-            }
-            let mut request = request.map(|body| Inflow::new(body, &state.limits.caller));
-            let caller = match request.uri().path() {
-                // What receivers of callbacks verify with is public.
-                KEYS => Ok(None),
-                _ => admission::identify(&state, &mut request),
-            };
-            (request, caller)
+        let state = self.gateway.state.load_full();
+        let is_upgrade = match entry::check(&request, &state) {
+            Ok(is_upgrade) => is_upgrade,
+            Err((code, message)) => return turned_away(&request, code, message),
+        };
+        let mut request = request.map(|body| Inflow::new(body, &state.limits.caller));
+        let caller = match request.uri().path() {
+            // What receivers of callbacks verify with is public.
+            KEYS => Ok(None),
+            _ => admission::identify(&state, &mut request),
         };
         let caller = match caller {
             Ok(caller) => caller,
@@ -170,7 +181,10 @@ impl Worker {
             return answer;
         }
         let id = request_id();
-        let response = match self.answer(request, caller, arrived, &id).await {
+        let response = match self
+            .answer(state, request, is_upgrade, caller, arrived, &id)
+            .await
+        {
             Ok(response) => response,
             Err(refusal) => refuse(refusal),
         };
@@ -179,15 +193,16 @@ impl Worker {
 
     async fn answer(
         &self,
+        state: Arc<State>,
         request: Request<Inflow<Incoming>>,
+        is_upgrade: bool,
         caller: Option<Arc<Key>>,
         arrived: Instant,
         id: &HeaderValue,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let state = self.gateway.state.load_full();
         let (mut parts, body) = request.into_parts();
         let admission = admission::begin(&state, caller, &parts, arrived)?;
-        let (routed, read) = routing::route(&state, &parts, body, arrived).await?;
+        let (routed, read) = routing::route(&state, &parts, body, arrived, is_upgrade).await?;
         let (route, mut kept, mut peek, intent) = routed;
         let mut record = Record::new(route.clone(), arrived, peek.stream);
         if let Err(why) = admission::admit(&state, admission, &mut record) {
@@ -218,17 +233,25 @@ impl Worker {
             peek,
             intent,
             arrived,
+            is_upgrade,
         )?;
         ready.record.waited_for_caller(read);
         if let Some(scope) = scope {
             pipeline::bound(&mut ready, scope);
         }
         if ready.switched.is_some() && ready.route.dialect != Dialect::Anthropic {
-            return tunnel::open(self.index, &self.gateway, &self.tunnels, &state, ready).await;
+            return tunnel::open(
+                self.seat.worker,
+                &self.gateway,
+                &self.tunnels,
+                &state,
+                ready,
+            )
+            .await;
         }
         let (mut ready, twin) = twin(ready, &state.limits)?;
         let Some(twin) = twin else {
-            return run(self.index, self.gateway.clone(), state, ready).await;
+            return run(self.seat.clone(), self.gateway.clone(), state, ready).await;
         };
         loop {
             match self.shared(&state, ready, twin).await {
@@ -249,15 +272,31 @@ impl Worker {
                         .await;
                 }
                 Place::Other => Err(ready.refuse(Code::IdempotencyMismatch, share::OTHER.into())),
-                Place::Alone if ready.key.is_none() => run(self.index, gateway, state, ready).await,
+                Place::Alone if ready.key.is_none() => {
+                    run(self.seat.clone(), gateway, state, ready).await
+                }
                 Place::Alone => Err(ready.refuse(Code::Overloaded, share::NO_ROOM.into())),
                 Place::First(holder) => {
                     ready.record.may_lose_its_caller(holder.orphaned());
                     let (keep, key) = (ready.route.retries.keep.get(), ready.key);
-                    let racing = Box::pin(run(self.index, gateway.clone(), state, ready));
+                    let racing = Box::pin(run(self.seat.clone(), gateway.clone(), state, ready));
                     Ok(lead(holder, gateway, keep, key, racing).await)
                 }
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::relay::Relay;
+    use super::Worker;
+    use crate::upstream::attempt::Attempt;
+    use crate::weight::{any, at_most, of};
+
+    #[test]
+    fn what_a_call_keeps_is_small_before_its_head_and_smaller_after() {
+        at_most(4_352, of(|| Worker::serve(any(), any())));
+        at_most(1_056, size_of::<Attempt>() + size_of::<Relay>());
     }
 }

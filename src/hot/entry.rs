@@ -6,7 +6,7 @@
 //! 6.1, 11.2). What the parser refuses before is not looked at again. Reads the head once, keeps
 //! nothing.
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Request, Version};
 
 use super::call::State;
@@ -16,25 +16,47 @@ use super::tunnel::is_upgrade;
 /// Why a call goes no further.
 type Why = (Code, String);
 
-/// Looks at a call's head, and counts it where it goes no further.
-pub(super) fn check<B>(request: &Request<B>, state: &State) -> Result<(), Why> {
+/// Looks at a call's head, and counts it where it goes no further; tells whether the call asks for
+/// another protocol.
+pub(super) fn check<B>(request: &Request<B>, state: &State) -> Result<bool, Why> {
     let checked = look(request, state.limits.headers);
     match &checked {
-        Ok(()) => {}
+        Ok(_) => {}
         Err((Code::HeadTooLarge, _)) => state.refused.head.increment(1),
         Err(_) => state.refused.malformed.increment(1),
     }
     checked
 }
 
-fn look<B>(request: &Request<B>, most: usize) -> Result<(), Why> {
+/// Which names stand in a head: found in one look, so that only those are searched for.
+#[derive(Clone, Copy, Default)]
+struct Names {
+    disguised: bool,
+    coding: bool,
+    upgrade: bool,
+}
+
+impl Names {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            seen.disguised |= is_disguised(name);
+            seen.coding |= *name == TRANSFER_ENCODING;
+            seen.upgrade |= *name == UPGRADE;
+        }
+        seen
+    }
+}
+
+fn look<B>(request: &Request<B>, most: usize) -> Result<bool, Why> {
     let headers = request.headers();
     if headers.len() > most {
         let why = format!("the call has more header lines than limits.headers ({most})");
         return Err((Code::HeadTooLarge, why));
     }
     let bad = |why: &str| Err((Code::BadRequest, why.to_owned()));
-    if headers.keys().any(is_disguised) {
+    let names = Names::of(headers);
+    if names.disguised {
         return bad("a header's name reads like Content-Length or Transfer-Encoding, and is not");
     }
     if request.method() == Method::CONNECT {
@@ -43,12 +65,13 @@ fn look<B>(request: &Request<B>, most: usize) -> Result<(), Why> {
     if let Err(why) = host(request) {
         return bad(why);
     }
+    let is_upgrade = names.upgrade && is_upgrade(headers);
     if request.version() < Version::HTTP_2
-        && let Err(why) = framing(headers)
+        && let Err(why) = framing(headers, names, is_upgrade)
     {
         return bad(why);
     }
-    Ok(())
+    Ok(is_upgrade)
 }
 
 /// Whether some readers take a name for one that frames a body: underscores for hyphens, as CGI and
@@ -69,7 +92,10 @@ fn is_host(value: &[u8]) -> bool {
         Some(at) if !value[at..].contains(&b']') => (&value[..at], &value[at + 1..]),
         _ => (value, &b""[..]),
     };
-    let plain = |one: &u8| one.is_ascii_alphanumeric() || b"-._~%[]:".contains(one);
+    let plain = |one: &u8| {
+        one.is_ascii_alphanumeric()
+            || matches!(one, b'-' | b'.' | b'_' | b'~' | b'%' | b'[' | b']' | b':')
+    };
     let bare = host.starts_with(b"[") || !host.contains(&b':');
     !host.is_empty() && bare && host.iter().all(plain) && port.iter().all(u8::is_ascii_digit)
 }
@@ -103,16 +129,20 @@ fn host<B>(request: &Request<B>) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn framing(headers: &HeaderMap) -> Result<(), &'static str> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let (coding, more) = (codings.next(), codings.next());
-    let known = |line: &http::HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if more.is_some() || coding.is_some_and(|line| !known(line)) {
-        return Err("Transfer-Encoding is not `chunked` alone");
+fn framing(headers: &HeaderMap, names: Names, is_upgrade: bool) -> Result<(), &'static str> {
+    if names.coding {
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        let (coding, more) = (codings.next(), codings.next());
+        let known = |line: &http::HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if more.is_some() || coding.is_some_and(|line| !known(line)) {
+            return Err("Transfer-Encoding is not `chunked` alone");
+        }
+    }
+    if !is_upgrade {
+        return Ok(());
     }
     let length = headers.get(CONTENT_LENGTH);
-    let has_body = coding.is_some() || length.is_some_and(|length| length.as_bytes() != b"0");
-    if has_body && is_upgrade(headers) {
+    if names.coding || length.is_some_and(|length| length.as_bytes() != b"0") {
         return Err("a call that asks for another protocol carries no body");
     }
     Ok(())

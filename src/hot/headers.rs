@@ -2,68 +2,93 @@
 
 use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use super::intent::is_for_the_gateway;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// Whether a header belongs to one connection.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
-    )
+/// Names to be taken off a head. Found by one look at all names, so that only what is there is
+/// hashed; most heads have none or `Connection` alone.
+type Found = SmallVec<[HeaderName; 4]>;
+
+/// The name, if it belongs to one connection.
+fn hop_by_hop(name: &HeaderName) -> Option<HeaderName> {
+    Some(match name.as_str() {
+        "connection" => CONNECTION,
+        "transfer-encoding" => TRANSFER_ENCODING,
+        "upgrade" => UPGRADE,
+        "keep-alive" => KEEP_ALIVE,
+        "proxy-connection" => PROXY_CONNECTION,
+        _ => return None,
+    })
 }
 
 /// Takes off what belongs to one connection, in either direction.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Most messages have nothing to take off: one look at the names, no hashing.
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
+    let found: Found = headers.keys().filter_map(hop_by_hop).collect();
+    take_off(headers, &found);
+}
+
+/// Takes these names off, and those that `Connection` lists where it is among them.
+fn take_off(headers: &mut HeaderMap, found: &Found) {
+    if found.contains(&CONNECTION) {
+        for name in listed(headers) {
+            headers.remove(name);
+        }
     }
-    let named: Vec<HeaderName> = headers
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// The names that `Connection` lists, but for its usual words: they are nobody's names, or taken
+/// off in any case.
+fn listed(headers: &HeaderMap) -> Found {
+    let usual = |word: &str| {
+        let usual = ["keep-alive", "close", "upgrade"];
+        usual.iter().any(|one| word.eq_ignore_ascii_case(one))
+    };
+    headers
         .get_all(CONNECTION)
         .iter()
+        // Mostly it says one of them and nothing else.
+        .filter(|line| line != &"keep-alive" && line != &"close")
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        CONNECTION,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-    ] {
-        headers.remove(name);
-    }
+        .map(str::trim)
+        .filter(|word| !usual(word))
+        .filter_map(|name| name.parse().ok())
+        .collect()
 }
 
 /// Makes a caller's headers those of the call to a provider, but for `Host`, which the provider's
 /// own replaces.
 pub fn towards_the_provider(headers: &mut HeaderMap) {
-    let ours = |name: &HeaderName| {
-        let name = name.as_str();
-        matches!(name, "te" | "expect" | "prefer") || name.starts_with("x-shunt-")
-    };
-    let special = headers.keys().any(ours);
-    let trailers = special
-        && headers
-            .get(TE)
-            .is_some_and(|te| te.as_bytes() == b"trailers");
-    strip_hop_by_hop(headers);
-    if !special {
-        return;
+    let (mut found, mut special) = (Found::new(), false);
+    for name in headers.keys() {
+        match name.as_str() {
+            "te" | "expect" | "prefer" => special = true,
+            text if text.starts_with("x-shunt-") => special = true,
+            _ => found.extend(hop_by_hop(name)),
+        }
     }
+    let trailers = special && headers.get(TE).is_some_and(|te| te == TRAILERS);
+    take_off(headers, &found);
+    if special {
+        take_off_ours(headers, trailers);
+    }
+}
+
+/// Takes off what is for the gateway; `TE` passes where it asks for trailers alone.
+fn take_off_ours(headers: &mut HeaderMap, trailers: bool) {
     for name in [EXPECT, TE] {
         headers.remove(name);
     }
     if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(TE, TRAILERS);
     }
     let ours: Vec<HeaderName> = headers
         .iter()

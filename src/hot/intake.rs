@@ -3,6 +3,8 @@
 //! Promises: at most `limits.body` is kept; a longer body is passed on as it comes, with what was
 //! read of it already.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
@@ -20,13 +22,14 @@ pub enum Kept {
     Once(OutBody),
 }
 
-/// Keeps a body if it is small enough.
-pub async fn keep(mut body: Inflow<Incoming>, limit: usize) -> Result<Kept, Fault> {
+/// Keeps a body if it is small enough; tells how long its caller was waited for.
+pub async fn keep(mut body: Inflow<Incoming>, limit: usize) -> Result<(Kept, Duration), Fault> {
     if body.is_end_stream() {
-        return Ok(Kept::Whole(Bytes::new(), None));
+        return Ok((Kept::Whole(Bytes::new(), None), Duration::ZERO));
     }
     if body.size_hint().lower() > limit as u64 {
-        return Ok(Kept::Once(OutBody::streamed(Queue::default(), body)));
+        let body = OutBody::streamed(Queue::default(), body);
+        return Ok((Kept::Once(body), Duration::ZERO));
     }
     let mut read = Queue::default();
     let mut length = 0;
@@ -40,14 +43,15 @@ pub async fn keep(mut body: Inflow<Incoming>, limit: usize) -> Result<Kept, Faul
             Err(frame) => trailers = frame.into_trailers().ok().map(Box::new),
         }
         if length > limit {
-            return Ok(Kept::Once(OutBody::streamed(read, body)));
+            let waited = body.waited();
+            return Ok((Kept::Once(OutBody::streamed(read, body)), waited));
         }
         // The announced length is there: the end needs no further turn.
         if body.is_end_stream() {
             break;
         }
     }
-    Ok(Kept::Whole(joined(read, length), trailers))
+    Ok((Kept::Whole(joined(read, length), trailers), body.waited()))
 }
 
 fn joined(mut parts: Queue<Bytes>, length: usize) -> Bytes {

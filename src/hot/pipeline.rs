@@ -67,12 +67,9 @@ pub(super) fn bound(ready: &mut Ready, scope: Arc<Membership>) {
 
 /// Drives a call until it is answered or its scope is cancelled.
 pub(super) async fn within(
-    scope: Option<Arc<Membership>>,
+    scope: Arc<Membership>,
     call: impl Future<Output = Result<Response<AnswerBody>, Refusal>>,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let Some(scope) = scope else {
-        return call.await;
-    };
     match unless_cancelled(&scope, call).await {
         Some(answered) => answered.map(|response| in_scope(scope, response)),
         None => Err(cancelled(&scope)),

@@ -12,16 +12,19 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use http::HeaderMap;
+use tokio::time::Instant;
 
 use super::record::Record;
 use super::route::Route;
+use crate::alarm::{Alarms, Borrowed};
 use crate::meter::Said;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Start, Verdict};
 use crate::upstream::attempts::{Attempts, Entry};
 use crate::upstream::body::OutBody;
 use crate::upstream::permits::{Claimant, Permit, Waiting};
 use crate::upstream::place::Place;
+use crate::upstream::refusal::label;
 use crate::upstream::target::{Call, Target};
 
 /// How a race ended.
@@ -62,13 +65,20 @@ pub struct Rules {
     pub claimant: Claimant,
 }
 
+/// What the first attempt takes, so that it costs no copy.
+pub struct First {
+    /// The call's headers, in the map that they came in: it has room for the answer's.
+    pub headers: HeaderMap,
+    /// A body that is not kept, for the only attempt.
+    pub body: Option<OutBody>,
+}
+
 /// A race of one call's attempts.
 pub struct Race<'a> {
     route: &'a Arc<Route>,
     call: &'a Call,
     rules: Rules,
-    /// A body that is not kept, for the only attempt.
-    body: Option<OutBody>,
+    first: Option<First>,
     attempts: &'a mut Attempts,
     began: Instant,
     hedge_at: Option<Instant>,
@@ -78,6 +88,9 @@ pub struct Race<'a> {
     waiting: Option<(Arc<Target>, Waiting)>,
     /// There is no place for it in time, but perhaps after so long.
     shed: Option<Duration>,
+    /// What goes off at the nearest of its times.
+    alarm: Option<Borrowed>,
+    alarms: &'a Arc<Alarms>,
 }
 
 enum Event {
@@ -97,15 +110,16 @@ impl<'a> Race<'a> {
     pub fn new(
         route: &'a Arc<Route>,
         call: &'a Call,
-        body: Option<OutBody>,
+        first: First,
         attempts: &'a mut Attempts,
         rules: Rules,
+        alarms: &'a Arc<Alarms>,
     ) -> Self {
         Self {
             route,
             call,
             rules,
-            body,
+            first: Some(first),
             attempts,
             began: Instant::now(),
             hedge_at: None,
@@ -113,6 +127,8 @@ impl<'a> Race<'a> {
             retries: route.retries.max,
             waiting: None,
             shed: None,
+            alarm: None,
+            alarms,
         }
     }
 
@@ -181,7 +197,11 @@ impl<'a> Race<'a> {
                 break finish;
             }
         };
-        record.waited_for_provider(self.began.elapsed());
+        let ended = match &finish {
+            Finish::Answer(attempt) => attempt.judged(),
+            _ => Instant::now(),
+        };
+        record.waited_for_provider(ended - self.began);
         finish
     }
 
@@ -189,9 +209,13 @@ impl<'a> Race<'a> {
     async fn next(&mut self) -> Event {
         let due = [self.rules.deadline, self.hedge_at, self.retry_at];
         let due = due.into_iter().flatten().min();
+        match (&mut self.alarm, due) {
+            (Some(alarm), Some(due)) => alarm.reset(due),
+            (alarm, due) => *alarm = due.map(|due| self.alarms.take(due)),
+        }
         let (attempts, hold) = (&mut *self.attempts, self.rules.hold);
-        let waiting = &mut self.waiting;
-        let judged = poll_fn(|context| {
+        let (waiting, alarm) = (&mut self.waiting, &mut self.alarm);
+        poll_fn(|context| {
             if let Some((target, place)) = waiting
                 && let Poll::Ready(permit) = Pin::new(place).poll(context)
             {
@@ -199,17 +223,13 @@ impl<'a> Race<'a> {
                 *waiting = None;
                 return Poll::Ready(placed);
             }
-            let judged = attempts.poll(context, hold);
-            judged.map(|(entry, verdict)| Event::Judged(entry, verdict))
-        });
-        match due {
-            None => judged.await,
-            Some(due) => tokio::select! {
-                biased;
-                event = judged => event,
-                () = sleep_until(due) => Event::Timer,
-            },
-        }
+            if let Poll::Ready((entry, verdict)) = attempts.poll(context, hold) {
+                return Poll::Ready(Event::Judged(entry, verdict));
+            }
+            let due = alarm.as_mut().map(|alarm| alarm.poll(context));
+            due.unwrap_or(Poll::Pending).map(|()| Event::Timer)
+        })
+        .await
     }
 
     fn launch(&mut self, target: Arc<Target>, permit: Permit, hedge: bool, now: Instant) {
@@ -222,7 +242,10 @@ impl<'a> Race<'a> {
         };
         let predictor = &self.route.predictor;
         let witness = first.then(|| predictor.witness(self.call.kind, self.rules.said));
-        let mut request = target.request(self.call, self.body.take());
+        let mut request = match self.first.take() {
+            Some(First { headers, body }) => target.with(headers, self.call, body),
+            None => target.request(self.call, None),
+        };
         *request.uri_mut() = self.call.path.clone().into();
         let bytes = http_body::Body::size_hint(request.body()).lower();
         target.provider.quota.sent(bytes, now);
@@ -302,7 +325,7 @@ impl<'a> Race<'a> {
                 meter.hedges_lost.increment(lost as u64);
                 return Some(Finish::Answer(entry.attempt));
             }
-            Verdict::Refused(status, rest) => (refusal(*status), *rest),
+            Verdict::Refused(status, rest) => (label(*status), *rest),
             Verdict::Broken(broken) => (broken.reason(), None),
         };
         if entry.hedge {
@@ -362,20 +385,5 @@ impl<'a> Race<'a> {
         self.retries -= 1;
         self.retry_at = Some(at);
         true
-    }
-}
-
-/// The label of a status that is tried again.
-fn refusal(status: u16) -> &'static str {
-    match status {
-        408 => "408",
-        409 => "409",
-        429 => "429",
-        500 => "500",
-        502 => "502",
-        503 => "503",
-        504 => "504",
-        529 => "529",
-        _ => "status",
     }
 }

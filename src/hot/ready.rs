@@ -17,7 +17,6 @@ use super::record::Record;
 use super::route::Route;
 use super::safe::is_safe;
 use super::scope::Membership;
-use super::tunnel;
 use crate::cold::door::Door;
 use crate::cold::recall::CallKey;
 use crate::config::Dialect;
@@ -99,6 +98,7 @@ pub(super) fn prepare(
     peek: Peek,
     intent: Intent,
     arrived: Instant,
+    is_upgrade: bool,
 ) -> Result<Box<Ready>, Refusal> {
     let bad = |message, record| Refusal::of(&route, record, (Code::BadRequest, message));
     if let Some(url) = &intent.callback
@@ -136,7 +136,7 @@ pub(super) fn prepare(
             path.path(),
             &peek,
         );
-    let switched = tunnel::is_upgrade(&parts.headers).then(|| parts.headers.clone());
+    let switched = is_upgrade.then(|| parts.headers.clone());
     let mut headers = parts.headers;
     towards_the_provider(&mut headers);
     Ok(Box::new(Ready {

@@ -29,6 +29,8 @@ pub struct Record {
     status: u16,
     outcome: Option<Outcome>,
     over: bool,
+    /// When it was, where that is known: else its end is now.
+    ended: Option<Instant>,
     first_token: Option<Duration>,
     waited_for_caller: Duration,
     waited_for_provider: Duration,
@@ -49,6 +51,7 @@ impl Record {
             status: CALLER_LEFT,
             outcome: None,
             over: false,
+            ended: None,
             first_token: None,
             waited_for_caller: Duration::ZERO,
             waited_for_provider: Duration::ZERO,
@@ -93,12 +96,7 @@ impl Record {
         self.arrived
     }
 
-    /// Time since its head was read.
-    pub fn age(&self) -> Duration {
-        self.arrived.elapsed()
-    }
-
-    /// Time spent on reading the caller's body.
+    /// Time that was spent on waiting for the caller's body.
     pub fn waited_for_caller(&mut self, time: Duration) {
         self.waited_for_caller += time;
     }
@@ -132,21 +130,37 @@ impl Record {
     }
 
     /// Content is about to be passed on.
-    pub fn passes_content(&mut self) {
+    pub fn passes_content(&mut self, now: Instant) {
         if self.first_token.is_none() {
-            self.first_token = Some(self.age());
+            self.first_token = Some(now - self.arrived);
         }
     }
 
     /// The answer's head is about to be passed on: the gateway's own part is over, but for bytes
     /// that it hands through. Gives that part and the provider's.
     pub fn answers(&mut self, target: Option<Arc<Target>>, status: u16) -> (Duration, Duration) {
+        self.answers_at(target, status, Instant::now())
+    }
+
+    /// The same where the time is known.
+    pub fn answers_at(
+        &mut self,
+        target: Option<Arc<Target>>,
+        status: u16,
+        now: Instant,
+    ) -> (Duration, Duration) {
         self.target = target.or(self.target.take());
         self.status = status;
         let theirs = self.waited_for_provider + self.waited_for_caller;
-        let own = self.age().saturating_sub(theirs);
+        let own = (now - self.arrived).saturating_sub(theirs);
         self.route.meter.overhead.record(own);
         (own, self.waited_for_provider)
+    }
+
+    /// The call is over since then.
+    pub fn finish_at(mut self, outcome: Outcome, now: Instant) {
+        self.ended = Some(now);
+        self.finish(outcome);
     }
 
     /// The call is over.
@@ -161,7 +175,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let meter = &self.route.meter;
-        let age = self.age();
+        let age = self.ended.unwrap_or_else(Instant::now) - self.arrived;
         meter.total.record(age);
         if self.streamed {
             meter.first_token.record(self.first_token.unwrap_or(age));

@@ -20,6 +20,7 @@ use super::share::{Followed, Led};
 use crate::config::MidStream;
 use crate::meter::Outcome;
 use crate::upstream::attempt::Attempt;
+use crate::upstream::now::Now;
 
 /// Why an answer broke off.
 #[derive(Debug, thiserror::Error)]
@@ -86,8 +87,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// An answer to a call that arrived then; its route's budget bounds it.
-    pub fn new(attempt: Box<Attempt>, record: Record, arrived: Instant) -> Self {
+    /// An answer to a call that arrived then, begun now; its route's budget bounds it.
+    pub fn new(attempt: Box<Attempt>, record: Record, arrived: Instant, now: Instant) -> Self {
         let budget = &record.route().budget;
         let cuts = record.route().over_budget.mid_stream == MidStream::Cut;
         let mut relay = Self {
@@ -100,7 +101,7 @@ impl Relay {
             tokens: 0,
             record: Some(record),
             timer: None,
-            last: Instant::now(),
+            last: now,
         };
         relay.ended();
         relay
@@ -111,7 +112,7 @@ impl Relay {
         if self.attempt.is_passed_on()
             && let Some(record) = self.record.take()
         {
-            record.finish(Outcome::Served);
+            record.finish_at(Outcome::Served, self.last);
         }
     }
 
@@ -126,13 +127,14 @@ impl Relay {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match self.attempt.poll_frame(context) {
+        let mut now = Now::default();
+        match self.attempt.poll_frame(context, &mut now) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.last = Instant::now();
+                self.last = now.get();
                 if let Some(record) = &mut self.record
                     && self.attempt.first_content().is_some()
                 {
-                    record.passes_content();
+                    record.passes_content(self.last);
                     self.count_tokens();
                 }
                 self.ended();
@@ -140,6 +142,7 @@ impl Relay {
             }
             Poll::Ready(Some(Err(error))) => self.broken(error.into()),
             Poll::Ready(None) => {
+                self.last = now.get();
                 self.ended();
                 Poll::Ready(None)
             }

@@ -149,15 +149,14 @@ impl Route {
         self.model.is_some()
     }
 
-    /// Whether path and headers are its own.
-    pub fn takes(&self, path: &str, headers: &HeaderMap) -> bool {
-        self.path.matches(path)
-            && self.headers.iter().all(|(name, glob)| {
-                headers
-                    .get(name)
-                    .and_then(|value| value.to_str().ok())
-                    .is_some_and(|value| glob.matches(value))
-            })
+    /// Whether the headers are its own.
+    fn takes_headers(&self, headers: &HeaderMap) -> bool {
+        self.headers.iter().all(|(name, glob)| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .is_some_and(|value| glob.matches(value))
+        })
     }
 
     /// Whether the model is its own.
@@ -214,9 +213,19 @@ fn targets(
     Ok(all)
 }
 
+/// What is known of a route without looking at it: routes are large, and many are passed over.
+struct Mark {
+    /// Its path is that of the one before it, which was looked at already.
+    repeats: bool,
+    /// The character that its models begin with, if all begin with the same.
+    begins: Option<char>,
+}
+
 /// Every route.
 pub struct Table {
     routes: Vec<Arc<Route>>,
+    /// What tells at a glance whether a route may take a call.
+    marks: Vec<Mark>,
     providers: Vec<Arc<Provider>>,
 }
 
@@ -247,7 +256,13 @@ impl Table {
         for provider in providers.values() {
             routes.push(Arc::new(Route::of_provider(provider, meter)));
         }
+        let before = std::iter::once(None).chain(routes.iter().map(Some));
+        let marks = before.zip(&routes).map(|(before, route)| Mark {
+            repeats: before.is_some_and(|before: &Arc<Route>| before.path == route.path),
+            begins: route.model.as_ref().and_then(Glob::begins_with),
+        });
         Ok(Self {
+            marks: marks.collect(),
             routes,
             providers: providers.values().cloned().collect(),
         })
@@ -269,10 +284,39 @@ impl Table {
         path: &'a str,
         headers: &'a HeaderMap,
     ) -> impl Iterator<Item = &'a Arc<Route>> {
-        let mut certain = false;
+        self.those(path, headers, |_| true)
+    }
+
+    /// The one that takes this call.
+    pub fn taking<'a>(
+        &'a self,
+        path: &'a str,
+        headers: &'a HeaderMap,
+        model: Option<&str>,
+    ) -> Option<&'a Arc<Route>> {
+        let first = model.and_then(|model| model.chars().next());
+        let may = move |mark: &Mark| mark.begins.is_none() || mark.begins == first;
+        let mut those = self.those(path, headers, may);
+        those.find(|route| route.takes_model(model))
+    }
+
+    fn those<'a>(
+        &'a self,
+        path: &'a str,
+        headers: &'a HeaderMap,
+        may: impl Fn(&Mark) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a Arc<Route>> {
+        let (mut certain, mut on_path) = (false, false);
         self.routes
             .iter()
-            .filter(move |route| route.takes(path, headers))
+            .zip(&self.marks)
+            .filter(move |(route, mark)| {
+                if !mark.repeats {
+                    on_path = route.path.matches(path);
+                }
+                on_path && may(mark) && route.takes_headers(headers)
+            })
+            .map(|(route, _)| route)
             .take_while(move |route| {
                 let more = !certain;
                 certain = !route.wants_model();

@@ -3,13 +3,15 @@
 //! Promises: the body is read once, within the first candidate's budget and `limits.body`; a call
 //! that no route takes is told which.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, request};
 use hyper::body::{Body, Incoming};
-use smallvec::SmallVec;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::call::State;
 use super::error::{self, Code};
@@ -18,7 +20,7 @@ use super::intent::Intent;
 use super::ready::Refusal;
 use super::record::Record;
 use super::route::Route;
-use super::tunnel;
+use crate::alarm::Alarm;
 use crate::config::{Dialect, Safe, Unasked};
 use crate::upstream::body::OutBody;
 use crate::upstream::inflow::{Fault, Inflow};
@@ -35,15 +37,16 @@ pub(super) async fn route(
     parts: &request::Parts,
     body: Inflow<Incoming>,
     arrived: Instant,
+    is_upgrade: bool,
 ) -> Result<(Routed, Duration), Refusal> {
     let path = parts.uri.path();
-    let candidates: SmallVec<[&Arc<Route>; 4]> =
-        state.table.candidates(path, &parts.headers).collect();
-    let Some(first) = candidates.first() else {
+    // Gone through again rather than kept: a route is asked in a few instructions.
+    let candidates = || state.table.candidates(path, &parts.headers);
+    let Some(first) = candidates().next() else {
         return Err(no_route(path, ""));
     };
     let refuse = |code, message| {
-        let record = Record::new((*first).clone(), arrived, false);
+        let record = Record::new(first.clone(), arrived, false);
         Refusal::of(first, record, (code, message))
     };
     let asked = Intent::read(&parts.headers).map_err(|why| refuse(Code::BadRequest, why))?;
@@ -51,27 +54,26 @@ pub(super) async fn route(
         let fault = Fault::TooLarge;
         return Err(refuse(fault_code(state, fault), fault.to_string()));
     }
-    if tunnel::is_upgrade(&parts.headers) || !wants_body(&candidates, parts, &asked) {
+    let json = may_be_json(&parts.headers);
+    if is_upgrade || !wants_body(candidates(), parts, &asked, json) {
         let body = Kept::Once(OutBody::streamed(Queue::default(), body));
-        let route = candidates.iter().find(|route| route.takes_model(None));
+        let route = state.table.taking(path, &parts.headers, None);
         let route = route.ok_or_else(|| no_route(path, ""))?;
         return Ok((
-            ((*route).clone(), body, Peek::default(), asked),
+            (route.clone(), body, Peek::default(), asked),
             Duration::ZERO,
         ));
     }
-    let modelled =
-        first.dialect != Dialect::Plain || candidates.iter().any(|route| route.wants_model());
-    let modelled = modelled && may_be_json(&parts.headers);
+    let modelled = first.dialect != Dialect::Plain || candidates().any(|route| route.wants_model());
+    let modelled = modelled && json;
     if modelled && is_encoded(&parts.headers) && !body.is_end_stream() {
         state.refused.encoding.increment(1);
         return Err(refuse(Code::Encoded, ENCODED.into()));
     }
     let longest = first.budget.total.get();
-    let kept = timeout_at(arrived + longest, keep(body, state.limits.body.bytes())).await;
-    let read = arrived.elapsed();
-    let kept = kept
-        .map_err(|_| refuse(Code::BadRequest, "the body did not arrive in time".into()))?
+    let kept = until(arrived + longest, keep(body, state.limits.body.bytes())).await;
+    let (kept, waited) = kept
+        .ok_or_else(|| refuse(Code::BadRequest, "the body did not arrive in time".into()))?
         .map_err(|fault| refuse(fault_code(state, fault), fault.to_string()))?;
     let peek = match &kept {
         Kept::Whole(data, _) if modelled && !data.is_empty() => {
@@ -80,23 +82,28 @@ pub(super) async fn route(
         _ => Peek::default(),
     };
     let model = peek.model.as_deref();
-    let route = candidates.iter().find(|route| route.takes_model(model));
+    let route = state.table.taking(path, &parts.headers, model);
     let route = route.ok_or_else(|| no_route(path, &told(model)))?;
-    Ok((((*route).clone(), kept, peek, asked), read))
+    Ok(((route.clone(), kept, peek, asked), waited))
 }
 
 /// Whether the body has to be read before the call can go on.
-fn wants_body(candidates: &[&Arc<Route>], parts: &request::Parts, intent: &Intent) -> bool {
+fn wants_body<'a>(
+    mut candidates: impl Iterator<Item = &'a Arc<Route>>,
+    parts: &request::Parts,
+    intent: &Intent,
+    json: bool,
+) -> bool {
     let asked = intent.respond_async || intent.key.is_some();
     if parts.method == Method::GET || parts.method == Method::HEAD || asked {
         return true;
     }
-    if intent.retry.is_some() && may_be_json(&parts.headers) {
+    if intent.retry.is_some() && json {
         return true;
     }
-    candidates.iter().any(|route| {
+    candidates.any(|route| {
         let modelled = route.wants_model() || route.dialect != Dialect::Plain;
-        (modelled && may_be_json(&parts.headers))
+        (modelled && json)
             || route.hedge.safe == Safe::Always
             || route.over_budget.unasked == Unasked::SeeOther
     })
@@ -126,6 +133,21 @@ pub(super) fn fault_code(state: &State, fault: Fault) -> Code {
             Code::BodyTooLarge
         }
     }
+}
+
+/// What comes of a future by then; `None`: nothing. One that is ready at once costs no timer, and
+/// most bodies come with their heads.
+async fn until<F: Future>(end: Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut alarm = None;
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        let alarm = alarm.get_or_insert_with(|| Alarm::new(end));
+        alarm.poll(context).map(|()| None)
+    })
+    .await
 }
 
 fn may_be_json(headers: &HeaderMap) -> bool {

@@ -7,14 +7,14 @@ use http::Response;
 
 use super::answer::respond;
 use super::budget::Then;
-use super::call::{Gateway, State};
+use super::call::{Gateway, Seat, State};
 use super::demote;
 use super::down;
 use super::error::Code;
 use super::keepalive;
 use super::pipeline;
 use super::predict;
-use super::race::{Finish, Race, Rules};
+use super::race::{Finish, First, Race, Rules};
 use super::ready::{Ready, Refusal};
 use super::recalled::recalled;
 use super::relay::AnswerBody;
@@ -27,16 +27,23 @@ use crate::upstream::attempts::Attempts;
 
 /// Answers a call; cancelled with its scope.
 pub(super) async fn run(
-    worker: usize,
+    seat: Seat,
     gateway: Arc<Gateway>,
     state: Arc<State>,
     ready: Box<Ready>,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    pipeline::within(ready.scope.clone(), conclude(worker, gateway, state, ready)).await
+    match ready.scope.clone() {
+        None => conclude(seat, gateway, state, ready).await,
+        // Boxed, so that a call without a scope has no room for it.
+        Some(scope) => {
+            let call = Box::pin(conclude(seat, gateway, state, ready));
+            pipeline::within(scope, call).await
+        }
+    }
 }
 
 async fn conclude(
-    worker: usize,
+    seat: Seat,
     gateway: Arc<Gateway>,
     state: Arc<State>,
     mut ready: Box<Ready>,
@@ -74,10 +81,10 @@ async fn conclude(
         Err(ready) => ready,
     };
     match keepalive::wanted(&ready) {
-        None => race(worker, gateway, state, ready).await,
+        None => race(seat, gateway, state, ready).await,
         Some(every) => {
             let route = ready.route.clone();
-            let racing = Box::pin(race(worker, gateway, state, ready));
+            let racing = Box::pin(race(seat, gateway, state, ready));
             keepalive::answer(racing, every, &route).await
         }
     }
@@ -85,7 +92,7 @@ async fn conclude(
 
 /// Races a call's attempts and answers with the winner, or with what its deadline wants.
 async fn race(
-    worker: usize,
+    seat: Seat,
     gateway: Arc<Gateway>,
     state: Arc<State>,
     mut ready: Box<Ready>,
@@ -97,7 +104,7 @@ async fn race(
         budget = budget.saturating_sub(state.margin);
     }
     let rules = Rules {
-        worker,
+        worker: seat.worker,
         deadline: Some(ready.arrived + budget),
         enforced: !matches!(ready.deadline.then, Then::GoOn(_)),
         hold: hold(&ready, &state),
@@ -109,8 +116,19 @@ async fn race(
     };
     let mut attempts = Attempts::default();
     let finish = {
-        let body = ready.body.take();
-        let mut race = Race::new(&route, &ready.call, body, &mut attempts, rules);
+        let kept = ready.call.headers.clone();
+        let first = First {
+            headers: std::mem::replace(&mut ready.call.headers, kept),
+            body: ready.body.take(),
+        };
+        let mut race = Race::new(
+            &route,
+            &ready.call,
+            first,
+            &mut attempts,
+            rules,
+            &seat.alarms,
+        );
         race.begin();
         loop {
             let finish = race.run(&mut ready.record).await;

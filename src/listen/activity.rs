@@ -6,7 +6,7 @@
 //! additions for it.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
+
+use crate::alarm::Alarm;
 
 /// The time over which calls that were given up are counted.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -81,7 +83,7 @@ impl Activity {
         mut connection: Pin<&mut F>,
     ) -> Result<F::Output, Over> {
         let shared = &self.0;
-        let mut timer = pin!(sleep_until(shared.born + first));
+        let mut timer = Alarm::new(shared.born + first);
         poll_fn(|context| {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(Ok(ended));
@@ -89,7 +91,7 @@ impl Activity {
             if shared.flood.load(Ordering::Relaxed) {
                 return Poll::Ready(Err(Over::Flood));
             }
-            while timer.as_mut().poll(context).is_ready() {
+            while timer.poll(context).is_ready() {
                 if !shared.begun.load(Ordering::Relaxed) {
                     return Poll::Ready(Err(Over::Silent));
                 }
@@ -101,7 +103,7 @@ impl Activity {
                 if now >= free + idle {
                     return Poll::Ready(Err(Over::Idle));
                 }
-                timer.as_mut().reset(free + idle);
+                timer.reset(free + idle);
             }
             Poll::Pending
         })
@@ -192,6 +194,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::pin::pin;
 
     use tokio::time::sleep;
 

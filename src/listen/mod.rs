@@ -11,8 +11,10 @@ mod spare;
 mod validity;
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulConnection;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -117,36 +120,51 @@ impl Listener {
         let _ = stream.set_nodelay(true);
         match &self.tls {
             None => self.speak(stream).await,
-            Some(certificate) => {
-                if let Some(stream) = certificate.shake(stream).await {
-                    self.speak(stream).await;
-                }
-            }
+            // Boxed, so that connections without TLS have no room for it.
+            Some(certificate) => Box::pin(self.secured(certificate, stream)).await,
+        }
+    }
+
+    async fn secured(&self, certificate: &Certificate, stream: TcpStream) {
+        if let Some(stream) = certificate.shake(stream).await {
+            self.speak(stream).await;
         }
     }
 
     /// Serves one caller's connection, whatever it is made of, until it ends or is to stop.
-    pub async fn speak<S>(&self, stream: S)
+    pub fn speak<S>(&self, stream: S) -> impl Future<Output = ()> + Send + use<'_, S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let builder = self.builder();
-        let bounds = &self.limits.caller;
-        let (worker, activity) = (self.worker.clone(), Activity::new(bounds.cancels));
+        let (worker, activity) = (
+            self.worker.clone(),
+            Activity::new(self.limits.caller.cancels),
+        );
         let calls = activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let running = calls.call();
             let worker = worker.clone();
-            async move {
+            // Boxed: a connection keeps room for this future as long as it lives, and needs it only
+            // until the head of an answer.
+            Box::pin(async move {
                 let response: Response<AnswerBody> = worker.serve(request).await;
                 Ok::<_, Infallible>(response.map(|body| Counted::new(body, running)))
-            }
+            })
         });
+        let builder = self.builder();
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        tokio::pin!(connection);
+        // Boxed here, where it is made: else each block around it has room for it once more.
+        self.drive(Box::pin(connection.into_owned()), activity)
+    }
+
+    async fn drive<C>(&self, mut connection: Pin<Box<C>>, activity: Activity)
+    where
+        C: GracefulConnection<Error = Box<dyn Error + Send + Sync>>,
+    {
         // The head's own time runs only once it is known which protocol the connection speaks.
         let first = self.limits.head_timeout.get();
-        let watched = activity.watch(first, bounds.idle.get(), connection.as_mut());
+        let idle = self.limits.caller.idle.get();
+        let watched = activity.watch(first, idle, connection.as_mut());
         match self.stop.unless(watched).await {
             Some(Ok(Err(error))) => self.count(&*error),
             Some(Ok(Ok(()))) => {}
@@ -165,7 +183,7 @@ impl Listener {
     }
 
     /// Counts a connection that ended badly, where that was by a bound.
-    fn count(&self, error: &(dyn std::error::Error + 'static)) {
+    fn count(&self, error: &(dyn Error + 'static)) {
         match error.downcast_ref::<hyper::Error>() {
             Some(error) if error.is_parse_too_large() => self.refused(|refused| &refused.head),
             Some(error) if error.is_parse() => self.refused(|refused| &refused.malformed),
@@ -183,10 +201,9 @@ impl Listener {
         let mut builder = Builder::new(self.tasks.clone());
         builder
             .http1()
-            .timer(TokioTimer::new())
-            // Of a connection's first head `head_timeout` is the bound; of a later one, that it may
-            // be idle no longer.
-            .header_read_timeout(limits.head_timeout.get().max(limits.caller.idle.get()))
+            // `Activity` bounds heads with one timer a connection: the first by `head_timeout`, a
+            // later one by how long the connection may be without a call.
+            .header_read_timeout(None)
             .max_headers(limits.headers)
             .max_buf_size(limits.head.bytes().max(8_192));
         builder
@@ -198,5 +215,16 @@ impl Listener {
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(20));
         builder
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Listener;
+    use crate::weight::{any, at_most, of};
+
+    #[test]
+    fn a_connection_keeps_its_own_state_in_one_place() {
+        at_most(544, of(|| Listener::serve(any(), any())));
     }
 }

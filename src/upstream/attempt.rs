@@ -12,80 +12,26 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, StatusCode, response};
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, response};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::OutBody;
-use super::connect::ConnectError;
 use super::gauge::Gauge;
-use super::inflow::{Fate, Fault};
-use super::media::{is_event_stream, is_json};
+use super::inflow::Fate;
+use super::media::{says_events, says_json};
+use super::now::Now;
 use super::part::Part;
 use super::permits::Permit;
-use super::pool::{Lease, Pool, SendError};
+use super::pool::Lease;
 use super::queue::Queue;
-use super::refusal::{is_away, retry_after, retryable};
+use super::refusal::{retry_after, retryable};
+use super::send::send;
 use super::target::Target;
+pub use super::verdict::{Broken, Verdict};
 use crate::meter::{Sampled, Use, Witness};
-
-/// Connections that turned out closed before a call was given up.
-const STALE: usize = 3;
-
-/// Why there is no answer, or no whole one.
-#[derive(Debug, thiserror::Error)]
-pub enum Broken {
-    /// No connection.
-    #[error("no connection: {0}")]
-    Connect(#[from] ConnectError),
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Transport(#[from] hyper::Error),
-    /// The caller's body failed, which is no fault of the provider.
-    #[error("{0}")]
-    Caller(Fault),
-    /// It switched to another protocol, which nobody asked of it: what follows is no answer.
-    #[error("it switched to another protocol, unasked")]
-    Switched,
-    /// The request cannot be put into this provider's form.
-    #[error("the request has no valid address: {0}")]
-    Request(#[from] http::Error),
-}
-
-impl Broken {
-    /// A word for metrics: `connect`, `connect_timeout`, `reset` or `request`.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Connect(ConnectError::TimedOut(_)) => "connect_timeout",
-            Self::Connect(_) => "connect",
-            Self::Transport(_) | Self::Switched => "reset",
-            Self::Request(_) | Self::Caller(_) => "request",
-        }
-    }
-}
-
-/// What is known of an attempt once it can be judged.
-#[derive(Debug)]
-pub enum Verdict {
-    /// An answer to pass on.
-    Answer,
-    /// An answer with a status that another attempt may improve on, and when it may come.
-    Refused(u16, Option<Duration>),
-    /// No answer.
-    Broken(Broken),
-}
-
-impl Verdict {
-    /// Whether the provider was there for nobody, or has no room: it did nothing for the call.
-    pub fn is_away(&self) -> bool {
-        match self {
-            Self::Answer => false,
-            Self::Refused(status, _) => *status == 429 || is_away(*status),
-            Self::Broken(why) => matches!(why, Broken::Connect(_)),
-        }
-    }
-}
 
 /// How much of an answer is read before its verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,17 +85,21 @@ pub struct Attempt {
     head: Option<response::Parts>,
     held: Queue<Frame<Bytes>>,
     held_bytes: usize,
+    /// The answer is JSON.
+    json: bool,
     /// It was told to be refused: what is left is to be passed on all the same.
     refused: bool,
     /// Of a caller's body that is passed on as it comes.
     fate: Option<Fate>,
+    /// When it was judged last; its start before that.
+    judged: Instant,
     gauge: Gauge,
 }
 
 impl Attempt {
     /// Starts it; nothing happens before it is polled. Boxed, as it changes hands often.
     pub fn start(mut start: Start) -> Box<Self> {
-        let fate = start.request.body_mut().fate();
+        let (fate, judged) = (start.request.body_mut().fate(), start.now);
         let gauge = Gauge::new(
             start.target.clone(),
             start.permit,
@@ -166,8 +116,10 @@ impl Attempt {
             head: None,
             held: Queue::default(),
             held_bytes: 0,
+            json: false,
             refused: false,
             fate,
+            judged,
             gauge,
         })
     }
@@ -185,6 +137,11 @@ impl Attempt {
     /// When it was started.
     pub fn started(&self) -> Instant {
         self.gauge.started()
+    }
+
+    /// When it was judged.
+    pub fn judged(&self) -> Instant {
+        self.judged
     }
 
     /// When the first content was seen.
@@ -249,10 +206,17 @@ impl Attempt {
 
     /// Drives it until it can be judged. One that was refused is an answer when it is driven again.
     pub fn poll_verdict(&mut self, context: &mut Context<'_>, hold: Hold) -> Poll<Verdict> {
+        let mut now = Now::default();
+        let verdict = ready!(self.judge(context, hold, &mut now));
+        self.judged = now.get();
+        Poll::Ready(verdict)
+    }
+
+    fn judge(&mut self, context: &mut Context<'_>, hold: Hold, now: &mut Now) -> Poll<Verdict> {
         if let State::Head(head) = &mut self.state {
             match ready!(head.as_mut().poll(context)) {
                 Err(broken) => return Poll::Ready(self.broke(broken)),
-                Ok((response, lease)) => self.received(response, lease),
+                Ok((response, lease)) => self.received(response, lease, now),
             }
         }
         let Some(head) = &self.head else {
@@ -269,7 +233,7 @@ impl Attempt {
             Hold::Head => return Poll::Ready(Verdict::Answer),
             _ if self.gauge.is_stream() => PRELUDE,
             Hold::Whole(limit) => limit,
-            Hold::Json(limit) if error || is_json(&head.headers) == Some(true) => limit,
+            Hold::Json(limit) if error || self.json => limit,
             Hold::Json(_) | Hold::Content => return Poll::Ready(Verdict::Answer),
         };
         loop {
@@ -277,7 +241,7 @@ impl Attempt {
             if judged || self.held_bytes >= limit || matches!(self.state, State::Ended) {
                 return Poll::Ready(Verdict::Answer);
             }
-            match ready!(self.poll_body(context)) {
+            match ready!(self.poll_body(context, now)) {
                 Some(Ok(frame)) => self.hold(frame),
                 Some(Err(error)) => return Poll::Ready(self.broke(error.into())),
                 None => return Poll::Ready(Verdict::Answer),
@@ -285,16 +249,17 @@ impl Attempt {
         }
     }
 
-    fn received(&mut self, response: Response<Incoming>, lease: Lease) {
+    fn received(&mut self, response: Response<Incoming>, lease: Lease, now: &mut Now) {
         let (head, body) = response.into_parts();
-        let stream = is_event_stream(&head.headers);
-        let stream = stream && head.status.is_success();
+        let media = head.headers.get(CONTENT_TYPE);
+        let stream = media.is_some_and(says_events) && head.status.is_success();
+        self.json = media.is_some_and(says_json);
         self.gauge.head(stream, head.status, &head.headers);
         let ended = body.is_end_stream();
         self.head = Some(head);
         self.state = State::Body(body, Some(lease));
         if ended {
-            self.finish();
+            self.finish(now.get());
         }
     }
 
@@ -316,17 +281,19 @@ impl Attempt {
     pub fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
+        now: &mut Now,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if let Some(frame) = self.held.pop() {
             self.held_bytes -= frame.data_ref().map_or(0, Bytes::len);
             return Poll::Ready(Some(Ok(frame)));
         }
-        self.poll_body(context)
+        self.poll_body(context, now)
     }
 
     fn poll_body(
         &mut self,
         context: &mut Context<'_>,
+        now: &mut Now,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let State::Body(body, _) = &mut self.state else {
             return Poll::Ready(None);
@@ -335,7 +302,7 @@ impl Attempt {
         let ended = match &next {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.gauge.saw(data);
+                    self.gauge.saw(data, now);
                 }
                 body.is_end_stream()
             }
@@ -347,54 +314,17 @@ impl Attempt {
             None => true,
         };
         if ended {
-            self.finish();
+            self.finish(now.get());
         }
         Poll::Ready(next)
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self, now: Instant) {
         if let State::Body(_, lease) = std::mem::replace(&mut self.state, State::Ended)
             && let Some(lease) = lease
         {
-            lease.finish();
+            lease.finish(now);
         }
-        self.gauge.completed();
-    }
-}
-
-/// Sends a request on an open connection; one that turns out closed before anything was sent is
-/// replaced without a word.
-async fn send(
-    target: Arc<Target>,
-    pool: Arc<Pool>,
-    mut request: Request<OutBody>,
-    connect: Duration,
-    mut part: Option<Part>,
-) -> Result<(Response<Incoming>, Lease), Broken> {
-    let path = request.uri().path_and_query().cloned();
-    let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-    let mut stale = 0;
-    loop {
-        let mut lease = pool.checkout(connect).await?;
-        *request.uri_mut() = target.provider.uri(&path, lease.is_http2())?;
-        if lease.is_http2() {
-            request.headers_mut().remove(http::header::HOST);
-        }
-        drop(part.take());
-        match lease.send(request).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                return Err(Broken::Switched);
-            }
-            Ok(response) => return Ok((response, lease)),
-            Err(SendError::NotSent(again)) if stale < STALE => {
-                stale += 1;
-                request = *again;
-            }
-            Err(SendError::NotSent(_)) => {
-                let why = "connections close before anything is sent".to_owned();
-                return Err(ConnectError::Failed(why).into());
-            }
-            Err(SendError::Broken(error)) => return Err(error.into()),
-        }
+        self.gauge.completed(now);
     }
 }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -140,12 +141,12 @@ impl Dialer {
             let http2 = self.protocol == Protocol::Http2;
             return self.handshake(stream, http2, guard).await;
         };
-        let stream = connector
-            .connect(name.clone(), stream)
+        // Boxed, as what HTTP/2 needs below: else each connection without them has room for them.
+        let stream = Box::pin(connector.connect(name.clone(), stream))
             .await
             .map_err(|error| ConnectError::Failed(format!("TLS with {}: {error}", self.host)))?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2") || self.only_http2();
-        self.handshake(stream, http2, guard).await
+        Box::pin(self.handshake(stream, http2, guard)).await
     }
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
@@ -180,29 +181,24 @@ impl Dialer {
         let failed = |error: hyper::Error| ConnectError::Failed(format!("{}: {error}", self.host));
         let stream = TokioIo::new(stream);
         if http2 {
-            let (sender, driver) = http2::Builder::new(self.tasks.clone())
+            let mut builder = http2::Builder::new(self.tasks.clone());
+            builder
                 .timer(TokioTimer::new())
                 .adaptive_window(true)
                 .keep_alive_interval(Duration::from_secs(20))
                 .keep_alive_timeout(Duration::from_secs(10))
-                .keep_alive_while_idle(true)
-                .handshake(stream)
-                .await
-                .map_err(failed)?;
-            self.tasks.spawn(async move {
-                let _guard = guard;
-                let _ = driver.await;
-            });
+                .keep_alive_while_idle(true);
+            let (sender, driver) = Box::pin(builder.handshake(stream)).await.map_err(failed)?;
+            self.tasks.spawn(driver.map(move |_| drop(guard)));
             return Ok(Sender::Http2(sender));
         }
         let (sender, driver) = http1::Builder::new()
             .handshake(stream)
             .await
             .map_err(failed)?;
-        self.tasks.spawn(async move {
-            let _guard = guard;
-            let _ = driver.with_upgrades().await;
-        });
+        // A block that awaited it would keep it twice.
+        let driver = driver.with_upgrades();
+        self.tasks.spawn(driver.map(move |_| drop(guard)));
         Ok(Sender::Http1(sender))
     }
 }

@@ -5,9 +5,7 @@
 //! nothing. Never changes what passes.
 
 use std::fmt;
-use std::sync::LazyLock;
 
-use memchr::memmem::FinderRev;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -110,20 +108,6 @@ fn anthropic(payload: &[u8]) -> Event {
         error: kind == "error",
         usage: usage.unwrap_or_default(),
     }
-}
-
-/// The tokens told in the last bytes of an answer that was not streamed.
-pub fn usage_in(tail: &[u8]) -> Usage {
-    static USAGE: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new("\"usage\""));
-    let Some(at) = USAGE.rfind(tail) else {
-        return Usage::default();
-    };
-    let rest = tail[at + b"\"usage\"".len()..].trim_ascii_start();
-    let Some(value) = rest.strip_prefix(b":") else {
-        return Usage::default();
-    };
-    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<Usage>();
-    values.next().and_then(Result::ok).unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -292,6 +276,7 @@ impl<'de> Visitor<'de> for PresentVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::usage::usage_in;
 
     fn content(dialect: Dialect, payload: &str) -> bool {
         event(dialect, payload.as_bytes()).content

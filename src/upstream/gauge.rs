@@ -12,12 +12,14 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::dialect::{self, Usage};
+use super::now::Now;
 use super::permits::Permit;
 use super::queue::Queue;
 use super::quota::{COOLING, Share};
 use super::refusal::retryable;
 use super::sse::{self, Lines};
 use super::target::Target;
+use super::usage::usage_in;
 use crate::config::Dialect;
 use crate::meter::{Kind, Sampled, Use, Witness};
 
@@ -194,24 +196,24 @@ impl Gauge {
         if self.failed {
             self.target.health.failed(self.started, Instant::now());
         }
-        self.settle();
+        self.settle(Instant::now());
     }
 
     /// Bytes of the answer came.
-    pub fn saw(&mut self, data: &Bytes) {
+    pub fn saw(&mut self, data: &Bytes, now: &mut Now) {
         if self.events {
-            self.saw_events(data);
+            self.saw_events(data, now);
             return;
         }
         if self.first_content.is_none() && !data.is_empty() {
-            self.content(Instant::now(), 1);
+            self.content(now.get(), 1);
         }
         if self.dialect() != Dialect::Plain {
             self.keep_tail(data);
         }
     }
 
-    fn saw_events(&mut self, data: &[u8]) {
+    fn saw_events(&mut self, data: &[u8], now: &mut Now) {
         let dialect = self.target.provider.dialect;
         let (mut count, mut told, mut wrong) = (0, Usage::default(), false);
         self.lines.feed(data, |line| {
@@ -225,7 +227,7 @@ impl Gauge {
         self.usage.update(told);
         self.told_error |= wrong;
         if count > 0 {
-            self.content(Instant::now(), count);
+            self.content(now.get(), count);
         }
     }
 
@@ -282,37 +284,37 @@ impl Gauge {
     }
 
     /// The whole answer was read.
-    pub fn completed(&mut self) {
+    pub fn completed(&mut self, now: Instant) {
         if !self.events && !self.tail.is_empty() {
             // Mostly the tail came in one piece.
             let told = match self.tail.front() {
-                Some(piece) if self.tail.len() == 1 => dialect::usage_in(piece),
+                Some(piece) if self.tail.len() == 1 => usage_in(piece),
                 _ => {
                     let pieces: Vec<&[u8]> = self.tail.iter().map(AsRef::as_ref).collect();
-                    dialect::usage_in(&pieces.concat())
+                    usage_in(&pieces.concat())
                 }
             };
             self.tail = Queue::default();
             self.usage.update(told);
         }
         self.whole = true;
-        self.settle();
+        self.settle(now);
     }
 
     /// Counts what was not counted yet; once.
-    fn settle(&mut self) {
+    fn settle(&mut self, now: Instant) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
         self.target.meter.ended();
         let permit = std::mem::take(&mut self.permit);
-        let age = self.age();
+        let age = now - self.started;
         if self.first_content.is_none() && !self.held {
             // A target that failed fast is not a fast target.
             let least = if self.failed { age.max(FAILED) } else { age };
-            self.target.load.at_least(least, self.started + age);
+            self.target.load.at_least(least, now);
             if !self.failed {
-                permit.at_least(age, self.started + age);
+                permit.at_least(age, now);
             }
             if !self.head && !self.failed {
                 self.target.health.given_up();
@@ -353,6 +355,8 @@ impl Gauge {
 
 impl Drop for Gauge {
     fn drop(&mut self) {
-        self.settle();
+        if !self.settled {
+            self.settle(Instant::now());
+        }
     }
 }

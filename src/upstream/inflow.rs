@@ -83,6 +83,11 @@ impl<B: Body<Data = Bytes> + Unpin> Inflow<B> {
         self.body.size_hint().lower() > self.most
     }
 
+    /// How long its caller was waited for so far.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// What will have become of it.
     pub fn fate(&mut self) -> Fate {
         self.fate.get_or_insert_default().clone()

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::scan::{Wrong, find, members};
+use super::scan::{Wrong, find, members, text_of};
 use crate::config::Dialect;
 use crate::latency::Kind;
 
@@ -85,7 +85,7 @@ impl Peek {
             return Ok(());
         }
         if name == "model" {
-            let model: String = serde_json::from_slice(value).map_err(|_| {
+            let model = text_of(value).ok_or_else(|| {
                 format!(
                     "`model` has the wrong type: it is {}; send a string",
                     kind(value)

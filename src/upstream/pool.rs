@@ -135,7 +135,7 @@ impl Pool {
         let pool = self.clone();
         self.tasks.spawn(async move {
             if let Err(Ok(lease)) = give.send(pool.clone().open_one().await) {
-                lease.finish();
+                lease.finish(Instant::now());
             }
         });
         match tokio::time::timeout(patience, taken).await {
@@ -248,7 +248,7 @@ impl Pool {
             let pool = self.clone();
             self.tasks.spawn(async move {
                 if let Ok(lease) = pool.open_one().await {
-                    lease.finish();
+                    lease.finish(Instant::now());
                 }
             });
         }
@@ -312,10 +312,10 @@ impl Lease {
     }
 
     /// The answer was read to its end: the connection can take the next call.
-    pub fn finish(mut self) {
+    pub fn finish(mut self, now: Instant) {
         match self.connection.take() {
             Some(Connection::Http1(sender)) if !sender.is_closed() => {
-                let since = Instant::now();
+                let since = now;
                 // A full queue closes the connection: it was one too many.
                 let _ = self.pool.idle.push(Idle { sender, since });
             }

@@ -15,6 +15,21 @@ pub fn retryable(status: u16) -> bool {
     matches!(status, 408 | 409 | 429 | 500 | 502 | 503 | 504 | 529)
 }
 
+/// The label of a status that is tried again.
+pub fn label(status: u16) -> &'static str {
+    match status {
+        408 => "408",
+        409 => "409",
+        429 => "429",
+        500 => "500",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        529 => "529",
+        _ => "status",
+    }
+}
+
 /// Statuses of a provider that is there for nobody just now: it did nothing for the call.
 pub fn is_away(status: u16) -> bool {
     matches!(status, 502 | 503 | 529)

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use memchr::memchr2;
+use memchr::memchr;
 
 /// Nested objects and lists, as many as serde_json takes.
 const DEPTH: u32 = 128;
@@ -44,42 +44,40 @@ pub fn members(
     mut seen: impl FnMut(Member) -> Result<(), Wrong>,
 ) -> Result<(), Wrong> {
     let mut scan = Scan { text, at: 0 };
-    scan.expect(b'{')?;
-    if scan.next() == Some(b'}') {
-        scan.at += 1;
-    } else {
-        loop {
-            scan.space();
-            let name = scan.at;
-            scan.string()?;
-            let name = name..scan.at;
-            scan.expect(b':')?;
-            scan.space();
-            let value = scan.at;
-            scan.value()?;
-            seen(Member {
-                name,
-                value: value..scan.at,
-            })?;
-            match scan.next() {
-                Some(b',') => scan.at += 1,
-                Some(b'}') => break,
-                _ => return Err(scan.wrong("`,` or `}`").into()),
-            }
-        }
-        scan.at += 1;
-    }
+    scan.object(&mut seen)?;
     match scan.next() {
         None => Ok(()),
         Some(_) => Err(scan.wrong("the end").into()),
     }
 }
 
+/// The same for the object that the text begins with, whatever follows it.
+///
+/// # Errors
+/// What is wrong with the object, or what `seen` answered.
+pub fn leading_members(
+    text: &[u8],
+    mut seen: impl FnMut(Member) -> Result<(), Wrong>,
+) -> Result<(), Wrong> {
+    Scan { text, at: 0 }.object(&mut seen)
+}
+
+/// The text of a JSON string, quotes included; `None`: it is none.
+pub fn text_of(value: &[u8]) -> Option<String> {
+    let inner = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let plain = |byte: &u8| *byte >= b' ' && !matches!(byte, b'"' | b'\\');
+    if inner.iter().all(plain) {
+        return String::from_utf8(inner.to_vec()).ok();
+    }
+    serde_json::from_slice(value).ok()
+}
+
 /// Which of some fields a name is, quotes included; it may be written with escapes.
 pub fn find(name: &[u8], among: &[&str]) -> Option<usize> {
     let plain = &name[1..name.len() - 1];
-    if memchr::memchr(b'\\', plain).is_none() {
-        return among.iter().position(|field| field.as_bytes() == plain);
+    let found = among.iter().position(|field| field.as_bytes() == plain);
+    if found.is_some() || !plain.contains(&b'\\') {
+        return found;
     }
     let told: String = serde_json::from_slice(name).ok()?;
     among.iter().position(|field| *field == told)
@@ -133,22 +131,51 @@ impl Scan<'_> {
         Ok(())
     }
 
+    fn object(&mut self, seen: &mut impl FnMut(Member) -> Result<(), Wrong>) -> Result<(), Wrong> {
+        self.expect(b'{')?;
+        if self.next() == Some(b'}') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.space();
+            let name = self.at;
+            self.string()?;
+            let name = name..self.at;
+            self.expect(b':')?;
+            self.space();
+            let value = self.at;
+            self.value()?;
+            seen(Member {
+                name,
+                value: value..self.at,
+            })?;
+            match self.next() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => break,
+                _ => return Err(self.wrong("`,` or `}`").into()),
+            }
+        }
+        self.at += 1;
+        Ok(())
+    }
+
     fn string(&mut self) -> Result<(), String> {
         if self.text.get(self.at) != Some(&b'"') {
             return Err(self.wrong("a string"));
         }
-        let mut from = self.at + 1;
-        while let Some(found) = self
-            .text
-            .get(from..)
-            .and_then(|rest| memchr2(b'"', b'\\', rest))
-        {
-            let found = from + found;
-            if self.text[found] == b'"' {
-                self.at = found + 1;
+        let start = self.at + 1;
+        let mut from = start;
+        // Only quotes are searched for: prompts are full of `\\n`. A quote is a letter like others
+        // after an odd number of backslashes.
+        while let Some(found) = memchr(b'"', &self.text[from..]) {
+            let (before, next) = (&self.text[start..from + found], from + found + 1);
+            let escapes = before.iter().rev().take_while(|byte| **byte == b'\\');
+            if escapes.count() % 2 == 0 {
+                self.at = next;
                 return Ok(());
             }
-            from = found + 2;
+            from = next;
         }
         Err(format!("the string at byte {} has no end", self.at))
     }
@@ -168,7 +195,11 @@ impl Scan<'_> {
             .iter()
             .position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r'));
         let length = length.unwrap_or(rest.len());
-        if serde_json::from_slice::<serde::de::IgnoredAny>(&rest[..length]).is_err() {
+        let value = &rest[..length];
+        let word = matches!(value, b"true" | b"false" | b"null");
+        let count =
+            matches!(value, [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit));
+        if !word && !count && serde_json::from_slice::<serde::de::IgnoredAny>(value).is_err() {
             return Err(self.wrong("a value"));
         }
         self.at += length;

@@ -128,12 +128,17 @@ impl Target {
 
     /// The request for this target, but for its address, which depends on the connection.
     pub fn request(&self, call: &Call, body: Option<OutBody>) -> Request<OutBody> {
+        self.with(call.headers.clone(), call, body)
+    }
+
+    /// The same with the call's headers where they are there to be given away.
+    pub fn with(&self, headers: HeaderMap, call: &Call, body: Option<OutBody>) -> Request<OutBody> {
         let mut request = Request::new(body.unwrap_or_else(|| OutBody::Kept {
             data: self.body(call),
             trailers: call.trailers.clone(),
         }));
         *request.method_mut() = call.method.clone();
-        *request.headers_mut() = call.headers.clone();
+        *request.headers_mut() = headers;
         self.provider.address(request.headers_mut());
         let length = http_body::Body::size_hint(request.body()).exact();
         // A length that the caller gave stands unless the model was exchanged.

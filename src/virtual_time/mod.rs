@@ -227,7 +227,7 @@ impl Scene {
             all.iter().any(|row| !row.job.status.is_final())
         };
         let began = Instant::now();
-        while left() && began.elapsed() < Duration::from_mins(3) {
+        while left() && began.elapsed() < Duration::from_mins(30) {
             sleep(Duration::from_secs(1)).await;
         }
     }

@@ -155,7 +155,8 @@ impl Runner {
                     let attempts = runner.first_attempt(&job, &call, place, &route);
                     let until = Instant::now() + began.until(job.expires_at);
                     let driven = runner.drive(&job, attempts, began, until);
-                    runner.run(job, driven, &route, stop).await;
+                    let (job, route) = (Box::new(job), route.clone());
+                    runner.clone().run(job, driven, route, stop).await;
                 }
                 // Hot calls took the last place meanwhile: no attempt was made.
                 Some((None, _)) => {

@@ -5,11 +5,12 @@
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use futures_util::future::{BoxFuture, FutureExt as _, MaybeDone, maybe_done};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use smallvec::SmallVec;
 use tokio::time::{Instant, sleep_until};
 
 use crate::cold::follow::is_readable;
@@ -20,6 +21,7 @@ use crate::cold::tape::{Tape, Writer};
 use crate::cold::timing::Timing;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
+use crate::upstream::now::Now;
 use crate::upstream::refusal::{is_away, retry_after, retryable};
 use crate::upstream::target::Target;
 
@@ -125,15 +127,25 @@ impl Driven {
 /// Runs attempts side by side until one has a whole answer, or none is left. None waits for
 /// another's bytes: one that stops within does not hold up the others. Says whose end it is.
 async fn drive(attempts: Attempts, limit: usize, tape: &Arc<Tape>) -> Ending {
+    // They are few, so each is looked at whenever one of them has news.
     let each = attempts.into_running().map(|one| {
         let target = one.target().clone();
-        let following = follow(one, limit, tape.writer());
-        async move { (following.await, Some(target)) }
+        (Box::pin(follow(one, limit, tape.writer())), target)
     });
-    let mut running: FuturesUnordered<_> = each.collect();
+    let mut running: SmallVec<[_; 2]> = each.collect();
     let none = JobError::new("provider_unreachable", "there is no attempt");
     let mut last = (Failure::broken(none), None);
-    while let Some(ended) = running.next().await {
+    while !running.is_empty() {
+        let ended = poll_fn(|context| {
+            for at in 0..running.len() {
+                if let Poll::Ready(ended) = running[at].0.as_mut().poll(context) {
+                    let (_, target) = running.swap_remove(at);
+                    return Poll::Ready((ended, Some(target)));
+                }
+            }
+            Poll::Pending
+        });
+        let ended = ended.await;
         if matches!(ended.0, Ended::With(_)) {
             return ended;
         }
@@ -185,7 +197,9 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
     let readable = head.status.is_success() && is_readable(&head.headers);
     let writer = writer.filter(|_| readable);
     let (mut body, mut timing) = (BytesMut::new(), Timing::default());
-    while let Some(frame) = poll_fn(|context| attempt.poll_frame(context)).await {
+    while let Some(frame) =
+        poll_fn(|context| attempt.poll_frame(context, &mut Now::default())).await
+    {
         match frame {
             Ok(frame) => {
                 if let Some(data) = frame.data_ref() {

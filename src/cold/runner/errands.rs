@@ -107,7 +107,7 @@ impl Runner {
         let made = written(insert, decision, keyed, reply, &mut driven).await;
         let cancelled = scope.is_some_and(|scope| scope.is_cancelled());
         if matches!(made, Made::Wanted) && !cancelled {
-            return self.set_off(job, stop.zip(driven)).await;
+            return self.clone().set_off(job, stop.zip(driven)).await;
         }
         self.give_up(&job, driven);
         match (made, &stop) {
@@ -126,9 +126,13 @@ impl Runner {
     }
 
     /// Runs a job that was handed over with its attempts, or has it claimed.
-    async fn set_off(&self, job: Job, run: Option<(Stop, Driven)>) {
+    async fn set_off(self: Arc<Self>, job: Job, run: Option<(Stop, Driven)>) {
         match (run, self.route(&job.route)) {
-            (Some((stop, driven)), Some(route)) => self.run(job, driven, &route, stop).await,
+            // A task of its own: what was needed until here is let go while the job runs.
+            (Some((stop, driven)), Some(route)) => {
+                let running = self.clone().run(Box::new(job), driven, route, stop);
+                self.parts.tasks.spawn(running);
+            }
             (Some((stop, driven)), None) => {
                 self.give_up(&job, Some(driven));
                 let now = Write::Release(UnixMillis::now());

@@ -167,7 +167,7 @@ impl Followed {
             if let Some(piece) = recording.piece(self.at) {
                 self.at += 1;
                 if let Some(record) = &mut self.record {
-                    record.passes_content();
+                    record.passes_content(Instant::now());
                 }
                 self.timer.as_mut().reset(Instant::now() + self.idle);
                 return Poll::Ready(Some(Ok(match piece {

@@ -50,13 +50,16 @@ async fn what_a_burst_opened_is_closed_though_calls_take_turns_on_it() {
     for _ in 0..40 {
         burst.push(lease(&pool).await);
     }
-    burst.into_iter().for_each(Lease::finish);
+    let now = Instant::now();
+    for lease in burst {
+        lease.finish(now);
+    }
     let mut open = Vec::new();
     for _ in 0..300 {
         let pair = (lease(&pool).await, lease(&pool).await);
         tokio::time::sleep(SECOND).await;
-        pair.0.finish();
-        pair.1.finish();
+        pair.0.finish(Instant::now());
+        pair.1.finish(Instant::now());
         pool.tend();
         tokio::task::yield_now().await;
         open.push(pool.open());
