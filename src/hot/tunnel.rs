@@ -124,9 +124,9 @@ pub(super) async fn open(
     let sent = timeout(ready.deadline.budget, async {
         let mut lease = target.provider.pool(worker).checkout(connect).await;
         let lease = lease.as_mut().map_err(|error| error.to_string())?;
-        *request.uri_mut() = target
-            .provider
-            .uri(&ready.call.path, lease.is_http2())
+        let path = target.provider.path(&ready.call.path);
+        *request.uri_mut() = path
+            .and_then(|path| target.provider.uri(path, lease.is_http2()))
             .map_err(|error| error.to_string())?;
         lease
             .send(request)

@@ -130,13 +130,16 @@ impl Provider {
         &self.pools[worker.min(self.pools.len() - 1)]
     }
 
-    /// The address of a path at this provider. `absolute` for HTTP/2, which needs scheme and host.
-    pub fn uri(&self, path: &PathAndQuery, absolute: bool) -> Result<Uri, http::Error> {
-        let path = if self.prefix.is_empty() {
-            path.clone()
-        } else {
-            format!("{}{path}", self.prefix).parse()?
-        };
+    /// A path as this provider has it: with its own before it.
+    pub fn path(&self, path: &PathAndQuery) -> Result<PathAndQuery, http::Error> {
+        if self.prefix.is_empty() {
+            return Ok(path.clone());
+        }
+        Ok(format!("{}{path}", self.prefix).parse()?)
+    }
+
+    /// The address of a path of this provider. `absolute` for HTTP/2, which needs scheme and host.
+    pub fn uri(&self, path: PathAndQuery, absolute: bool) -> Result<Uri, http::Error> {
         if !absolute {
             return Ok(Uri::from(path));
         }

@@ -28,14 +28,20 @@ pub(super) fn send(
     connect: Duration,
     mut part: Option<Part>,
 ) -> impl Future<Output = Result<(Response<Incoming>, Lease), Broken>> {
-    let path = request.uri().path_and_query().cloned();
-    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let path_of = |request: &Request<OutBody>| match request.uri().path_and_query() {
+        Some(path) => path.clone(),
+        None => PathAndQuery::from_static("/"),
+    };
     // A block and no `async fn`: that would keep what it is given twice.
     async move {
+        *request.uri_mut() = target.provider.path(&path_of(&request))?.into();
         let mut stale = 0;
         loop {
             let mut lease = pool.checkout(connect).await?;
-            *request.uri_mut() = target.provider.uri(&path, lease.is_http2())?;
+            // No path is kept while the answer is waited for: it is a piece of the buffer that the
+            // caller's head was read into, and would keep all of it.
+            let path = path_of(&request);
+            *request.uri_mut() = target.provider.uri(path, lease.is_http2())?;
             if lease.is_http2() {
                 request.headers_mut().remove(http::header::HOST);
             }
