@@ -20,13 +20,14 @@ use super::share::{Followed, Led};
 use crate::config::MidStream;
 use crate::meter::Outcome;
 use crate::upstream::attempt::Attempt;
+use crate::upstream::incoming::Cut;
 
 /// Why an answer broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokenOff {
     /// The provider's connection broke.
     #[error("the provider broke off: {0}")]
-    Provider(#[from] hyper::Error),
+    Provider(#[from] Cut),
     /// The provider was silent too long.
     #[error("the provider sent nothing for {0:?}")]
     Idle(Duration),

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::body::OutBody;
 use super::connect::ConnectError;
 use super::gauge::Gauge;
+use super::incoming::{Cut, Inbound};
 use super::inflow::{Fate, Fault};
 use super::media::{is_event_stream, is_json};
 use super::part::Part;
@@ -41,7 +42,7 @@ pub enum Broken {
     Connect(#[from] ConnectError),
     /// The connection broke.
     #[error("the connection broke: {0}")]
-    Transport(#[from] hyper::Error),
+    Transport(#[from] Cut),
     /// The caller's body failed, which is no fault of the provider.
     #[error("{0}")]
     Caller(Fault),
@@ -105,7 +106,7 @@ const PRELUDE: usize = 256 << 10;
 
 enum State {
     Head(BoxFuture<'static, Result<(Response<Incoming>, Lease), Broken>>),
-    Body(Incoming, Option<Lease>),
+    Body(Inbound, Option<Lease>),
     Ended,
 }
 
@@ -291,8 +292,8 @@ impl Attempt {
         let stream = stream && head.status.is_success();
         self.gauge.head(stream, head.status, &head.headers);
         let ended = body.is_end_stream();
+        self.state = State::Body(Inbound::new(body, &head), Some(lease));
         self.head = Some(head);
-        self.state = State::Body(body, Some(lease));
         if ended {
             self.finish();
         }
@@ -316,7 +317,7 @@ impl Attempt {
     pub fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if let Some(frame) = self.held.pop() {
             self.held_bytes -= frame.data_ref().map_or(0, Bytes::len);
             return Poll::Ready(Some(Ok(frame)));
@@ -324,10 +325,7 @@ impl Attempt {
         self.poll_body(context)
     }
 
-    fn poll_body(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let State::Body(body, _) = &mut self.state else {
             return Poll::Ready(None);
         };
@@ -394,7 +392,7 @@ async fn send(
                 let why = "connections close before anything is sent".to_owned();
                 return Err(ConnectError::Failed(why).into());
             }
-            Err(SendError::Broken(error)) => return Err(error.into()),
+            Err(SendError::Broken(error)) => return Err(Cut::from(error).into()),
         }
     }
 }
