@@ -95,7 +95,7 @@ def test_what_stalls_or_floods_a_listener_is_over_in_its_time(results, number):
 def test_the_others_do_not_feel_it_and_it_is_not_kept(results):
     _, slowest, grown = results
     print(f"{slowest=:.3f} {grown=}")
-    assert slowest < 2, f"others waited {slowest} s"
+    assert slowest < 3, f"others waited {slowest} s"
     assert max(grown) < 48 << 20, grown
 
 
@@ -118,7 +118,7 @@ def test_handshakes_without_number_are_taken_and_those_that_are_given_up_are_cou
         time.sleep(0.05)
     slowest, grown = bystander.ends(), memory(secure.process) - was
     print(f"{slowest=:.3f} {grown=}")
-    assert slowest < 2
+    assert slowest < 3
     assert grown < 32 << 20
 
 

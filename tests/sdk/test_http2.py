@@ -191,7 +191,7 @@ def beside(tmp_path_factory):
 def test_a_flood_ends_so_over_tls_too_and_where_operators_are_served(beside, name, listener):
     ended, slowest = beside[0][listener, name]
     assert ended, "it went on"
-    assert slowest < 2, f"others waited {slowest} s"
+    assert slowest < 3, f"others waited {slowest} s"
 
 
 def test_floods_over_tls_leave_nothing_behind(beside):
