@@ -46,9 +46,13 @@ struct File {
     config: PathBuf,
 }
 
+/// What is logged where `SHUNT_LOG` says nothing. Libraries warn of what strangers send: a flood would
+/// be one of the log too, and metrics count it.
+const LOGGED: &str = "info,rustls=error,h2=error";
+
 fn main() -> ExitCode {
     let filter =
-        tracing_subscriber::EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| "info".into());
+        tracing_subscriber::EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| LOGGED.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

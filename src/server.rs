@@ -5,6 +5,7 @@
 
 mod build;
 mod callbacks;
+mod operators;
 mod owners;
 mod secured;
 
@@ -25,7 +26,6 @@ use self::build::{reloads, signer, store};
 use self::callbacks::Callbacks;
 pub(crate) use self::owners::Owners;
 use self::secured::Secured;
-use crate::auth::Token;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
 use crate::cold::door::Door;
 use crate::cold::runner::{ColdRoutes, Parts, Pulse, Runner};
@@ -33,9 +33,8 @@ use crate::cold::store::SharedStore;
 use crate::config::Config;
 use crate::hot::{Gateway, Worker};
 use crate::latency::{Summary, Window, set_shard};
-use crate::listen::{self, Listener, Secure};
-use crate::meter::Meter;
-use crate::observe::{self, Admin};
+use crate::listen::{self, Listener};
+use crate::meter::{Meter, Refused};
 use crate::upstream::connect::Transport;
 use crate::upstream::names::Names;
 use crate::upstream::provider::Ground;
@@ -204,40 +203,14 @@ impl Server {
             .spawn(keep_time(meter, gateway, SECOND));
     }
 
-    fn serve_admin(&mut self, config: &Config, runner: Arc<Runner>) -> Result<()> {
-        let owners = &self.owners;
-        let token = config.auth.admin_token.as_ref().map(Token::read);
-        let admin = Arc::new(Admin {
-            token: token
-                .transpose()
-                .map_err(|why| anyhow!("auth.admin_token: {why}"))?,
-            meter: self.meter.clone(),
-            gateway: self.gateway.clone(),
-            runner,
-            draining: self.draining.clone(),
-            tasks: vec![owners.calls.clone(), owners.jobs.clone()],
-        });
-        let listener = listen::bind(self.admin).with_context(|| taken("admin", self.admin))?;
-        self.admin = listener.local_addr()?;
-        let _inside = self.control.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let router = observe::router(admin);
-        if let Some(certificate) = self.secured.admin.clone() {
-            let listener = Secure::new(listener, certificate, &owners.background)?;
-            listen::serve(listener, router, &owners.background);
-        } else {
-            listen::serve(listener, router, &owners.background);
-        }
-        Ok(())
-    }
-
     fn serve_public(&mut self, config: &Config, count: usize) -> Result<()> {
         for index in 0..count {
             let socket = listen::bind(self.public).with_context(|| taken("public", self.public))?;
             self.public = socket.local_addr()?;
             let listener = Listener {
-                worker: Arc::new(Worker::new(index, self.gateway.clone())),
+                answers: Arc::new(Worker::new(index, self.gateway.clone())),
                 limits: config.limits.clone(),
+                refused: Refused::new(&self.meter),
                 tls: self.secured.public.clone(),
                 tasks: self.owners.calls.clone(),
                 stop: self.owners.stop.clone(),

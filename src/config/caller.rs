@@ -21,7 +21,7 @@ pub struct Caller {
     pub body_idle: Period,
     /// Bytes a second that a request body must bring, `body_idle` apart; 0: any.
     pub body_rate: u32,
-    /// A connection without a call is closed after this.
+    /// A connection without a call, or that takes nothing of its answers, is closed after this.
     pub idle: Period,
     /// Calls that one HTTP/2 connection may give up in 10 s; past it it is closed.
     pub cancels: u32,

@@ -266,6 +266,7 @@ fn limits(config: &Config, found: &mut Found) {
         ("head", limits.head.0 < 8 << 10),
         ("headers", limits.headers < 16),
         ("connections", limits.connections == 0),
+        ("operators", limits.operators == 0),
         ("streams", limits.streams == 0),
         ("head_timeout", limits.head_timeout.get().is_zero()),
     ] {

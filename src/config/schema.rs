@@ -109,6 +109,8 @@ pub struct Limits {
     pub head_timeout: Period,
     /// Open connections of callers per worker; past it new ones wait in the accept queue.
     pub connections: usize,
+    /// Open connections to the admin listener, half of them of one address; past it new ones wait.
+    pub operators: usize,
     /// Calls in flight on one HTTP/2 connection of a caller.
     pub streams: u32,
     /// Tunnels (WebSocket) open at once per worker.
@@ -131,6 +133,7 @@ impl Default for Limits {
             headers: 128,
             head_timeout: Period::from_secs(10),
             connections: 20_000,
+            operators: 256,
             streams: 256,
             tunnels: 1_000,
             replay: Size(64 << 20),

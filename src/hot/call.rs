@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -55,6 +55,12 @@ impl State {
     pub fn turns(&self) -> crate::cold::shares::Shares {
         let gate = self.gate.as_ref();
         gate.map(|gate| gate.keys.shares()).unwrap_or_default()
+    }
+
+    /// Why a request goes no further than its head, if it does not; counted.
+    pub fn turns_away<B>(&self, request: &Request<B>) -> Option<(StatusCode, String)> {
+        let checked = entry::check(request, self).err();
+        checked.map(|(code, why)| (code.status(), why))
     }
 }
 

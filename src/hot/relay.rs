@@ -20,6 +20,7 @@ use super::share::{Followed, Led};
 use crate::config::MidStream;
 use crate::meter::Outcome;
 use crate::upstream::attempt::Attempt;
+use crate::upstream::incoming::Cut;
 use crate::upstream::now::Now;
 
 /// Why an answer broke off.
@@ -27,7 +28,7 @@ use crate::upstream::now::Now;
 pub enum BrokenOff {
     /// The provider's connection broke.
     #[error("the provider broke off: {0}")]
-    Provider(#[from] hyper::Error),
+    Provider(#[from] Cut),
     /// The provider was silent too long.
     #[error("the provider sent nothing for {0:?}")]
     Idle(Duration),

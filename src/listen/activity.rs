@@ -1,9 +1,10 @@
-//! What a connection's calls are about: none yet, none for long, or one after the other given up.
+//! What a connection's calls are about: none yet, none for long, answers that nobody reads, or one
+//! call after the other given up.
 //!
 //! Promises: a connection whose first call does not begin in time is given up, also where not even
 //! its protocol can be told yet; one without a call for `idle` is closed, over HTTP/2 after a
-//! GOAWAY; one that gives up too many calls (rapid reset, CVE-2023-44487) is cut. A call costs a few
-//! additions for it.
+//! GOAWAY; one that takes nothing of its answers for `idle` is cut, and so is one that gives up too
+//! many calls (rapid reset, CVE-2023-44487). A call costs a few additions for it, and reads no clock.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -36,6 +37,10 @@ struct Shared {
     given_up: AtomicU32,
     most: u32,
     flood: AtomicBool,
+    /// Answers of which the caller has to take something before more of them is asked for, and how
+    /// often that changed.
+    owed: AtomicU32,
+    moves: AtomicU32,
 }
 
 /// Why a connection is not served to its own end.
@@ -47,6 +52,8 @@ pub enum Over {
     Idle,
     /// It gave up too many calls.
     Flood,
+    /// It took nothing of its answers for long.
+    Unread,
 }
 
 impl Activity {
@@ -61,6 +68,8 @@ impl Activity {
             given_up: AtomicU32::default(),
             most,
             flood: AtomicBool::default(),
+            owed: AtomicU32::default(),
+            moves: AtomicU32::default(),
         }))
     }
 
@@ -71,11 +80,12 @@ impl Activity {
         Running {
             of: self.0.clone(),
             finished: false,
+            owed: false,
         }
     }
 
     /// Drives a connection to its end, or to why it is over before: its first call not within
-    /// `first`, none for `idle`, too many given up.
+    /// `first`, none for `idle`, nothing taken of its answers for `idle`, too many given up.
     pub async fn watch<F: Future>(
         &self,
         first: Duration,
@@ -84,6 +94,7 @@ impl Activity {
     ) -> Result<F::Output, Over> {
         let shared = &self.0;
         let mut timer = Alarm::new(shared.born + first);
+        let mut moves = None;
         poll_fn(|context| {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(Ok(ended));
@@ -102,6 +113,11 @@ impl Activity {
                 }
                 if now >= free + idle {
                     return Poll::Ready(Err(Over::Idle));
+                }
+                // As it was a whole `idle` ago.
+                let last = moves.replace(shared.moves.load(Ordering::Relaxed));
+                if last == moves && shared.owed.load(Ordering::Relaxed) > 0 {
+                    return Poll::Ready(Err(Over::Unread));
                 }
                 timer.reset(free + idle);
             }
@@ -143,10 +159,28 @@ impl Shared {
 pub struct Running {
     of: Arc<Shared>,
     finished: bool,
+    owed: bool,
+}
+
+impl Running {
+    /// Whether it is the caller's turn to take something of the answer.
+    fn owes(&mut self, owed: bool) {
+        if self.owed == owed {
+            return;
+        }
+        self.owed = owed;
+        self.of.moves.fetch_add(1, Ordering::Relaxed);
+        if owed {
+            self.of.owed.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.of.owed.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.owes(false);
         self.of.ends(self.finished);
     }
 }
@@ -161,6 +195,7 @@ impl<B: Body> Counted<B> {
     /// The body of a call's answer.
     pub fn new(body: B, mut running: Running) -> Self {
         running.finished = body.is_end_stream();
+        running.owes(true);
         Self { body, running }
     }
 }
@@ -173,11 +208,14 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        self.running.owes(false);
         let next = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(frame) = &next {
             // A provider that breaks off is not the caller giving up.
             let over = !matches!(frame, Some(Ok(_))) || self.body.is_end_stream();
             self.running.finished |= over;
+            // Also of its end: until then the caller has not taken what was before it.
+            self.running.owes(true);
         }
         next
     }
@@ -230,6 +268,31 @@ mod tests {
         assert_eq!(watch(&asking, connection).await, Err(Over::Idle));
         let (waited, due) = (began.elapsed(), FIRST / 2 + IDLE * 6);
         assert!((due..due + millis(5)).contains(&waited), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_takes_nothing_of_its_answers_is_over_and_one_that_waits_for_them_is_not()
+     {
+        let began = Instant::now();
+        let stuck = Activity::new(1);
+        let mut call = stuck.call();
+        call.owes(true);
+        assert_eq!(watch(&stuck, pending::<()>()).await, Err(Over::Unread));
+        assert!((IDLE..IDLE * 2 + FIRST).contains(&began.elapsed()));
+
+        let slow = Activity::new(1);
+        let connection = async {
+            let mut call = slow.call();
+            for _ in 0..20 {
+                // The provider's turn, and the caller's.
+                sleep(IDLE * 5).await;
+                call.owes(true);
+                sleep(IDLE / 2).await;
+                call.owes(false);
+            }
+            finished(call);
+        };
+        assert_eq!(watch(&slow, connection).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

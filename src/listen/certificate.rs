@@ -28,7 +28,7 @@ use crate::meter::Meter;
 /// How often the files are looked at.
 pub const LOOK: Duration = Duration::from_secs(10);
 
-/// Longest TLS handshake.
+/// Longest TLS handshake, where the listener awaits a first head for longer.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A listener's certificate.
@@ -117,9 +117,9 @@ impl Certificate {
     }
 
     /// A caller's connection after its handshake; none where there was none in time.
-    pub async fn shake(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+    pub async fn shake(&self, stream: TcpStream, limit: Duration) -> Option<TlsStream<TcpStream>> {
         let acceptor = TlsAcceptor::from(self.current.load_full());
-        let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+        let shaken = tokio::time::timeout(HANDSHAKE.min(limit), acceptor.accept(stream)).await;
         if let Ok(Ok(stream)) = shaken {
             return Some(stream);
         }

@@ -1,11 +1,11 @@
-//! Sockets of callers: accept, TLS, HTTP/1.1 and HTTP/2, drain.
+//! Sockets of callers and operators: accept, TLS, HTTP/1.1 and HTTP/2, drain.
 //!
 //! Promises: every connection is a task that a drain waits for; no head is awaited for ever; past
 //! `limits.connections` new ones wait in the accept queue. Knows nothing of routes.
 
 mod activity;
 mod addresses;
-mod admin;
+mod answers;
 mod certificate;
 mod spare;
 mod validity;
@@ -31,11 +31,11 @@ use tokio::sync::Semaphore;
 
 use self::activity::{Activity, Counted, Over};
 use self::addresses::Addresses;
-pub use self::admin::{Secure, serve};
+pub use self::answers::Answers;
 pub use self::certificate::{Certificate, LOOK, Ready};
 use self::spare::Spare;
 use crate::config::Limits;
-use crate::hot::{AnswerBody, Worker};
+use crate::hot::Worker;
 use crate::meter::Refused;
 use crate::tasks::{Signal, Tasks};
 
@@ -63,12 +63,14 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// One worker's listener.
-pub struct Listener {
-    /// Serves its calls.
-    pub worker: Arc<Worker>,
+/// A listener: one worker's for callers, or the one for operators.
+pub struct Listener<A = Worker> {
+    /// Answers what comes.
+    pub answers: Arc<A>,
     /// Bounds.
     pub limits: Limits,
+    /// What is counted of those that break a bound.
+    pub refused: Refused,
     /// TLS, where it is configured.
     pub tls: Option<Arc<Certificate>>,
     /// Owner of its connections.
@@ -77,7 +79,7 @@ pub struct Listener {
     pub stop: Signal,
 }
 
-impl Listener {
+impl<A: Answers> Listener<A> {
     /// Accepts until it is stopped.
     pub async fn run(self, listener: std::net::TcpListener) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
@@ -101,7 +103,7 @@ impl Listener {
                 (Err(_), _) => continue,
             };
             let Some(address) = addresses.enter(address) else {
-                this.refused(|refused| &refused.address);
+                this.refused.address.increment(1);
                 if this.tls.is_none() {
                     // As much as fits at once: nobody is waited for.
                     let _ = stream.try_write(CROWDED);
@@ -126,28 +128,29 @@ impl Listener {
     }
 
     async fn secured(&self, certificate: &Certificate, stream: TcpStream) {
-        if let Some(stream) = certificate.shake(stream).await {
+        let limit = self.limits.head_timeout.get();
+        if let Some(stream) = certificate.shake(stream, limit).await {
             self.speak(stream).await;
         }
     }
 
-    /// Serves one caller's connection, whatever it is made of, until it ends or is to stop.
-    pub fn speak<S>(&self, stream: S) -> impl Future<Output = ()> + Send + use<'_, S>
+    /// Serves one connection, whatever it is made of, until it ends or is to stop.
+    pub fn speak<S>(&self, stream: S) -> impl Future<Output = ()> + Send + use<'_, S, A>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (worker, activity) = (
-            self.worker.clone(),
+        let (answers, activity) = (
+            self.answers.clone(),
             Activity::new(self.limits.caller.cancels),
         );
         let calls = activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let running = calls.call();
-            let worker = worker.clone();
+            let answers = answers.clone();
             // Boxed: a connection keeps room for this future as long as it lives, and needs it only
             // until the head of an answer.
             Box::pin(async move {
-                let response: Response<AnswerBody> = worker.serve(request).await;
+                let response: Response<A::Body> = answers.answer(request).await;
                 Ok::<_, Infallible>(response.map(|body| Counted::new(body, running)))
             })
         });
@@ -168,8 +171,9 @@ impl Listener {
         match self.stop.unless(watched).await {
             Some(Ok(Err(error))) => self.count(&*error),
             Some(Ok(Ok(()))) => {}
-            Some(Err(Over::Silent)) => self.refused(|refused| &refused.first_call),
-            Some(Err(Over::Flood)) => self.refused(|refused| &refused.cancels),
+            Some(Err(Over::Silent)) => self.refused.first_call.increment(1),
+            Some(Err(Over::Flood)) => self.refused.cancels.increment(1),
+            Some(Err(Over::Unread)) => self.refused.unread.increment(1),
             Some(Err(Over::Idle)) => {
                 connection.as_mut().graceful_shutdown();
                 let _ = tokio::time::timeout(first, connection).await;
@@ -185,14 +189,10 @@ impl Listener {
     /// Counts a connection that ended badly, where that was by a bound.
     fn count(&self, error: &(dyn Error + 'static)) {
         match error.downcast_ref::<hyper::Error>() {
-            Some(error) if error.is_parse_too_large() => self.refused(|refused| &refused.head),
-            Some(error) if error.is_parse() => self.refused(|refused| &refused.malformed),
+            Some(error) if error.is_parse_too_large() => self.refused.head.increment(1),
+            Some(error) if error.is_parse() => self.refused.malformed.increment(1),
             _ => {}
         }
-    }
-
-    fn refused(&self, which: impl Fn(&Refused) -> &metrics::Counter) {
-        which(&self.worker.gateway().state.load().refused).increment(1);
     }
 
     fn builder(&self) -> Builder<Tasks> {
@@ -225,6 +225,6 @@ mod tests {
 
     #[test]
     fn a_connection_keeps_its_own_state_in_one_place() {
-        at_most(544, of(|| Listener::serve(any(), any())));
+        at_most(544, of(|| <Listener>::serve(any(), any())));
     }
 }

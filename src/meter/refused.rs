@@ -23,6 +23,8 @@ pub struct Refused {
     pub encoding: Counter,
     /// Connections past `limits.caller.cancels`.
     pub cancels: Counter,
+    /// Connections that took nothing of their answers for `limits.caller.idle`.
+    pub unread: Counter,
 }
 
 impl Refused {
@@ -38,6 +40,7 @@ impl Refused {
             body_slow: counter("body_slow"),
             encoding: counter("encoding"),
             cancels: counter("cancels"),
+            unread: counter("unread"),
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::body::OutBody;
 use super::gauge::Gauge;
+use super::incoming::{Cut, Inbound};
 use super::inflow::Fate;
 use super::media::{says_events, says_json};
 use super::now::Now;
@@ -51,7 +52,7 @@ const PRELUDE: usize = 256 << 10;
 
 enum State {
     Head(BoxFuture<'static, Result<(Response<Incoming>, Lease), Broken>>),
-    Body(Incoming, Option<Lease>),
+    Body(Inbound, Option<Lease>),
     Ended,
 }
 
@@ -256,8 +257,8 @@ impl Attempt {
         self.json = media.is_some_and(says_json);
         self.gauge.head(stream, head.status, &head.headers);
         let ended = body.is_end_stream();
+        self.state = State::Body(Inbound::new(body, &head), Some(lease));
         self.head = Some(head);
-        self.state = State::Body(body, Some(lease));
         if ended {
             self.finish(now.get());
         }
@@ -282,7 +283,7 @@ impl Attempt {
         &mut self,
         context: &mut Context<'_>,
         now: &mut Now,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if let Some(frame) = self.held.pop() {
             self.held_bytes -= frame.data_ref().map_or(0, Bytes::len);
             return Poll::Ready(Some(Ok(frame)));
@@ -294,7 +295,7 @@ impl Attempt {
         &mut self,
         context: &mut Context<'_>,
         now: &mut Now,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let State::Body(body, _) = &mut self.state else {
             return Poll::Ready(None);
         };

@@ -12,6 +12,7 @@ pub mod connect;
 pub mod dialect;
 mod gauge;
 pub mod health;
+pub mod incoming;
 pub mod inflow;
 pub mod load;
 pub mod media;

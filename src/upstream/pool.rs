@@ -28,16 +28,24 @@ const ANOTHERS: Duration = Duration::from_millis(500);
 /// for an attack (rapid reset, CVE-2023-44487) and close the connection under the other calls.
 const CANCELS: usize = 100;
 
+/// Calls given up in a row without a head of an answer after which an HTTP/2 connection gets no new
+/// ones: it may allow no streams, or lead nowhere, while another would do.
+const FRUITLESS: usize = 4;
+
 /// A connection that many calls share.
 pub struct Shared {
     sender: http2::SendRequest<OutBody>,
     running: AtomicUsize,
     cancels: AtomicUsize,
+    /// Calls given up since it last answered.
+    fruitless: AtomicUsize,
 }
 
 impl Shared {
     fn usable(&self) -> bool {
-        !self.sender.is_closed() && self.cancels.load(Ordering::Relaxed) < CANCELS
+        !self.sender.is_closed()
+            && self.cancels.load(Ordering::Relaxed) < CANCELS
+            && self.fruitless.load(Ordering::Relaxed) < FRUITLESS
     }
 }
 
@@ -213,6 +221,7 @@ impl Pool {
             sender,
             running: AtomicUsize::new(1),
             cancels: AtomicUsize::new(0),
+            fruitless: AtomicUsize::new(0),
         });
         self.shared.rcu(|all| {
             let mut next: Vec<_> = all.iter().filter(|one| one.usable()).cloned().collect();
@@ -296,7 +305,9 @@ impl Lease {
             Some(Connection::Http1(sender)) => sender.try_send_request(request).await,
             Some(Connection::Http2(shared)) => {
                 let mut sender = shared.sender.clone();
-                sender.try_send_request(request).await
+                let sent = sender.try_send_request(request).await;
+                shared.fruitless.store(0, Ordering::Relaxed);
+                sent
             }
             None => return Err(SendError::NotSent(Box::new(request))),
         };
@@ -332,6 +343,7 @@ impl Drop for Lease {
         if let Some(Connection::Http2(shared)) = self.connection.take() {
             shared.running.fetch_sub(1, Ordering::Relaxed);
             shared.cancels.fetch_add(1, Ordering::Relaxed);
+            shared.fruitless.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

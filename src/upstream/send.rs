@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::body::OutBody;
 use super::connect::ConnectError;
+use super::incoming::Cut;
 use super::part::Part;
 use super::pool::{Lease, Pool, SendError};
 use super::target::Target;
@@ -59,7 +60,7 @@ pub(super) fn send(
                     let why = "connections close before anything is sent".to_owned();
                     return Err(ConnectError::Failed(why).into());
                 }
-                Err(SendError::Broken(error)) => return Err(error.into()),
+                Err(SendError::Broken(error)) => return Err(Cut::from(error).into()),
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::connect::ConnectError;
+use super::incoming::Cut;
 use super::inflow::Fault;
 use super::refusal::is_away;
 
@@ -14,7 +15,7 @@ pub enum Broken {
     Connect(#[from] ConnectError),
     /// The connection broke.
     #[error("the connection broke: {0}")]
-    Transport(#[from] hyper::Error),
+    Transport(#[from] Cut),
     /// The caller's body failed, which is no fault of the provider.
     #[error("{0}")]
     Caller(Fault),

@@ -40,8 +40,9 @@ fn config() -> Config {
 fn worker(index: usize, config: &Config, owners: &Owners, gateway: &Arc<Gateway>) -> Arc<Listener> {
     owners.connections.spawn(keep_warm(index, gateway.clone()));
     Arc::new(Listener {
-        worker: Arc::new(Worker::new(index, gateway.clone())),
+        answers: Arc::new(Worker::new(index, gateway.clone())),
         limits: config.limits.clone(),
+        refused: gateway.state.load().refused.clone(),
         tls: None,
         tasks: owners.calls.clone(),
         stop: owners.stop.clone(),

@@ -41,7 +41,7 @@ class Peer:
     """A client's connection."""
 
     def __init__(self, url, pairs=(), preface=True, patience=2.0):
-        self.socket = battery.connect(url)
+        self.socket = battery.connect(url, speaks=["h2", "http/1.1"])
         self.patience, self.data, self.encoder = patience, b"", hpack.Encoder()
         self.encoder.header_table_size = 4096
         self.decoder, self.max_streams, self.window = hpack.Decoder(), None, 65535

@@ -4,6 +4,7 @@ answers with bytes that a test chooses."""
 import re
 import socket
 import threading
+import time
 
 from conftest import start
 
@@ -88,7 +89,8 @@ def chunked(data):
 
 
 class RawProvider:
-    """`answers` gives the bytes to answer a request with; a tuple ends with what is done then."""
+    """`answers` gives the bytes to answer a request with, or several parts of it and, as numbers, the
+    seconds to wait between them; an empty one closes the connection."""
 
     def __init__(self, answers=lambda request: OK):
         self.answers, self.requests, self.malformed, self.unfinished = answers, [], [], []
@@ -114,9 +116,13 @@ class RawProvider:
                     request, data = found
                     self.requests.append((number, *request))
                     answer = self.answers(request)
-                    connection.sendall(answer)
-                    if b"x-then: close" in answer:
-                        return
+                    for part in [answer] if isinstance(answer, bytes) else answer:
+                        if isinstance(part, bytes):
+                            connection.sendall(part)
+                        else:
+                            time.sleep(part)
+                        if part == b"" or isinstance(part, bytes) and b"x-then: close" in part:
+                            return
                 chunk = connection.recv(65536)
                 if not chunk:
                     break
@@ -134,13 +140,14 @@ class RawProvider:
         self.listener.close()
 
 
-def gateway(folder, provider, more=""):
+def gateway(folder, provider, more="", listen=""):
     """A gateway with one worker, and so one pool, in front of a bare socket."""
     config = folder / "shunt.toml"
     config.write_text(f"""
 [listen]
 public = "127.0.0.1:0"
 admin  = "127.0.0.1:0"
+{listen}
 [server]
 workers = 1
 [providers.raw]

@@ -1,6 +1,6 @@
 """What a provider may send to confuse a proxy about where its answer ends, and whose it is.
 
-Each is (name, method of the call, bytes after its request). `EVIL` is never any caller's answer."""
+Each is (name, method of the call, bytes after its request, or parts with waits). `EVIL` is never any caller's answer."""
 
 EVIL = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nx-evil: 1\r\n\r\nevil"
 TE = b"transfer-encoding: chunked\r\n"
@@ -54,4 +54,18 @@ CASES = [
     ("10,000 header lines", "GET", ok(b"x: y\r\n" * 10_000 + b"content-length: 2\r\n")),
     ("1 MiB of head", "GET", ok(b"x: " + b"y" * (1 << 20) + b"\r\ncontent-length: 2\r\n")),
     ("hop-by-hop lines", "GET", ok(b"connection: close, x-secret\r\nx-secret: evil\r\nkeep-alive: timeout=1\r\ncontent-length: 2\r\n")),
+    ("300 header lines", "GET", ok(b"x: y\r\n" * 300 + b"content-length: 2\r\n")),
+    ("a header of 64 KiB", "GET", ok(b"x: " + b"y" * (64 << 10) + b"\r\ncontent-length: 2\r\n")),
+    ("a head without an end", "GET", [b"HTTP/1.1 200 OK\r\n", *[b"x: y\r\n" * 1_000] * 2_000]),
+    ("a head byte by byte", "GET", [b"HTTP/1.1 200 OK\r\n", *[b"x", 0.1] * 15, b""]),
+    ("103 without an end", "GET", [b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100, 0.01] * 150),
+    ("closes before its head", "GET", [b""]),
+    ("closes in its head", "GET", [b"HTTP/1.1 200 OK\r\ncontent-le", b""]),
+    ("chunks byte by byte, and silence", "GET", [ok(TE, b""), *[b"1\r\no\r\n", 0.1] * 5, 2, b""]),
+    ("a chunk's extension without an end", "GET", [ok(TE, b"1;"), *[b"a" * 10_000] * 200]),
+    ("trailers without an end", "GET", [ok(TE, b"2\r\nok\r\n0\r\n"), *[b"x: y\r\n" * 1_000] * 200]),
+    ("204 with chunks", "GET", ok(TE, b"4\r\nevil\r\n0\r\n\r\n", b"204 No Content")),
+    ("304 with a length and a body", "GET", ok(b"content-length: 4\r\n", b"evil", b"304 Not Modified")),
+    ("gzip that is none", "GET", ok(b"content-encoding: gzip\r\ncontent-length: 2\r\n")),
+    ("a second answer while the connection is idle", "GET", [ok(b"content-length: 2\r\n"), 0.2, EVIL]),
 ]

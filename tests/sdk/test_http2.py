@@ -131,14 +131,13 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("name", FLOODS)
-def test_a_flood_ends_or_costs_little_and_nobody_else_feels_it(gateway, name):
-    flood, ends = FLOODS[name]
-    before, calls = memory(gateway.process), len(gateway.provider.requests)
-    peer = Peer(gateway.public)
+def flood(url, gateway, name):
+    """Whether it was closed, and whether it was no longer read; how long others waited at most."""
+    send, ends = FLOODS[name]
+    peer = Peer(url)
     peer.socket.settimeout(0.3)
     until, slowest, blocked, closed, asked = time.monotonic() + 2, 0, False, False, 0
-    for part in flood(peer):
+    for part in send(peer):
         try:
             peer.socket.sendall(part)
         except TimeoutError:
@@ -156,14 +155,47 @@ def test_a_flood_ends_or_costs_little_and_nobody_else_feels_it(gateway, name):
         word = peer.connection_error(*range(14))
         # With NO_ERROR it was only idle by then.
         closed = word is not None and "NO_ERROR" not in word
-    grown = memory(gateway.process) - before
     slowest = max(slowest, gateway.answers())
     peer.close()
-    print(f'{closed=} {blocked=} {grown=} {slowest=:.3f}')
+    print(f"{closed=} {blocked=} {slowest=:.3f}")
+    return closed or blocked or not ends, slowest
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_ends_or_costs_little_and_nobody_else_feels_it(gateway, name):
+    before, calls = memory(gateway.process), len(gateway.provider.requests)
+    ended, slowest = flood(gateway.public, gateway, name)
+    grown = memory(gateway.process) - before
     assert slowest < 1, f"others waited {slowest} s"
     assert grown < 24 << 20, f"memory grew by {grown >> 20} MiB"
-    assert closed or blocked or not ends, "it went on"
+    assert ended, "it went on"
     assert len(gateway.provider.requests) - calls < 2_000
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory):
+    """The same over TLS and on operators' listener, six at a time."""
+    secure = Gateway(tmp_path_factory.mktemp("http2-tls"), secure=True)
+    before = memory(secure.process)
+    which = [(url, name) for name in FLOODS for url in (secure.public, secure.admin)]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda one: flood(one[0], secure, one[1]), which))
+    grown = memory(secure.process) - before
+    secure.close()
+    listeners = ["callers, over TLS", "operators, over TLS"] * len(FLOODS)
+    return {(listener, name): what for listener, (_, name), what in zip(listeners, which, found)}, grown
+
+
+@pytest.mark.parametrize("listener", ["callers, over TLS", "operators, over TLS"])
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_ends_so_over_tls_too_and_where_operators_are_served(beside, name, listener):
+    ended, slowest = beside[0][listener, name]
+    assert ended, "it went on"
+    assert slowest < 3, f"others waited {slowest} s"
+
+
+def test_floods_over_tls_leave_nothing_behind(beside):
+    assert beside[1] < 48 << 20, f"memory grew by {beside[1] >> 20} MiB"
 
 
 def test_calls_given_up_one_after_the_other_are_counted_and_end_their_connection(gateway):

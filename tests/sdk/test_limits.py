@@ -8,10 +8,12 @@ import time
 import urllib.request
 
 import battery
+import h2raw
 import pytest
 import raw_provider
 from conftest import stop
 from raw_provider import RawProvider
+from test_tls import Authority
 
 LIMITS = """
 [limits]
@@ -30,10 +32,17 @@ cancels = 50
 
 
 class Gateway:
-    def __init__(self, folder, more=""):
+    """`secure`: both listeners speak TLS."""
+
+    def __init__(self, folder, more="", secure=False, limits=LIMITS):
         self.provider = RawProvider(battery.echo)
         sim = f'[providers.sim]\nbase_url = "{self.provider.url}"\ndialect = "openai"\n'
-        self.process, found = raw_provider.gateway(folder, self.provider, sim + LIMITS + more)
+        listen = ""
+        if secure:
+            Authority(folder / "authority").issue(folder / "shown")
+            files = f'{{ cert = "{folder}/shown/cert.pem", key = "{folder}/shown/key.pem" }}'
+            listen = f"tls = {files}\nadmin_tls = {files}"
+        self.process, found = raw_provider.gateway(folder, self.provider, sim + limits + more, listen)
         self.public, self.admin = found["public"], found["admin"]
 
     def close(self):
@@ -41,7 +50,7 @@ class Gateway:
         self.provider.close()
 
     def metrics(self, name):
-        with urllib.request.urlopen(self.admin + "/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(self.admin + "/metrics", timeout=10, context=battery.trusting()) as answer:
             text = answer.read().decode()
         found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
         return float(found[1]) if found else 0.0
@@ -52,7 +61,7 @@ class Gateway:
     def answers(self):
         """An innocent call on a connection of its own; gives its time."""
         began = time.monotonic()
-        with urllib.request.urlopen(self.public + "/raw/innocent", timeout=5) as answer:
+        with urllib.request.urlopen(self.public + "/raw/innocent", timeout=5, context=battery.trusting()) as answer:
             assert answer.read() == b"/innocent 0"
         return time.monotonic() - began
 
@@ -213,6 +222,27 @@ def test_an_idle_connection_is_closed_and_one_with_a_call_is_not(gateway):
     assert answer.endswith(b"/late 0") and took > 2
 
 
+def test_answers_that_their_caller_does_not_take_are_not_held_for_ever(gateway):
+    """A slow read: over HTTP/1.1 the socket is full, over HTTP/2 the window was never opened."""
+    gateway.provider.answers = lambda request: (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 67108864\r\n\r\n", *[bytes(1 << 20)] * 64
+    ) if request[1] == b"/long" else battery.echo(request)
+    before, was = gateway.refused("unread"), memory(gateway.process)
+    connection = battery.connect(gateway.public)
+    connection.sendall(head("/raw/long", method="GET"))
+    peer = h2raw.Peer(gateway.public, pairs=[(4, 0)], patience=7)
+    peer.headers()
+    began = time.monotonic()
+    with pytest.raises(h2raw.Gone):
+        peer.until(lambda kind, *_: False)
+    while gateway.refused("unread") < before + 2:
+        assert time.monotonic() < began + 8
+        time.sleep(0.05)
+    assert memory(gateway.process) - was < 24 << 20
+    connection.close()
+    gateway.provider.answers = battery.echo
+
+
 def test_what_is_pipelined_behind_a_call_waits_in_the_callers_own_buffers(gateway):
     def stall(request):
         if request[1] == b"/stall":
@@ -233,12 +263,15 @@ def test_what_is_pipelined_behind_a_call_waits_in_the_callers_own_buffers(gatewa
     gateway.answers()
 
 
-def test_an_address_has_its_connections_and_no_more_and_they_come_back(tmp_path):
-    gateway = Gateway(tmp_path, "uncounted = []\n")
-    held = [battery.connect(gateway.public) for _ in range(6)]
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_an_address_has_its_connections_and_no_more_and_they_come_back(tmp_path, secure):
+    gateway = Gateway(tmp_path, "uncounted = []\n", secure)
+    # With TLS, a handshake that is only begun counts as one.
+    held = [battery.dial(gateway.public) for _ in range(6)]
     time.sleep(0.2)
-    answer, took = everything(battery.connect(gateway.public))
-    assert answer.startswith(b"HTTP/1.1 429") and b"per_address" in answer and took < 0.5
+    answer, took = everything(battery.dial(gateway.public))
+    assert answer == b"" if secure else answer.startswith(b"HTTP/1.1 429") and b"per_address" in answer
+    assert took < 0.5
     assert gateway.refused("address") == 1
     # Ended by the caller, by a time-out, by a malformed head: each gives its place back.
     held[0].close()

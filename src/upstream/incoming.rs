@@ -1,0 +1,66 @@
+//! The body of a provider's answer.
+//!
+//! Promises: it ends without an error only where the provider ended it. hyper takes a stream's reset
+//! with `NO_ERROR` for an end: it is one of an early refusal (RFC 9113 8.1), never of a good answer,
+//! whose caller could not see that the rest is missing.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Version;
+use http::response::Parts;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// Why there is no more of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Cut {
+    /// The connection or the stream broke.
+    #[error(transparent)]
+    Connection(#[from] hyper::Error),
+    /// The stream was given up as if it were over.
+    #[error("the provider gave its stream up before the end of its answer")]
+    Early,
+}
+
+/// A body as it comes.
+pub struct Inbound {
+    body: Incoming,
+    /// An end has to be said.
+    strict: bool,
+}
+
+impl Inbound {
+    /// The body of an answer with this head.
+    pub fn new(body: Incoming, head: &Parts) -> Self {
+        // Over HTTP/1.1 hyper itself looks for the end.
+        let strict = head.version == Version::HTTP_2 && head.status.is_success();
+        Self { body, strict }
+    }
+}
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let next = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let said = || self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
+        Poll::Ready(match next {
+            None if self.strict && !said() => Some(Err(Cut::Early)),
+            next => next.map(|frame| frame.map_err(Cut::from)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
