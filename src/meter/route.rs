@@ -63,6 +63,9 @@ fn label(slot: usize) -> String {
     }
 }
 
+/// The target of calls that none was asked for.
+pub(super) const NO_TARGET: &str = "none";
+
 /// Counters of calls by status and outcome, registered when first needed.
 struct Requests {
     meter: Arc<Meter>,
@@ -300,7 +303,7 @@ impl RouteMeter {
             shed_demoted: shed("demoted"),
             shed_refused: shed("refused"),
             hedge_delay: meter.gauge("shunt_hedge_delay_seconds", &[("route", route)]),
-            requests: Requests::new(meter, route, "none"),
+            requests: Requests::new(meter, route, NO_TARGET),
             meter: meter.clone(),
             route: route.into(),
             exceeded: ACTIONS.map(|action| {

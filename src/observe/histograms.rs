@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::latency::Window;
-use crate::meter::{Meter, Metric, Tracked};
+use crate::meter::{Meter, Metric, Tracked, escaped};
 
 struct Family {
     metric: Metric,
@@ -104,14 +104,6 @@ const QUANTILES: [(f64, &str); 5] = [
     (0.99, "0.99"),
     (0.999, "0.999"),
 ];
-
-/// A label value, escaped as the text format wants.
-fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
 
 fn labels(tracked: &Tracked) -> String {
     let mut labels = String::new();
