@@ -13,7 +13,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{histograms, jobs as jobs_api, report};
+use super::{histograms, jobs as jobs_api, process, report};
 use crate::auth::Token;
 use crate::cold::job::Status;
 use crate::cold::runner::Runner;
@@ -99,7 +99,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     for provider in admin.gateway.state.load().table.providers() {
         super::quota::show(provider, &admin.meter);
     }
-    let text = histograms::render(&admin.meter);
+    let mut text = histograms::render(&admin.meter);
+    text.push('\n');
+    process::render(&mut text);
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         text,
