@@ -225,6 +225,10 @@ const HELP: &[(&str, &str)] = &[
     ),
     ("shunt_jobs", "Jobs in the store."),
     (
+        "shunt_job_oldest_queued_seconds",
+        "How long the job waits that could run for longest; 0 while none waits.",
+    ),
+    (
         "shunt_job_attempts_total",
         "Calls to providers made for jobs, by what came of them.",
     ),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use super::{histograms, jobs as jobs_api, process, report};
 use crate::auth::Token;
-use crate::cold::job::Status;
+use crate::cold::job::{Status, UnixMillis};
 use crate::cold::runner::Runner;
 use crate::cold::store::asked;
 use crate::config::Period;
@@ -90,6 +91,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let ready = if ready { 1.0 } else { 0.0 };
     admin.meter.gauge("shunt_store_ready", &[]).set(ready);
     jobs(&admin).await;
+    oldest(&admin).await;
     if let Ok(dead) = asked(admin.runner.store().count_dead()).await {
         admin
             .meter
@@ -123,6 +125,23 @@ async fn jobs(admin: &Admin) {
             let labels = [("route", &*route.name), ("status", status.as_str())];
             admin.meter.gauge("shunt_jobs", &labels).set(count as f64);
         }
+    }
+}
+
+/// Sets how long jobs wait that could run.
+async fn oldest(admin: &Admin) {
+    let now = UnixMillis::now();
+    let Ok(oldest) = asked(admin.runner.store().oldest(now)).await else {
+        return;
+    };
+    for route in admin.gateway.state.load().table.routes() {
+        let since = oldest.iter().find(|(name, _)| **name == *route.name);
+        let waited = since.map_or(Duration::ZERO, |(_, since)| since.until(now));
+        let labels = [("route", &*route.name)];
+        let gauge = admin
+            .meter
+            .gauge("shunt_job_oldest_queued_seconds", &labels);
+        gauge.set(waited.as_secs_f64());
     }
 }
 
