@@ -30,18 +30,20 @@ def of_budget(expr, labels):
     return f"{expr}{labels} / on (route) max by (route) (shunt_budget_seconds{{phase=\"total\"}})"
 
 
-def causes(labels, legend):
+def causes(labels):
     """Parts of a call's time as shares of its budget: what the verdict is read from."""
+    median = of_budget("route:shunt_provider_duration_seconds:p50_5m", labels)
     answers = of_budget("route:shunt_provider_duration_seconds:p99_5m", labels)
     first = ("max by (route) (target:shunt_first_token_seconds:p99_5m" + labels + ") / on (route) "
              'max by (route) (shunt_budget_seconds{phase="first_token"})')
     colours = (0.7, 1)
     return [
-        ask(answers, legend + "provider, whole answer", "Provider: answer", "percentunit", colours),
-        ask(first, legend + "provider, first token", "Provider: first token", "percentunit", colours),
-        ask(of_budget("route:shunt_queue_wait_seconds:mean_5m", labels), legend + "queue", "Queue",
+        ask(median, "provider: median", "Provider: median", "percentunit", colours),
+        ask(answers, "provider: p99", "Provider: p99", "percentunit", colours),
+        ask(first, "provider: first token, p99", "First token: p99", "percentunit", colours),
+        ask(of_budget("route:shunt_queue_wait_seconds:mean_5m", labels), "queue: mean", "Queue: mean",
             "percentunit", (0.05, 0.2)),
-        ask(of_budget("route:shunt_overhead_seconds:p99_5m", labels), legend + "gateway", "Gateway",
+        ask(of_budget("route:shunt_overhead_seconds:p99_5m", labels), "gateway: p99", "Gateway: p99",
             "percentunit", (0.02, 0.1)),
     ]
 
@@ -55,19 +57,19 @@ ALERTS = table(
 )
 VERDICT = table(
     "Which route is over its budget, and what is the cause",
-    """A route whose first column is red misses its budget: more than 1 % of its calls are late. The cause is the first
-    red cell to the right of it. Provider: its p99 alone uses up the budget; take the slow target out, hedge, or give the
-    route the budget that /api/routes/ROUTE/what-if tells. Queue: calls wait for a place; raise
-    providers.*.concurrency or add a target. Hedges denied: raise hedge.max_extra, unless all calls are slow. Gateway:
-    its own time; give it more CPU. Shares are of the budget; what the queue takes is its mean by Little's law.""",
+    """A route whose first column is red misses its budget: more than 1 % of its calls are late. Red cells beside it are
+    the cause; they are shares of the budget. Provider's median: it is slow for all calls, and no hedge helps; take the
+    slow target out, or give the route the budget that /api/routes/ROUTE/what-if tells. Only its p99: a tail; hedge it
+    (hedge.after = auto), and if Hedges denied is red too, raise hedge.max_extra. Queue: calls wait for a place; raise
+    providers.*.concurrency or add a target. Gateway: its own time; give it more CPU.""",
     "route",
     ask("route:shunt_budget_exceeded:ratio_rate5m" + ROUTES, name="Over budget", unit="percentunit", limits=(0.005, 0.01)),
-    *causes(ROUTES, ""),
+    *causes(ROUTES),
     ask("route:shunt_hedges_denied:ratio_rate5m" + ROUTES, name="Hedges denied", unit="percentunit", limits=(0.2, 0.5)),
     ask("route:shunt_failed:ratio_rate5m" + ROUTES, name="Failed", unit="percentunit", limits=(0.01, 0.05)),
     ask("route:shunt_demoted:ratio_rate5m" + ROUTES, name="Made jobs", unit="percentunit", limits=(0.1, 0.2)),
     ask("route:shunt_requests:rate5m" + ROUTES, name="Calls", unit="reqps"),
-    runbook="ShuntBudgetBurnsFast", link="/d/shunt-route?var-route=${__value.text}",
+    runbook="ShuntBudgetBurnsFast", link="/d/shunt-route?var-route=${__value.text}&${DS_PROMETHEUS:queryparam}&${__url_time_range}",
 )
 
 
@@ -82,9 +84,9 @@ def overview(docs):
                ask("count(min by (target) (shunt_target_healthy) == 0) or vector(0)"), "short", (1, 1), 3,
                runbook="ShuntTargetEjected"),
         number("Gateways up", "Of those that Prometheus scrapes. Red: one does not answer.",
-               ask('min(up{job="shunt"})'), "short", (1, 1), 3, runbook="ShuntDown", names={0: "one is down", 1: "all"}),
+               ask('min(up{job="shunt"})'), "short", (1, 0.5), 3, runbook="ShuntDown", names={0: "one is down", 1: "all"}),
         number("Job store", "Whether jobs can be written. If not, calls are answered but none can become a job.",
-               ask("min(shunt_store_ready)"), "short", (1, 1), 3, runbook="ShuntStoreNotReady",
+               ask("min(shunt_store_ready)"), "short", (1, 0.5), 3, runbook="ShuntStoreNotReady",
                names={0: "refuses", 1: "ready"}),
         number("Oldest job that waits", "How long the job that could run for longest has waited. See the cold path.",
                ask("max(shunt_job_oldest_queued_seconds)"), "s", (300, 600), 3, runbook="ShuntOldestJobWaits"),
@@ -158,9 +160,10 @@ def route(docs):
         number("Failed", "The share that got an error; by status further down.", ask("route:shunt_failed:ratio_rate5m" + ROUTE), "percentunit",
                (0.01, 0.05), runbook="ShuntRouteFails"),
         bars("What takes the budget",
-             """As shares of the budget, p99 each; the queue's is a mean by Little's law. The longest coloured bar is the
-             cause, and its row below says what to turn.""",
-             *causes(ROUTE, ""), unit="percentunit", limits=(0.7, 1), height=8, runbook="ShuntBudgetBurnsFast"),
+             """Shares of the budget for whole answers, or for first tokens. A red bar is the cause, and its row below says
+             what to turn. Only p99 red: a tail, which hedging cures. The median too: slow for all, which it does not.
+             The queue's share is a mean, by Little's law.""",
+             *causes(ROUTE), unit="percentunit", limits=(0.7, 1), height=8, runbook="ShuntBudgetBurnsFast"),
         number("Made jobs", "The share that got a 202 and its answer later.", ask("route:shunt_demoted:ratio_rate5m" + ROUTE), "percentunit",
                (0.1, 0.2), runbook="ShuntDemotesMany"),
         number("Hedges denied", "Of the second attempts that it would make, the share over hedge.max_extra.",
@@ -255,7 +258,7 @@ def cold(docs):
         number("Callbacks given up", "To be replayed when the receiver works again: shunt jobs replay-callback ID.",
                ask("max(shunt_callbacks_dead)"), "short", (1, 10), runbook="ShuntCallbacksDie"),
         number("Job store", "If it refuses writes, calls are answered but none can become a job.",
-               ask("min(shunt_store_ready)"), "short", (1, 1), runbook="ShuntStoreNotReady", names={0: "refuses", 1: "ready"}),
+               ask("min(shunt_store_ready)"), "short", (1, 0.5), runbook="ShuntStoreNotReady", names={0: "refuses", 1: "ready"}),
     ]
     queue = [
         graph("Jobs that are not finished", "By state. Only queued rises: see what holds them, to the right.",

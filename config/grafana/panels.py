@@ -13,14 +13,10 @@ def steps(limits):
     """Colours from green over yellow to red; from red to green if the limits fall."""
     first, second = limits
     low, high = (GREEN, RED) if first <= second else (RED, GREEN)
-    return {
-        "mode": "absolute",
-        "steps": [
-            {"color": low, "value": None},
-            {"color": YELLOW, "value": min(limits)},
-            {"color": high, "value": max(limits)},
-        ],
-    }
+    colours = [{"color": low, "value": None}]
+    if first != second:
+        colours.append({"color": YELLOW, "value": min(limits)})
+    return {"mode": "absolute", "steps": [*colours, {"color": high, "value": max(limits)}]}
 
 
 def panel(kind, title, says, queries, unit, width, height, limits, runbook, **more):
@@ -94,6 +90,10 @@ def bars(title, says, *queries, unit, limits, width=12, height=8, runbook=None):
     """A bar each, coloured by its limits."""
     made = panel("bargauge", title, says, queries, unit, width, height, limits, runbook)
     made["fieldConfig"]["defaults"] |= {"min": 0, "max": 2 * max(limits)}
+    for target, query in zip(made["targets"], queries):
+        own = [{"id": "thresholds", "value": steps(query["limits"])}]
+        matcher = {"id": "byFrameRefID", "options": target["refId"]}
+        made["fieldConfig"]["overrides"].append({"matcher": matcher, "properties": own})
     made["options"] = {
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "orientation": "horizontal",

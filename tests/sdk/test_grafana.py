@@ -233,6 +233,59 @@ def test_every_metric_that_is_asked_for_is_one_that_a_gateway_tells(watched):
     assert recorded <= used | {"route:shunt_request_duration_seconds:p99_5m"}, "rules that nobody asks"
 
 
+# Of 100 calls a second with a budget of 1 s: how many of the provider's answers came within 0.5 s and
+# 2.5 s, and of the gateway's own parts within 1 ms and 250 ms; calls in the queue; hedges denied and not.
+CAUSES = {
+    "nothing": ((100, 100), (100, 100), 0, (0, 9), 0, set()),
+    "the provider is slow for all": ((5, 100), (100, 100), 0, (0, 9), 50, {"Provider: median", "Provider: p99", "First token: p99"}),
+    "a tail that may not be hedged": ((95, 100), (100, 100), 0, (9, 1), 5, {"Provider: p99", "First token: p99", "Hedges denied"}),
+    "the queue": ((100, 100), (100, 100), 40, (0, 9), 50, {"Queue: mean"}),
+    "the gateway": ((100, 100), (90, 100), 0, (0, 9), 5, {"Gateway: p99"}),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_first_look_names_the_cause(cause, tmp_path):
+    answers, own, waiting, hedges, late, red = CAUSES[cause]
+    board = dashboards()["overview.json"]
+    [panel] = [one for one in board["panels"] if one["title"].startswith("Which route")]
+    by_minute = lambda count: f"0+{60 * count}x30"
+
+    def histogram(name, low, high, counts):
+        for le, count in zip((low, high, "+Inf"), (*counts, 100)):
+            yield {"series": f'{name}_bucket{{route="chat",target="a",le="{le}"}}', "values": by_minute(count)}
+
+    told = [
+        {"series": 'shunt_requests_total{route="chat",outcome="served"}', "values": by_minute(100)},
+        {"series": 'shunt_budget_exceeded_total{route="chat",action="wait"}', "values": by_minute(late)},
+        {"series": 'shunt_queue_length{route="chat",target="a"}', "values": f"{waiting}x30"},
+        {"series": 'shunt_hedges_total{route="chat",result="denied"}', "values": by_minute(hedges[0])},
+        {"series": 'shunt_hedges_total{route="chat",result="won"}', "values": by_minute(hedges[1])},
+        *({"series": f'shunt_budget_seconds{{route="chat",phase="{one}"}}', "values": "1x30"} for one in ("total", "first_token")),
+        *histogram("shunt_provider_duration_seconds", 0.5, 2.5, answers),
+        *histogram("shunt_first_token_seconds", 0.5, 2.5, answers),
+        *histogram("shunt_overhead_seconds", 0.001, 0.25, own),
+    ]
+    red = red | ({"Over budget"} if late else set())
+    columns = panel["transformations"][1]["options"]["renameByName"]
+    limits = {one["matcher"]["options"]: {two["id"]: two["value"] for two in one["properties"]}.get("thresholds")
+              for one in panel["fieldConfig"]["overrides"]}
+    asked = []
+    for target in panel["targets"]:
+        name = columns[f"Value #{target['refId']}"]
+        if limits[name] and name not in ("Failed", "Made jobs"):
+            *_, most = limits[name]["steps"]
+            assert most["color"] == "red"
+            asked.append({"expr": f"({put_in(target['expr'], board)}) > bool {most['value']}", "eval_time": "20m",
+                          "exp_samples": [{"labels": '{route="chat"}', "value": int(name in red)}]})
+    assert red <= set(limits) and len(asked) > 5
+    case = {"rule_files": [str(RULES / "recording.yml")], "evaluation_interval": "1m",
+            "tests": [{"interval": "1m", "input_series": told, "promql_expr_test": asked}]}
+    (tmp_path / "case.yml").write_text(yaml.safe_dump(case))
+    done = subprocess.run(["promtool", "test", "rules", tmp_path / "case.yml"], capture_output=True, text=True)
+    assert done.returncode == 0, f"{cause}: {done.stdout}{done.stderr}"
+
+
 def rows(head):
     """The rows of the tables of docs/metrics.md that begin with a column of this name."""
     inside = False
