@@ -90,8 +90,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let ready = asked(admin.runner.store().ready()).await.is_ok();
     let ready = if ready { 1.0 } else { 0.0 };
     admin.meter.gauge("shunt_store_ready", &[]).set(ready);
-    jobs(&admin).await;
-    oldest(&admin).await;
+    if let Some(queued) = jobs(&admin).await {
+        oldest(&admin, queued).await;
+    }
     if let Ok(dead) = asked(admin.runner.store().count_dead()).await {
         admin
             .meter
@@ -111,11 +112,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         .into_response()
 }
 
-/// Sets the gauges of jobs; a status without jobs is 0, not the last count.
-async fn jobs(admin: &Admin) {
-    let Ok(counts) = asked(admin.runner.store().counts()).await else {
-        return;
-    };
+/// Sets the gauges of jobs; a status without jobs is 0, not the last count. Tells whether any is queued.
+async fn jobs(admin: &Admin) -> Option<bool> {
+    let counts = asked(admin.runner.store().counts()).await.ok()?;
     for route in admin.gateway.state.load().table.routes() {
         for status in Status::ALL {
             let count = counts
@@ -126,14 +125,19 @@ async fn jobs(admin: &Admin) {
             admin.meter.gauge("shunt_jobs", &labels).set(count as f64);
         }
     }
+    let queued = |(_, status, _): &(String, Status, u64)| *status == Status::Queued;
+    Some(counts.iter().any(queued))
 }
 
 /// Sets how long jobs wait that could run.
-async fn oldest(admin: &Admin) {
-    let now = UnixMillis::now();
-    let Ok(oldest) = asked(admin.runner.store().oldest(now)).await else {
-        return;
+async fn oldest(admin: &Admin, queued: bool) {
+    let (now, store) = (UnixMillis::now(), admin.runner.store());
+    let oldest = if queued {
+        asked(store.oldest(now)).await
+    } else {
+        Ok(Vec::new())
     };
+    let Ok(oldest) = oldest else { return };
     for route in admin.gateway.state.load().table.routes() {
         let since = oldest.iter().find(|(name, _)| **name == *route.name);
         let waited = since.map_or(Duration::ZERO, |(_, since)| since.until(now));

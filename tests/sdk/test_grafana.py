@@ -209,10 +209,16 @@ def test_what_a_reload_took_out_disappears_and_the_rest_counts_on(watched):
     assert promtool.returncode == 0, promtool.stdout + promtool.stderr
 
 
+def test_a_job_that_is_held_for_its_provider_s_quota_is_seen_to_wait(watched):
+    name = "shunt_job_oldest_queued_seconds"
+    until(lambda: total(watched.metrics(), name, route="limited") > 0.5)
+    assert total(watched.metrics(), name, route="chat") < 5
+
+
 def test_every_query_of_every_panel_is_answered(watched):
     asked = dict(queries())
     assert len(asked) > 80
-    left, end = asked, time.monotonic() + 35
+    left, end = asked, time.monotonic() + 25
     while left and time.monotonic() < end:
         left = {name: query for name, query in left.items()
                 if not any(abs(value) < float("inf") for value in watched.ask(query))}

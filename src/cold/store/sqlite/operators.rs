@@ -1,5 +1,7 @@
 //! The statements behind what operators see and do: counts, histories, another run, a probe.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, Row, params};
 
 use super::worker::{Desk, unavailable};
@@ -26,19 +28,25 @@ pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Vec<(String, S
 }
 
 /// Since when jobs could run that wait; the partial index `jobs_expiry` brings the nearest deadlines.
-pub(super) const OLDEST: &str = "select route, min(due) from (select route, status, due from jobs \
+pub(super) const OLDEST: &str = "select route, due from (select route, status, due from jobs \
     where finished_at is null order by expires_at limit ?2) \
-    where status = 'queued' and due <= ?1 group by route";
+    where status = 'queued' and due <= ?1";
 
 pub(super) fn oldest(
     connection: &Connection,
     now: UnixMillis,
 ) -> rusqlite::Result<Vec<(String, UnixMillis)>> {
     let mut statement = connection.prepare_cached(OLDEST)?;
-    let read = |row: &Row| Ok((row.get(0)?, UnixMillis(row.get(1)?)));
-    statement
-        .query_map(params![now.0, many(LOOKED_AT)], read)?
-        .collect()
+    let mut found = statement.query(params![now.0, many(LOOKED_AT)])?;
+    let mut oldest: BTreeMap<String, UnixMillis> = BTreeMap::new();
+    while let Some(row) = found.next()? {
+        let (route, due) = (row.get_ref(0)?.as_str()?, UnixMillis(row.get(1)?));
+        match oldest.get_mut(route) {
+            Some(since) => *since = due.min(*since),
+            None => _ = oldest.insert(route.to_owned(), due),
+        }
+    }
+    Ok(oldest.into_iter().collect())
 }
 
 pub(super) fn note(desk: &Desk, id: &JobId, records: &[AttemptRecord]) -> Done<()> {
