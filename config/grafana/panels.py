@@ -184,7 +184,7 @@ def dashboard(uid, title, says, variables, rows, docs):
               "refresh": 1, "current": {}}
     place = {"name": "docs", "label": "docs/ is at", "type": "textbox", "query": docs,
              "current": {"text": docs, "value": docs}, "options": [{"text": docs, "value": docs, "selected": True}]}
-    others = {"type": "dashboards", "title": "Shunt", "tags": ["shunt"], "asDropdown": False, "includeVars": True,
+    others = {"type": "dashboards", "title": "Shunt", "tags": ["shunt"], "asDropdown": False, "includeVars": False,
               "keepTime": True}
     runbooks = {"type": "link", "title": "Runbooks", "url": "${docs}/runbooks.md", "icon": "doc", "targetBlank": True}
     meanings = {"type": "link", "title": "Metrics", "url": "${docs}/metrics.md", "icon": "doc", "targetBlank": True}
