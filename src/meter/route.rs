@@ -134,8 +134,9 @@ pub struct TargetMeter {
     running: AtomicUsize,
     requests: Requests,
     tokens: [[Counter; 3]; 2],
-    /// Registered where there is a limit.
-    places: OnceLock<[Gauge; 2]>,
+    queue: Gauge,
+    /// Registered where there is one.
+    limit: OnceLock<Gauge>,
 }
 
 impl TargetMeter {
@@ -160,22 +161,26 @@ impl TargetMeter {
             running: AtomicUsize::new(0),
             requests: Requests::new(meter, route, target),
             tokens: [by_use("prompt"), by_use("completion")],
-            places: OnceLock::new(),
+            queue: {
+                let labels = [("route", route), ("target", target)];
+                meter.gauge("shunt_queue_length", &labels)
+            },
+            limit: OnceLock::new(),
         }
     }
 
     /// It gets so many calls at once, and so many more wait; meant for once a second.
     pub fn places(&self, limit: u32, waiting: usize) {
-        let [limits, queue] = self.places.get_or_init(|| {
+        let told = self.limit.get_or_init(|| {
             let labels = [
                 ("route", &*self.requests.route),
                 ("target", &*self.requests.target),
             ];
-            ["shunt_concurrency_limit", "shunt_queue_length"]
-                .map(|name| self.requests.meter.gauge(name, &labels))
+            let meter = &self.requests.meter;
+            meter.gauge("shunt_concurrency_limit", &labels)
         });
-        limits.set(f64::from(limit));
-        queue.set(waiting as f64);
+        told.set(f64::from(limit));
+        self.queue.set(waiting as f64);
     }
 
     /// An attempt began.
