@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use self::build::{cold_routes, state};
-use self::build::{reloads, signer, store};
+use self::build::{live, reloads, signer, store};
 use self::callbacks::Callbacks;
 pub(crate) use self::owners::Owners;
 use self::secured::Secured;
@@ -243,6 +243,7 @@ impl Server {
         self.routes
             .store(Arc::new(cold_routes(&built.table, &self.meter)));
         self.store.share_out(built.turns());
+        self.meter.keep(live(&built.table));
         self.gateway.state.store(Arc::new(built));
         Ok(())
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::Counter;
 use tokio::time::Instant;
 
 use crate::meter::Meter;
@@ -16,6 +17,7 @@ use crate::upstream::part::Part;
 use crate::upstream::peek::Peek;
 use crate::upstream::permits::Permit;
 use crate::upstream::provider::Provider;
+use crate::upstream::quota::Why;
 use crate::upstream::target::Target;
 
 /// Where a job goes, and its leave to.
@@ -77,14 +79,27 @@ fn places(targets: &Targets, provider: &Arc<Provider>, now: Instant) -> Result<u
     if places > 0 { Ok(places) } else { Err(wait) }
 }
 
+fn held(meter: &Meter, provider: &str, why: Why) -> Counter {
+    let labels = [("provider", provider), ("reason", why.as_str())];
+    meter.counter("shunt_jobs_held_total", &labels)
+}
+
+/// Makes the counters of a route's providers; each is there from the start.
+pub(super) fn told(targets: &Targets, meter: &Meter) {
+    for provider in providers(targets) {
+        for why in Why::ALL {
+            _ = held(meter, &provider.name, why);
+        }
+    }
+}
+
 /// Counts that due jobs wait for a route's providers, once as long as the reason stays.
 pub(super) fn note_held(targets: &Targets, now: Instant, meter: &Meter) {
     for provider in providers(targets) {
-        if let Err(held) = provider.quota.room(now)
-            && provider.quota.holds(held.why)
+        if let Err(no) = provider.quota.room(now)
+            && provider.quota.holds(no.why)
         {
-            let labels = [("provider", &*provider.name), ("reason", held.why.as_str())];
-            meter.counter("shunt_jobs_held_total", &labels).increment(1);
+            held(meter, &provider.name, no.why).increment(1);
         }
     }
 }

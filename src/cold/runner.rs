@@ -33,6 +33,7 @@ use self::lease::Lease;
 pub use self::lease::Pulse;
 use super::history::{Run, Verdict};
 use super::job::{Job, Reason, Status, StoredRequest, UnixMillis, header_map};
+use super::quota;
 use super::runs::{Runs, Stop, Why};
 use super::store::{Outcome, SharedStore};
 use super::tape::Tapes;
@@ -80,6 +81,7 @@ impl ColdRoute {
         for result in Verdict::RESULTS {
             _ = tried(meter, name, result);
         }
+        quota::told(&targets, meter);
         Self {
             slots: Arc::new(Semaphore::new(settings.concurrency)),
             more: AtomicBool::new(false),

@@ -5,6 +5,7 @@
 //! caller's text becomes a label.
 
 mod healthy;
+mod live;
 mod predict;
 mod refused;
 mod route;
@@ -20,6 +21,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use crate::config;
 
 pub use healthy::Healthy;
+pub use live::{Live, escaped};
 pub use predict::{Predictions, Said, Turned, Witness};
 pub use refused::Refused;
 pub use route::{Kind, Lines, Outcome, RouteMeter, TargetMeter, Use};
@@ -38,6 +40,8 @@ pub struct Meter {
     predictions: Mutex<Vec<Arc<Predictions>>>,
     /// The same.
     healthy: Mutex<Vec<Arc<healthy::Shared>>>,
+    /// Since the first reload; touched by reloads and scrapes.
+    live: Mutex<Option<Live>>,
     shards: usize,
 }
 
@@ -51,6 +55,7 @@ impl Meter {
             tracked: Mutex::default(),
             predictions: Mutex::default(),
             healthy: Mutex::default(),
+            live: Mutex::default(),
             shards,
         };
         for (name, help) in HELP {
@@ -139,9 +144,24 @@ impl Meter {
         }
     }
 
+    /// Tells, and keeps histograms, only of these routes and targets from here on.
+    pub fn keep(&self, live: Live) {
+        let mut tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        tracked.retain(|one| live.tells(&one.route, one.target.as_deref()));
+        let predictions = self.predictions.lock();
+        let mut predictions = predictions.unwrap_or_else(PoisonError::into_inner);
+        predictions.retain(|one| live.tells(&one.route, None));
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
+    }
+
     /// Counters and gauges in Prometheus's text format.
     pub fn render(&self) -> String {
-        self.handle.render()
+        let text = self.handle.render();
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*live {
+            Some(live) => live.only(&text),
+            None => text,
+        }
     }
 }
 
@@ -204,6 +224,10 @@ const HELP: &[(&str, &str)] = &[
         "Calls refused for their key, by the reason.",
     ),
     ("shunt_jobs", "Jobs in the store."),
+    (
+        "shunt_job_oldest_queued_seconds",
+        "How long the job waits that could run for longest; 0 while none waits.",
+    ),
     (
         "shunt_job_attempts_total",
         "Calls to providers made for jobs, by what came of them.",

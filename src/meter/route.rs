@@ -63,6 +63,9 @@ fn label(slot: usize) -> String {
     }
 }
 
+/// The target of calls that none was asked for.
+pub(super) const NO_TARGET: &str = "none";
+
 /// Counters of calls by status and outcome, registered when first needed.
 struct Requests {
     meter: Arc<Meter>,
@@ -131,8 +134,9 @@ pub struct TargetMeter {
     running: AtomicUsize,
     requests: Requests,
     tokens: [[Counter; 3]; 2],
-    /// Registered where there is a limit.
-    places: OnceLock<[Gauge; 2]>,
+    queue: Gauge,
+    /// Registered where there is one.
+    limit: OnceLock<Gauge>,
 }
 
 impl TargetMeter {
@@ -157,22 +161,26 @@ impl TargetMeter {
             running: AtomicUsize::new(0),
             requests: Requests::new(meter, route, target),
             tokens: [by_use("prompt"), by_use("completion")],
-            places: OnceLock::new(),
+            queue: {
+                let labels = [("route", route), ("target", target)];
+                meter.gauge("shunt_queue_length", &labels)
+            },
+            limit: OnceLock::new(),
         }
     }
 
     /// It gets so many calls at once, and so many more wait; meant for once a second.
     pub fn places(&self, limit: u32, waiting: usize) {
-        let [limits, queue] = self.places.get_or_init(|| {
+        let told = self.limit.get_or_init(|| {
             let labels = [
                 ("route", &*self.requests.route),
                 ("target", &*self.requests.target),
             ];
-            ["shunt_concurrency_limit", "shunt_queue_length"]
-                .map(|name| self.requests.meter.gauge(name, &labels))
+            let meter = &self.requests.meter;
+            meter.gauge("shunt_concurrency_limit", &labels)
         });
-        limits.set(f64::from(limit));
-        queue.set(waiting as f64);
+        told.set(f64::from(limit));
+        self.queue.set(waiting as f64);
     }
 
     /// An attempt began.
@@ -300,7 +308,7 @@ impl RouteMeter {
             shed_demoted: shed("demoted"),
             shed_refused: shed("refused"),
             hedge_delay: meter.gauge("shunt_hedge_delay_seconds", &[("route", route)]),
-            requests: Requests::new(meter, route, "none"),
+            requests: Requests::new(meter, route, NO_TARGET),
             meter: meter.clone(),
             route: route.into(),
             exceeded: ACTIONS.map(|action| {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
@@ -13,9 +14,9 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{histograms, jobs as jobs_api, report};
+use super::{histograms, jobs as jobs_api, process, report};
 use crate::auth::Token;
-use crate::cold::job::Status;
+use crate::cold::job::{Status, UnixMillis};
 use crate::cold::runner::Runner;
 use crate::cold::store::asked;
 use crate::config::Period;
@@ -89,7 +90,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let ready = asked(admin.runner.store().ready()).await.is_ok();
     let ready = if ready { 1.0 } else { 0.0 };
     admin.meter.gauge("shunt_store_ready", &[]).set(ready);
-    jobs(&admin).await;
+    if let Some(queued) = jobs(&admin).await {
+        oldest(&admin, queued).await;
+    }
     if let Ok(dead) = asked(admin.runner.store().count_dead()).await {
         admin
             .meter
@@ -99,7 +102,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     for provider in admin.gateway.state.load().table.providers() {
         super::quota::show(provider, &admin.meter);
     }
-    let text = histograms::render(&admin.meter);
+    let mut text = histograms::render(&admin.meter);
+    text.push('\n');
+    process::render(&mut text);
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         text,
@@ -107,11 +112,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         .into_response()
 }
 
-/// Sets the gauges of jobs; a status without jobs is 0, not the last count.
-async fn jobs(admin: &Admin) {
-    let Ok(counts) = asked(admin.runner.store().counts()).await else {
-        return;
-    };
+/// Sets the gauges of jobs; a status without jobs is 0, not the last count. Tells whether any is queued.
+async fn jobs(admin: &Admin) -> Option<bool> {
+    let counts = asked(admin.runner.store().counts()).await.ok()?;
     for route in admin.gateway.state.load().table.routes() {
         for status in Status::ALL {
             let count = counts
@@ -121,6 +124,28 @@ async fn jobs(admin: &Admin) {
             let labels = [("route", &*route.name), ("status", status.as_str())];
             admin.meter.gauge("shunt_jobs", &labels).set(count as f64);
         }
+    }
+    let queued = |(_, status, _): &(String, Status, u64)| *status == Status::Queued;
+    Some(counts.iter().any(queued))
+}
+
+/// Sets how long jobs wait that could run.
+async fn oldest(admin: &Admin, queued: bool) {
+    let (now, store) = (UnixMillis::now(), admin.runner.store());
+    let oldest = if queued {
+        asked(store.oldest(now)).await
+    } else {
+        Ok(Vec::new())
+    };
+    let Ok(oldest) = oldest else { return };
+    for route in admin.gateway.state.load().table.routes() {
+        let since = oldest.iter().find(|(name, _)| **name == *route.name);
+        let waited = since.map_or(Duration::ZERO, |(_, since)| since.until(now));
+        let labels = [("route", &*route.name)];
+        let gauge = admin
+            .meter
+            .gauge("shunt_job_oldest_queued_seconds", &labels);
+        gauge.set(waited.as_secs_f64());
     }
 }
 

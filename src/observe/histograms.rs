@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::latency::Window;
-use crate::meter::{Meter, Metric, Tracked};
+use crate::meter::{Meter, Metric, Tracked, escaped};
 
 struct Family {
     metric: Metric,
@@ -17,8 +17,10 @@ struct Family {
     bounds: &'static [u64],
 }
 
-/// From 5 ms to 10 min: tops below that make the p99 of a model meaningless.
+/// From 1 ms, as a cache answers, to 10 min: tops below that make the p99 of a model meaningless.
 const CALL: &[u64] = &[
+    1_000,
+    2_500,
     5_000,
     10_000,
     25_000,
@@ -104,14 +106,6 @@ const QUANTILES: [(f64, &str); 5] = [
     (0.99, "0.99"),
     (0.999, "0.999"),
 ];
-
-/// A label value, escaped as the text format wants.
-fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
 
 fn labels(tracked: &Tracked) -> String {
     let mut labels = String::new();

@@ -6,6 +6,7 @@
 mod admin;
 mod histograms;
 mod jobs;
+mod process;
 mod quota;
 mod report;
 

@@ -16,7 +16,7 @@ use crate::cold::store::sealed::Sealed;
 use crate::cold::store::sqlite::{self, SqliteStore};
 use crate::config::{Config, PostgresAddress, Secret, Secrets, is_postgres};
 use crate::hot::{Gate, State, Table};
-use crate::meter::{Meter, Refused};
+use crate::meter::{Live, Meter, Refused};
 use crate::tasks::Tasks;
 use crate::upstream::provider::{Ground, Provider};
 
@@ -54,6 +54,16 @@ pub(crate) fn state(
         gate: gate(config, meter)?,
         margin: config.cold.margin.get(),
     })
+}
+
+/// What is measured while these routes are in force.
+pub(super) fn live(table: &Table) -> Live {
+    let mut live = Live::default();
+    for route in table.routes() {
+        let targets = route.targets.all().iter();
+        live.add(&route.name, targets.map(|target| target.label.as_str()));
+    }
+    live
 }
 
 /// Configurations that were taken or refused.

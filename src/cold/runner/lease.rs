@@ -98,6 +98,7 @@ impl Runner {
             .await?;
         self.lease.renewed(sent + pulse.lease());
         self.count_rescued(beat.rescued);
+        self.count_lost(0);
         Ok(beat.rescued)
     }
 
@@ -157,10 +158,14 @@ impl Runner {
 
     fn lease_was_lost(&self) {
         tracing::warn!("the store was silent for longer than this gateway's lease");
+        self.count_lost(1);
+    }
+
+    fn count_lost(&self, lost: u64) {
         self.parts
             .meter
             .counter("shunt_leases_lost_total", &[])
-            .increment(1);
+            .increment(lost);
     }
 
     fn count_rescued(&self, rescued: u64) {

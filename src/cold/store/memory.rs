@@ -257,6 +257,10 @@ impl Store for MemoryStore {
         })
     }
 
+    fn oldest(&self, now: UnixMillis) -> StoreFuture<'_, Vec<(String, UnixMillis)>> {
+        self.run(move |rows| Ok(rows.oldest(now)))
+    }
+
     fn claim_deliveries(
         &self,
         limit: usize,

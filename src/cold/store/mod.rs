@@ -65,6 +65,9 @@ pub struct ClaimedJob {
     pub request: StoredRequest,
 }
 
+/// Unfinished jobs among which the one that waited longest is looked for: as many as `cold.queue_limit` has by default.
+pub const LOOKED_AT: usize = 10_000;
+
 /// Who writes a job's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
@@ -266,6 +269,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many jobs stand where: route, status, count.
     fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>>;
+
+    /// Since when the job of each route that waited longest could run; among the `LOOKED_AT` unfinished
+    /// jobs whose deadlines are nearest, so that it costs the same however many wait.
+    fn oldest(&self, now: UnixMillis) -> StoreFuture<'_, Vec<(String, UnixMillis)>>;
 
     /// Takes up to `limit` deliveries that are due. They are not handed out again until
     /// `delivered` was told or `until` has passed (a crash in between delivers again, under the

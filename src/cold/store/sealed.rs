@@ -166,6 +166,10 @@ impl<S: Store> Store for Sealed<S> {
         self.inner.counts()
     }
 
+    fn oldest(&self, now: UnixMillis) -> StoreFuture<'_, Vec<(String, UnixMillis)>> {
+        self.inner.oldest(now)
+    }
+
     /// A callback whose address does not open is given up, so that it can be begun anew.
     fn claim_deliveries(
         &self,

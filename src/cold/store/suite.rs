@@ -144,6 +144,7 @@ every_store! {
     a_priority_is_kept_and_stays_when_its_job_runs_again,
     what_is_not_due_holds_up_nobody_and_comes_when_it_is,
     what_is_counted_is_what_is_there,
+    it_is_known_since_when_jobs_wait_that_could_run,
 }
 
 async fn what_was_kept_is_there_after_a_restart<P: Place>() {

@@ -12,7 +12,7 @@ use crate::cold::job::{
 };
 use crate::cold::recall;
 use crate::cold::shares::Shares;
-use crate::cold::store::{Beat, By, ClaimedJob, ListQuery, News, Outcome};
+use crate::cold::store::{Beat, By, ClaimedJob, LOOKED_AT, ListQuery, News, Outcome};
 
 /// A gateway: an open store.
 pub type GatewayId = u64;
@@ -105,6 +105,22 @@ impl Rows {
         } else {
             News::Changed(row.job.id.clone())
         });
+    }
+
+    /// Since when the job of each route that waited longest could run.
+    pub(super) fn oldest(&self, now: UnixMillis) -> Vec<(String, UnixMillis)> {
+        let mut oldest = BTreeMap::new();
+        for (_, at) in self.unfinished.iter().take(LOOKED_AT) {
+            let waits = self
+                .all
+                .get(at)
+                .filter(|row| row.job.status == Status::Queued && row.due <= now);
+            if let Some(row) = waits {
+                let since = oldest.entry(row.job.route.clone()).or_insert(row.due);
+                *since = row.due.min(*since);
+            }
+        }
+        oldest.into_iter().collect()
     }
 
     pub(super) fn insert(&mut self, gateway: GatewayId, job: Job, request: StoredRequest) {

@@ -7,7 +7,7 @@ use super::rows::{self, Read, get as column, job_columns, many, text};
 use crate::cold::history::AttemptRecord;
 use crate::cold::job::{Job, JobId, Owner, Status, StoredAnswer, UnixMillis};
 use crate::cold::recall::Kept;
-use crate::cold::store::ListQuery;
+use crate::cold::store::{LOOKED_AT, ListQuery};
 
 macro_rules! jobs_where {
     ($rest:literal) => {
@@ -109,6 +109,17 @@ pub(super) async fn counts(session: &Session) -> Read<Vec<(String, Status, u64)>
         let count: i64 = column(row, 2)?;
         Ok((column(row, 0)?, rows::status(row, 1)?, count.unsigned_abs()))
     };
+    found.iter().map(read).collect()
+}
+
+pub(super) async fn oldest(session: &Session, now: UnixMillis) -> Read<Vec<(String, UnixMillis)>> {
+    let sql = "select route, min(due) from (select route, status, due from shunt.jobs \
+               where finished_at is null order by expires_at limit $2) nearest \
+               where status = 'queued' and due <= $1 group by route order by route";
+    let limit = many(LOOKED_AT);
+    let values: [Value; 2] = [(&now.0, Type::INT8), (&limit, Type::INT8)];
+    let found = session.ask(sql, &values).await?;
+    let read = |row| Ok((column(row, 0)?, UnixMillis(column(row, 1)?)));
     found.iter().map(read).collect()
 }
 

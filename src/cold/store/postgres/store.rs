@@ -160,6 +160,10 @@ impl Store for PostgresStore {
         read!(self, session, reads::counts(&session))
     }
 
+    fn oldest(&self, now: UnixMillis) -> StoreFuture<'_, Vec<(String, UnixMillis)>> {
+        read!(self, session, reads::oldest(&session, now))
+    }
+
     fn claim_deliveries(
         &self,
         limit: usize,

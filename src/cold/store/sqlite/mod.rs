@@ -50,7 +50,7 @@ pub struct SqliteStore {
 
 /// The queries of the queue, and the partial index that each must be answered by.
 #[cfg(test)]
-pub(super) const QUEUE_QUERIES: [(&str, &str); 11] = [
+pub(super) const QUEUE_QUERIES: [(&str, &str); 12] = [
     (order::PROMOTE, "jobs_later"),
     (order::CALLERS, "jobs_ready"),
     (order::NEXT, "jobs_ready"),
@@ -61,6 +61,7 @@ pub(super) const QUEUE_QUERIES: [(&str, &str); 11] = [
     (writes::REQUEUE, "jobs_running"),
     (writes::UNCLAIM, "deliveries_claimed"),
     (operators::LOST, "jobs_running"),
+    (operators::OLDEST, "jobs_expiry"),
     (sweep::OLD, "jobs_finished"),
 ];
 
@@ -277,22 +278,11 @@ impl Store for SqliteStore {
     }
 
     fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>> {
-        self.read(|connection| {
-            let sql = "select route, status, jobs from tally where jobs > 0";
-            let mut statement = connection.prepare_cached(sql)?;
-            let found = statement.query_map([], |row| {
-                let count: i64 = row.get(2)?;
-                Ok((row.get(0)?, row.get::<_, String>(1)?, count.unsigned_abs()))
-            })?;
-            let mut counts = Vec::new();
-            for one in found {
-                let (route, status, count) = one?;
-                if let Some(status) = Status::parse(&status) {
-                    counts.push((route, status, count));
-                }
-            }
-            Ok(counts)
-        })
+        self.read(operators::counts)
+    }
+
+    fn oldest(&self, now: UnixMillis) -> StoreFuture<'_, Vec<(String, UnixMillis)>> {
+        self.read(move |connection| operators::oldest(connection, now))
     }
 
     fn claim_deliveries(

@@ -1,12 +1,53 @@
-//! The statements behind what operators do: histories, another run, another delivery, a probe.
+//! The statements behind what operators see and do: counts, histories, another run, a probe.
+
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Row, params};
 
 use super::worker::{Desk, unavailable};
-use super::writes::{Done, execute, get};
+use super::writes::{Done, execute, get, many};
 use crate::cold::history::{AttemptRecord, KEPT};
-use crate::cold::job::{Job, JobId, UnixMillis, webhook_id};
-use crate::cold::store::StoreError;
+use crate::cold::job::{Job, JobId, Status, UnixMillis, webhook_id};
+use crate::cold::store::{LOOKED_AT, StoreError};
+
+pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Vec<(String, Status, u64)>> {
+    let sql = "select route, status, jobs from tally where jobs > 0";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map([], |row| {
+        let count: i64 = row.get(2)?;
+        Ok((row.get(0)?, row.get::<_, String>(1)?, count.unsigned_abs()))
+    })?;
+    let mut counts = Vec::new();
+    for one in found {
+        let (route, status, count) = one?;
+        if let Some(status) = Status::parse(&status) {
+            counts.push((route, status, count));
+        }
+    }
+    Ok(counts)
+}
+
+/// Since when jobs could run that wait; the partial index `jobs_expiry` brings the nearest deadlines.
+pub(super) const OLDEST: &str = "select route, due from (select route, status, due from jobs \
+    where finished_at is null order by expires_at limit ?2) \
+    where status = 'queued' and due <= ?1";
+
+pub(super) fn oldest(
+    connection: &Connection,
+    now: UnixMillis,
+) -> rusqlite::Result<Vec<(String, UnixMillis)>> {
+    let mut statement = connection.prepare_cached(OLDEST)?;
+    let mut found = statement.query(params![now.0, many(LOOKED_AT)])?;
+    let mut oldest: BTreeMap<String, UnixMillis> = BTreeMap::new();
+    while let Some(row) = found.next()? {
+        let (route, due) = (row.get_ref(0)?.as_str()?, UnixMillis(row.get(1)?));
+        match oldest.get_mut(route) {
+            Some(since) => *since = due.min(*since),
+            None => _ = oldest.insert(route.to_owned(), due),
+        }
+    }
+    Ok(oldest.into_iter().collect())
+}
 
 pub(super) fn note(desk: &Desk, id: &JobId, records: &[AttemptRecord]) -> Done<()> {
     let sql = "insert into history (job, number, target, began, ended, result, status, error, \

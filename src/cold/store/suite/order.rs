@@ -163,6 +163,34 @@ pub async fn what_is_not_due_holds_up_nobody_and_comes_when_it_is<P: Place>() {
     assert_eq!(store.claim("chat", 99, latest).await.unwrap().len(), 1);
 }
 
+pub async fn it_is_known_since_when_jobs_wait_that_could_run<P: Place>() {
+    let place = P::default();
+    let store = place.open(1_000);
+    let after = |seconds| NOW.plus(Duration::from_secs(seconds));
+    let came = |route, at: u64| Job {
+        created_at: after(at),
+        expires_at: after(at + 900),
+        ..job(route, Status::Queued)
+    };
+    assert_eq!(store.oldest(after(9)).await.unwrap(), []);
+    put(&store, [came("chat", 5), came("chat", 2), came("other", 4)]).await;
+    put(&store, [job("runs", Status::Running)]).await;
+    let of = |route: &str, at| (route.to_owned(), after(at));
+    assert_eq!(store.oldest(after(3)).await.unwrap(), [of("chat", 2)]);
+    let both = [of("chat", 2), of("other", 4)];
+    assert_eq!(store.oldest(after(9)).await.unwrap(), both);
+    // What is taken waits no more; what rests does not wait until its rest is over.
+    let taken = store.claim("chat", 1, after(9)).await.unwrap();
+    let next = [of("chat", 5), of("other", 4)];
+    assert_eq!(store.oldest(after(9)).await.unwrap(), next);
+    let one = &taken[0].job;
+    store.release(&one.id, one.fence, after(60)).await.unwrap();
+    assert_eq!(store.claim("chat", 9, after(9)).await.unwrap().len(), 1);
+    assert_eq!(store.oldest(after(59)).await.unwrap(), [of("other", 4)]);
+    let rested = [of("chat", 60), of("other", 4)];
+    assert_eq!(store.oldest(after(70)).await.unwrap(), rested);
+}
+
 pub async fn what_is_counted_is_what_is_there<P: Place>() {
     let place = P::default();
     let store = place.open(1_000);
