@@ -115,7 +115,7 @@ impl Intent {
                 let url = parts
                     .map(pair)
                     .find(|(name, _)| name.eq_ignore_ascii_case("url"))
-                    .map(|(_, value)| value)
+                    .map(|(_, value)| value.trim())
                     .filter(|url| !url.is_empty());
                 let url = url.ok_or_else(|| {
                     "Prefer: callback has no address; send callback; url=\"https://…\"".to_owned()
@@ -267,6 +267,15 @@ mod tests {
     fn unknown_preferences_are_ignored() {
         let intent = read(&[("prefer", "handling=lenient, return=minimal")]).unwrap();
         assert_eq!(intent, Intent::default());
+    }
+
+    /// Found by the fuzz target `intent`: what stands before and after it was part of the address.
+    #[test]
+    fn a_quoted_address_is_read_as_the_one_of_the_header_is() {
+        let one = read(&[("prefer", "callback; url=\" https://a.example/\t\"")]).unwrap();
+        let other = read(&[("x-shunt-callback", " https://a.example/\t")]).unwrap();
+        assert_eq!(one, other);
+        assert!(read(&[("prefer", "callback; url=\" \"")]).is_err());
     }
 
     /// Found by the fuzz target `intent`: a callback's address went on to the provider.
