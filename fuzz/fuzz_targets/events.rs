@@ -37,10 +37,10 @@ fuzz_target!(|bytes: &[u8]| {
                 event_length(&told).is_some(),
                 told.ends_with(b"\n\n") || told.ends_with(b"\n\r\n")
             );
-            let number = payloads(&told).first().and_then(|payload| {
-                let told: serde_json::Value = serde_json::from_slice(payload).ok()?;
-                told.get("sequence_number")?.as_u64()
-            });
+            // An event is what all of its lines say together.
+            let payload = payloads(&told).join(&b'\n');
+            let number = serde_json::from_slice::<serde_json::Value>(&payload);
+            let number = number.ok().and_then(|told| told.get("sequence_number")?.as_u64());
             if let Some(number) = number
                 && told.starts_with(b"event: ")
             {

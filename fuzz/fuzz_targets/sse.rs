@@ -6,6 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use shunt::config::Dialect;
 use shunt::upstream::dialect;
 use shunt::upstream::sse::{Lines, data};
+use shunt::upstream::usage::usage_in;
 
 fn lines<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
     let (mut found, mut lines) = (Vec::new(), Lines::default());
@@ -47,7 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     // The same bytes as the tail of an answer that is no stream.
-    let tokens = dialect::usage_in(bytes);
+    let tokens = usage_in(bytes);
     if !bytes.windows(7).any(|seven| seven == b"\"usage\"") {
         assert_eq!(tokens, dialect::Usage::default());
     }

@@ -33,6 +33,6 @@ mod send;
 pub mod sse;
 pub mod target;
 pub mod tls;
-mod usage;
+pub mod usage;
 pub mod verdict;
 mod waiting;
