@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -34,7 +34,7 @@ use crate::cold::door::{Door, KEYS};
 use crate::config::{Dialect, Limits};
 use crate::meter::Refused;
 use crate::tasks::Tasks;
-use crate::upstream::inflow::Inflow;
+use crate::upstream::inflow::{Inflow, Whole};
 
 /// What a configuration became; exchanged as a whole by a reload.
 pub struct State {
@@ -131,10 +131,25 @@ fn marked(mut response: Response<AnswerBody>, id: HeaderValue) -> Response<Answe
 /// anything: it closes.
 fn turned_away<B>(request: &Request<B>, code: Code, message: String) -> Response<AnswerBody> {
     let refusal = Refusal::early(error::guess(request.uri().path()), code, message);
-    let mut response = marked(refuse(refusal), request_id());
+    let response = marked(refuse(refusal), request_id());
     if request.version() < Version::HTTP_2 {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
+        return closing(response);
+    }
+    response
+}
+
+fn closing(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    response
+}
+
+/// Refuses a call. Where its body was not read to the end its connection closes, and its caller is
+/// told so: or it would meet the end of it with its next call.
+fn refused(refusal: Refusal, body: Option<&Whole>) -> Response<AnswerBody> {
+    let response = refuse(refusal);
+    if body.is_some_and(|body| !body.is_read()) {
+        return closing(response);
     }
     response
 }
@@ -166,6 +181,8 @@ impl Worker {
             Err((code, message)) => return turned_away(&request, code, message),
         };
         let mut request = request.map(|body| Inflow::new(body, &state.limits.caller));
+        let unread = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
+        let body = unread.then(|| request.body_mut().whole());
         let caller = match request.uri().path() {
             // What receivers of callbacks verify with is public.
             KEYS => Ok(None),
@@ -173,7 +190,7 @@ impl Worker {
         };
         let caller = match caller {
             Ok(caller) => caller,
-            Err(refusal) => return marked(refuse(refusal), request_id()),
+            Err(refusal) => return marked(refused(refusal, body.as_ref()), request_id()),
         };
         if is_own(request.uri().path()) {
             admission::stand_for(caller.as_ref(), request.headers_mut());
@@ -192,7 +209,7 @@ impl Worker {
             .await
         {
             Ok(response) => response,
-            Err(refusal) => refuse(refusal),
+            Err(refusal) => refused(refusal, body.as_ref()),
         };
         marked(response, id)
     }

@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -47,6 +47,17 @@ impl Fate {
     }
 }
 
+/// Whether all of a body was read that another owns by now.
+#[derive(Clone, Debug, Default)]
+pub struct Whole(Arc<AtomicBool>);
+
+impl Whole {
+    /// It was.
+    pub fn is_read(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A caller's body.
 #[derive(Debug)]
 pub struct Inflow<B> {
@@ -60,6 +71,7 @@ pub struct Inflow<B> {
     since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     fate: Option<Fate>,
+    whole: Option<Whole>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Inflow<B> {
@@ -75,6 +87,18 @@ impl<B: Body<Data = Bytes> + Unpin> Inflow<B> {
             since: None,
             timer: None,
             fate: None,
+            whole: None,
+        }
+    }
+
+    /// Will tell whether all of it was read.
+    pub fn whole(&mut self) -> Whole {
+        self.whole.get_or_insert_default().clone()
+    }
+
+    fn note_end(&self) {
+        if let Some(whole) = &self.whole {
+            whole.0.store(true, Ordering::Relaxed);
         }
     }
 
@@ -145,6 +169,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Inflow<B> {
             this.waited += since.elapsed();
         }
         let Some(next) = next else {
+            this.note_end();
             return Poll::Ready(None);
         };
         let Ok(frame) = next else {
@@ -153,6 +178,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Inflow<B> {
         this.received += frame.data_ref().map_or(0, Bytes::len) as u64;
         if this.received > this.most {
             return Poll::Ready(Some(Err(this.fault(Fault::TooLarge))));
+        }
+        if this.body.is_end_stream() {
+            this.note_end();
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -1,13 +1,16 @@
 """Who may call: the gateway's own keys with real SDKs, and the admin listener's token."""
 
 import contextlib
+import http.client
 import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
+import urllib.parse
 
 import anthropic
 import openai
@@ -175,6 +178,31 @@ def test_a_route_that_is_not_allowed_is_a_permission_denied_error(guarded):
     assert told.value.code == "forbidden"
     client = anthropic.Anthropic(base_url=guarded.gateway.public, api_key=key)
     assert client.messages.create(model="claude-x", max_tokens=9, messages=ASK["messages"])
+
+
+def test_a_refusal_says_whether_its_connection_closes(guarded):
+    where = urllib.parse.urlsplit(guarded.gateway.public)
+    body = json.dumps(ASK).encode()
+
+    def call(key):
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {key}\r\n"
+        return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body)
+
+    def answer(connection):
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response.status, response.headers["connection"], response.read()
+
+    # Nothing of its body was read, so that its next call would meet the end of the connection.
+    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+        connection.sendall(call("sk-not-ours"))
+        assert answer(connection)[:2] == (401, "close")
+        assert connection.recv(1) == b""
+    # All of it was: the connection is kept.
+    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+        for _ in range(2):
+            connection.sendall(call(guarded.made["messages"]) + body)
+            assert answer(connection)[:2] == (403, None)
 
 
 def test_over_its_rate_a_key_gets_a_rate_limit_error_and_is_told_when_to_come_again(guarded):
