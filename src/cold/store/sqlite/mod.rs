@@ -186,7 +186,7 @@ pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<i64> {
     connection.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; \
          pragma busy_timeout = 5000; pragma wal_autocheckpoint = 4000; \
-         pragma cache_size = -32768;",
+         pragma cache_size = -8192;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.query_row("pragma user_version", [], |row| row.get(0))
