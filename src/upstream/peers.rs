@@ -18,7 +18,11 @@ use super::target::Target;
 /// Seconds between two comparisons.
 const INTERVAL: u32 = 5;
 
-/// Calls within an interval below which a target, or all its peers together, tell nothing.
+/// Seconds after which also few calls are forgotten. Failures are fast and attract calls, so that what
+/// its peers get of them may be few an interval, just when a target is to be held against them.
+const OLD: u32 = 60;
+
+/// Calls below which a target, or all its peers together, tell nothing.
 const ENOUGH: u32 = 10;
 
 /// Failures below which a target is left in: of fewer the test, an approximation, makes too much.
@@ -46,6 +50,22 @@ impl Tally {
     /// It failed by itself.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn so_far(&self) -> Calls {
+        Calls {
+            succeeded: self.succeeded.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What is compared: calls too few to tell anything are kept for the next comparison, until `old`.
+    fn told(&self, old: bool) -> Calls {
+        let calls = self.so_far();
+        if old || calls.total() >= ENOUGH {
+            return self.take();
+        }
+        calls
     }
 
     /// What was counted since the last time.
@@ -140,7 +160,7 @@ impl Peers {
         }
         let calls: SmallVec<[Calls; 8]> = targets
             .iter()
-            .map(|target| target.health.tally().take())
+            .map(|target| target.health.tally().told(seconds.is_multiple_of(OLD)))
             .collect();
         let open: SmallVec<[bool; 8]> = targets.iter().map(|target| target.is_open(now)).collect();
         let out = outliers(&calls, &open);
@@ -173,6 +193,19 @@ mod tests {
     fn one_of_two_that_fails_every_second_call_is_found() {
         assert_eq!(found(&[calls(50, 50), calls(99, 1)]), [0]);
         assert_eq!(found(&[calls(200, 0), calls(10, 10), calls(200, 0)]), [1]);
+    }
+
+    #[test]
+    fn few_calls_are_kept_for_the_next_comparison_until_they_are_old() {
+        let tally = Tally::default();
+        let count = |calls: u32| (0..calls).for_each(|_| tally.succeeded());
+        count(6);
+        assert_eq!(tally.told(false), calls(6, 0));
+        count(6);
+        assert_eq!(tally.told(false), calls(12, 0));
+        count(1);
+        assert_eq!(tally.told(true), calls(1, 0));
+        assert_eq!(tally.told(false), calls(0, 0));
     }
 
     #[test]
