@@ -184,7 +184,9 @@ fn system(settings: &config::Names, resolver: Option<TokioResolver>, tasks: Task
                             return found;
                         }
                     }
-                    Ok(Err(error)) => denied = error.is_no_records_found(),
+                    // Not that there are no records: of two families the one that was asked last is told,
+                    // and an ill server says so of the other.
+                    Ok(Err(error)) => denied = error.is_nx_domain(),
                     Err(_) => {}
                 }
             }
