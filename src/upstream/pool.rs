@@ -102,6 +102,8 @@ impl Drop for Open {
 /// is closed, an HTTP/2 stream is reset.
 pub struct Lease {
     connection: Option<Connection>,
+    /// A call was sent over HTTP/2, and the head of its answer did not come yet.
+    waits: bool,
     pool: Arc<Pool>,
 }
 
@@ -158,6 +160,7 @@ impl Pool {
         let connection = self.take_shared().or_else(|| self.take_idle())?;
         Some(Lease {
             connection: Some(connection),
+            waits: false,
             pool: self.clone(),
         })
     }
@@ -212,6 +215,7 @@ impl Pool {
         };
         Ok(Lease {
             connection: Some(connection),
+            waits: false,
             pool: self.clone(),
         })
     }
@@ -305,7 +309,9 @@ impl Lease {
             Some(Connection::Http1(sender)) => sender.try_send_request(request).await,
             Some(Connection::Http2(shared)) => {
                 let mut sender = shared.sender.clone();
+                self.waits = true;
                 let sent = sender.try_send_request(request).await;
+                self.waits = false;
                 shared.fruitless.store(0, Ordering::Relaxed);
                 sent
             }
@@ -343,7 +349,9 @@ impl Drop for Lease {
         if let Some(Connection::Http2(shared)) = self.connection.take() {
             shared.running.fetch_sub(1, Ordering::Relaxed);
             shared.cancels.fetch_add(1, Ordering::Relaxed);
-            shared.fruitless.fetch_add(1, Ordering::Relaxed);
+            if self.waits {
+                shared.fruitless.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
