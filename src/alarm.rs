@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crossbeam_queue::ArrayQueue;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Timers that are kept for later calls; those beyond are dropped.
@@ -46,7 +47,9 @@ impl Alarm {
             return Poll::Pending;
         }
         let polled = self.sleep.as_mut().poll(context);
-        self.armed = polled.is_pending().then(|| context.waker().clone());
+        // Out of budget, tokio has not looked at it: it wakes the task, to be polled again.
+        let armed = polled.is_pending() && has_budget_remaining();
+        self.armed = armed.then(|| context.waker().clone());
         polled
     }
 }
@@ -112,6 +115,7 @@ impl Drop for Borrowed {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
     use std::time::Duration;
 
     use super::*;
@@ -132,6 +136,20 @@ mod tests {
             assert!(waits.await);
         }
         assert_eq!(alarms.0.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_off_for_a_task_that_had_no_budget_when_it_asked_first() {
+        let (began, mut alarm) = (Instant::now(), Alarm::new(Instant::now() + SECOND));
+        poll_fn(|context| {
+            while tokio::task::coop::has_budget_remaining() {
+                let mut budget = pin!(tokio::task::coop::consume_budget());
+                let _ = budget.as_mut().poll(context);
+            }
+            alarm.poll(context)
+        })
+        .await;
+        assert_eq!(began.elapsed(), SECOND);
     }
 
     #[tokio::test(start_paused = true)]
