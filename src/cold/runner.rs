@@ -178,7 +178,7 @@ impl Runner {
     }
 
     /// What running jobs bring.
-    pub(super) fn tapes(&self) -> &Tapes {
+    pub(crate) fn tapes(&self) -> &Tapes {
         &self.tapes
     }
 
@@ -268,10 +268,9 @@ impl Runner {
 
     /// Attempts that do not go on are cancelled, and leave nothing to be read.
     fn give_up(&self, job: &Job, driven: Option<Driven>) {
-        if let Some(driven) = driven {
-            let (_, tape, _) = driven.into_parts();
-            self.tapes.left(&job.id, &tape);
-        }
+        drop(driven);
+        let tape = self.tapes.of(&job.id);
+        self.tapes.left(&job.id, &tape);
     }
 
     /// Runs a job to its end, or back into the queue, unless it is stopped. `stop` was there before

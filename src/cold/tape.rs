@@ -154,6 +154,12 @@ impl Tapes {
         tapes.entry(id.clone()).or_default().clone()
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Somebody leaves: a tape that is nobody's is taken away.
     pub fn left(&self, id: &JobId, tape: &Arc<Tape>) {
         let mut tapes = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -243,6 +243,10 @@ impl Scene {
             let found = format!("{text}: {tasks}, {attempts}, {running}");
             self.ledger.fault(found);
         }
+        let tapes = self.house.runner.tapes().count();
+        if tapes > 0 {
+            self.ledger.fault(format!("{tapes} tapes of jobs are left"));
+        }
     }
 
     /// Holds what happened against the promises; `stopped`: when the gateway was stopped with

@@ -19,7 +19,7 @@ use crate::cold::recall::{Became, CallKey, Kept};
 use crate::cold::responses;
 use crate::cold::runs::Stop;
 use crate::cold::scope;
-use crate::cold::store::StoreError;
+use crate::cold::store::{By, StoreError};
 
 impl Runner {
     /// Does what is asked through the door until it is cancelled, and then what still waits there.
@@ -112,7 +112,7 @@ impl Runner {
         self.give_up(&job, driven);
         match (made, &stop) {
             // Its scope was cancelled while it was on its way here.
-            (Made::Wanted, _) => _ = self.end(&job.id, scope::ended()).await,
+            (Made::Wanted, _) => self.surely_end(&job, By::Order, scope::ended()).await,
             (Made::Unheard, _) => self.undo(&job).await,
             (Made::Doubtful, Some(stop)) => {
                 let now = Write::Release(UnixMillis::now());

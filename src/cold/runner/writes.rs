@@ -117,31 +117,32 @@ impl Runner {
         Ok(written)
     }
 
-    /// Ends a job whose caller was refused, and of which nobody heard: again and again until it is
-    /// written.
+    /// Ends a job whose caller was refused, and of which nobody heard.
     pub(super) async fn undo(&self, job: &Job) {
         let refused = JobError::new(
             "cancelled",
             "its caller was refused: the job store was silent",
         );
-        let outcome = Outcome::cancelled(refused);
+        self.surely_end(job, By::Refused, Outcome::cancelled(refused))
+            .await;
+    }
+
+    /// Ends a job again and again until that is written.
+    pub(super) async fn surely_end(&self, job: &Job, by: By, outcome: Outcome) {
         let mut wait = FIRST;
         // Not the clock of the day: it may be set meanwhile, and then nobody would undo it.
         let until = Instant::now() + job.created_at.until(job.expires_at);
         while Instant::now() < until {
             let now = UnixMillis::now();
             let store = &self.parts.store;
-            match store
-                .finish(&job.id, By::Refused, outcome.clone(), now)
-                .await
-            {
+            match store.finish(&job.id, by, outcome.clone(), now).await {
                 Ok(Some(job)) => {
                     self.runs.ended(&job);
                     return self.told(&job);
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    tracing::warn!(%error, job = job.id.as_str(), "a job that was refused is not undone yet");
+                    tracing::warn!(%error, job = job.id.as_str(), "the end of a job is not written yet");
                     sleep(wait).await;
                     wait = LAST.min(wait * 2);
                 }
