@@ -244,7 +244,8 @@ impl Scene {
             self.ledger.fault(found);
         }
         let tapes = self.house.runner.tapes().count();
-        if tapes > 0 {
+        // Where jobs are cut short they stay, and the process ends.
+        if tapes > 0 && !self.run.restarts {
             self.ledger.fault(format!("{tapes} tapes of jobs are left"));
         }
     }
