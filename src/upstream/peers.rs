@@ -18,6 +18,10 @@ use super::target::Target;
 /// Seconds between two comparisons.
 const INTERVAL: u32 = 5;
 
+/// Calls from which on an interval begins anew; fewer are compared, and kept for the next comparison: the
+/// widest gap, one half, is certain from 14 on.
+const WHOLE: u32 = 20;
+
 /// Seconds after which also few calls are forgotten. Failures are fast and attract calls, so that what
 /// its peers get of them may be few an interval, just when a target is to be held against them.
 const OLD: u32 = 60;
@@ -59,10 +63,10 @@ impl Tally {
         }
     }
 
-    /// What is compared: calls too few to tell anything are kept for the next comparison, until `old`.
+    /// What is compared: calls too few to be certain are kept for the next comparison, until `old`.
     fn told(&self, old: bool) -> Calls {
         let calls = self.so_far();
-        if old || calls.total() >= ENOUGH {
+        if old || calls.total() >= WHOLE {
             return self.take();
         }
         calls
@@ -203,6 +207,8 @@ mod tests {
         assert_eq!(tally.told(false), calls(6, 0));
         count(6);
         assert_eq!(tally.told(false), calls(12, 0));
+        count(8);
+        assert_eq!(tally.told(false), calls(20, 0));
         count(1);
         assert_eq!(tally.told(true), calls(1, 0));
         assert_eq!(tally.told(false), calls(0, 0));

@@ -66,8 +66,8 @@ store = "sqlite:{tmp_path}/jobs.db"
         while not ejected.is_set():
             both.call("/v1/chat/completions", CHAT, x_sim_latency_ms="1500")
 
-    with concurrent.futures.ThreadPoolExecutor(32) as callers:
-        for _ in range(32):
+    with concurrent.futures.ThreadPoolExecutor(16) as callers:
+        for _ in range(16):
             callers.submit(keep_calling)
         try:
             both.until(lambda: targets()["bad"]["ejections"] > 0, seconds=20)
