@@ -34,7 +34,7 @@ use crate::cold::door::{Door, KEYS};
 use crate::config::{Dialect, Limits};
 use crate::meter::Refused;
 use crate::tasks::Tasks;
-use crate::upstream::inflow::{Inflow, Whole};
+use crate::upstream::inflow::{Fate, Inflow};
 
 /// What a configuration became; exchanged as a whole by a reload.
 pub struct State {
@@ -146,9 +146,9 @@ fn closing(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
 
 /// Refuses a call. Where its body was not read to the end its connection closes, and its caller is
 /// told so: or it would meet the end of it with its next call.
-fn refused(refusal: Refusal, body: Option<&Whole>) -> Response<AnswerBody> {
+fn refused(refusal: Refusal, body: Option<&Fate>) -> Response<AnswerBody> {
     let response = refuse(refusal);
-    if body.is_some_and(|body| !body.is_read()) {
+    if body.is_some_and(|body| !body.is_whole()) {
         return closing(response);
     }
     response
@@ -167,11 +167,6 @@ impl Worker {
         }
     }
 
-    /// What all workers share.
-    pub fn gateway(&self) -> &Arc<Gateway> {
-        &self.gateway
-    }
-
     /// Answers a call. Dropping the future cancels it, down to the provider.
     pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let arrived = Instant::now();
@@ -182,7 +177,7 @@ impl Worker {
         };
         let mut request = request.map(|body| Inflow::new(body, &state.limits.caller));
         let unread = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
-        let body = unread.then(|| request.body_mut().whole());
+        let body = unread.then(|| request.body_mut().fate());
         let caller = match request.uri().path() {
             // What receivers of callbacks verify with is public.
             KEYS => Ok(None),

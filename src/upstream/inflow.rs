@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,6 +34,9 @@ pub enum Fault {
 #[derive(Clone, Debug, Default)]
 pub struct Fate(Arc<AtomicU8>);
 
+/// Stands in a `Fate` for a body that was read to its end.
+const WHOLE: u8 = u8::MAX;
+
 impl Fate {
     fn is(&self, fault: Fault) {
         self.0.store(fault as u8 + 1, Ordering::Relaxed);
@@ -45,16 +48,10 @@ impl Fate {
         let told = self.0.load(Ordering::Relaxed);
         all.into_iter().find(|fault| *fault as u8 + 1 == told)
     }
-}
 
-/// Whether all of a body was read that another owns by now.
-#[derive(Clone, Debug, Default)]
-pub struct Whole(Arc<AtomicBool>);
-
-impl Whole {
-    /// It was.
-    pub fn is_read(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Whether all of it was read.
+    pub fn is_whole(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == WHOLE
     }
 }
 
@@ -71,7 +68,6 @@ pub struct Inflow<B> {
     since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     fate: Option<Fate>,
-    whole: Option<Whole>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Inflow<B> {
@@ -87,18 +83,12 @@ impl<B: Body<Data = Bytes> + Unpin> Inflow<B> {
             since: None,
             timer: None,
             fate: None,
-            whole: None,
         }
     }
 
-    /// Will tell whether all of it was read.
-    pub fn whole(&mut self) -> Whole {
-        self.whole.get_or_insert_default().clone()
-    }
-
     fn note_end(&self) {
-        if let Some(whole) = &self.whole {
-            whole.0.store(true, Ordering::Relaxed);
+        if let Some(fate) = &self.fate {
+            fate.0.store(WHOLE, Ordering::Relaxed);
         }
     }
 
@@ -267,5 +257,17 @@ mod tests {
         send.send(b"6").unwrap();
         assert!(body.frame().await.unwrap().is_ok());
         assert_eq!(body.frame().await.unwrap().unwrap_err(), Fault::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_whole_once_it_was_read_to_its_end() {
+        let (send, mut body) = body(5, 0);
+        let fate = body.fate();
+        send.send(b"12345").unwrap();
+        drop(send);
+        assert!(body.frame().await.unwrap().is_ok());
+        assert!(!fate.is_whole());
+        assert!(body.frame().await.is_none());
+        assert_eq!((fate.is_whole(), fate.fault()), (true, None));
     }
 }
