@@ -87,18 +87,7 @@ const PAGE: &str = "<!doctype html><title>Shunt</title><h1>Shunt</h1><ul>\
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let alive: usize = admin.tasks.iter().map(Tasks::alive).sum();
     admin.meter.gauge("shunt_tasks", &[]).set(alive as f64);
-    let ready = asked(admin.runner.store().ready()).await.is_ok();
-    let ready = if ready { 1.0 } else { 0.0 };
-    admin.meter.gauge("shunt_store_ready", &[]).set(ready);
-    if let Some(queued) = jobs(&admin).await {
-        oldest(&admin, queued).await;
-    }
-    if let Ok(dead) = asked(admin.runner.store().count_dead()).await {
-        admin
-            .meter
-            .gauge("shunt_callbacks_dead", &[])
-            .set(dead as f64);
-    }
+    stored(&admin).await;
     for provider in admin.gateway.state.load().table.providers() {
         super::quota::show(provider, &admin.meter);
     }
@@ -110,6 +99,24 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         text,
     )
         .into_response()
+}
+
+/// Sets what only the store knows. All is asked at once: a silent one is waited for once, so that a scrape
+/// still tells the rest in time.
+async fn stored(admin: &Admin) {
+    let store = admin.runner.store();
+    let waiting = async {
+        if let Some(queued) = jobs(admin).await {
+            oldest(admin, queued).await;
+        }
+    };
+    let (ready, dead, ()) = tokio::join!(asked(store.ready()), asked(store.count_dead()), waiting);
+    let ready = if ready.is_ok() { 1.0 } else { 0.0 };
+    admin.meter.gauge("shunt_store_ready", &[]).set(ready);
+    if let Ok(dead) = dead {
+        let gauge = admin.meter.gauge("shunt_callbacks_dead", &[]);
+        gauge.set(dead as f64);
+    }
 }
 
 /// Sets the gauges of jobs; a status without jobs is 0, not the last count. Tells whether any is queued.
