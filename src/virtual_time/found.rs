@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 
 use super::plan::{LANES, Plan};
 use super::provider::Fate;
-use super::{Run, Scene, caller};
+use super::{PLAIN, Scene, caller};
 use crate::cold::job::Status;
 use crate::cold::store::memory::Row;
 use crate::config::Protocol;
@@ -26,14 +26,7 @@ async fn scene(
     calls: u64,
     change: impl Fn(&mut Plan),
 ) -> Vec<Row> {
-    let run = Run {
-        seed: 1,
-        length: Duration::from_mins(5),
-        rate: 1,
-        restarts: false,
-        ill: false,
-    };
-    let scene = Scene::open(run, fates).await;
+    let scene = Scene::open(PLAIN, fates).await;
     for call in 0..calls {
         let mut plan = Plan {
             call,

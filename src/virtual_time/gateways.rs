@@ -150,7 +150,8 @@ async fn deliver(store: Arc<MemoryStore>, told: Arc<Mutex<BTreeMap<String, BTree
     }
 }
 
-fn job(route: &str) -> Job {
+/// A job that waits, with a callback.
+pub(super) fn job(route: &str) -> Job {
     let now = UnixMillis::now();
     Job {
         id: JobId::random(),

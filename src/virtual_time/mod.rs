@@ -69,6 +69,15 @@ struct Run {
     ill: bool,
 }
 
+/// Calls a second for some minutes, and nothing that the run itself adds.
+const PLAIN: Run = Run {
+    seed: 1,
+    length: Duration::from_mins(5),
+    rate: 1,
+    restarts: false,
+    ill: false,
+};
+
 thread_local! {
     static PANICS: Cell<u32> = const { Cell::new(0) };
 }

@@ -9,20 +9,12 @@ use super::caller;
 use super::ledger::{End, Seen, Sent};
 use super::plan::{LANES, Plan};
 use super::provider::{Fate, Outage, Provider, connector};
-use super::{Run, Scene};
+use super::{PLAIN, Scene};
 use crate::cold::job::{Reason, Status};
 use crate::cold::store::memory::Row;
 use crate::tasks::Tasks;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-const RUN: Run = Run {
-    seed: 1,
-    length: Duration::from_mins(5),
-    rate: 1,
-    restarts: false,
-    ill: false,
-};
 
 /// A gateway whose providers answer at once but for this outage of those whose numbers are given.
 struct Trouble {
@@ -39,11 +31,18 @@ impl Trouble {
             until: began + lasts,
             says,
         };
-        let scene = Scene::over(RUN, |ledger, tasks| {
+        let scene = Scene::over(PLAIN, |ledger, tasks| {
             connector([0, 1, 2].map(|index| {
                 let outage = ill.contains(&index).then_some(outage);
                 let (ledger, tasks) = (ledger.clone(), tasks.clone());
-                Provider::new(index, RUN.seed, ledger, tasks, outage, &[Fate::AnswersSoon])
+                Provider::new(
+                    index,
+                    PLAIN.seed,
+                    ledger,
+                    tasks,
+                    outage,
+                    &[Fate::AnswersSoon],
+                )
             }))
         });
         Self {

@@ -11,14 +11,12 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Instant, sleep};
 
+use super::gateways::job;
 use super::identity;
 use super::provider::{Fate, Outage, Provider, connector};
-use super::{Run, Scene};
+use super::{PLAIN, Scene};
 use crate::cold::door::Handover;
-use crate::cold::job::{
-    Callback, CallbackStatus, Job, JobId, Owner, Reason, Status, StoredRequest, UnixMillis,
-};
-use crate::cold::priority::Priority;
+use crate::cold::job::{Status, StoredRequest};
 use crate::cold::store::StoreError;
 use crate::cold::store::memory::MemoryStore;
 use crate::upstream::attempts::Attempts;
@@ -30,14 +28,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Milliseconds that are longer.
 const SLOW: u64 = 900;
-
-const RUN: Run = Run {
-    seed: 1,
-    length: Duration::from_mins(5),
-    rate: 1,
-    restarts: false,
-    ill: false,
-};
 
 /// A gateway whose store takes so many milliseconds for everything as `takes` says, and whose providers
 /// are all down for so long.
@@ -56,10 +46,10 @@ async fn with(fates: &'static [Fate], down: Duration, takes: &Arc<AtomicU64>) ->
         let takes = move || Duration::from_millis(takes.load(Relaxed));
         Arc::new(MemoryStore::open(kept, 99).taking(takes))
     };
-    Scene::on(RUN, store, |ledger, tasks| {
+    Scene::on(PLAIN, store, |ledger, tasks| {
         connector([0, 1, 2].map(|index| {
             let (ledger, tasks) = (ledger.clone(), tasks.clone());
-            Provider::new(index, RUN.seed, ledger, tasks, Some(outage), fates)
+            Provider::new(index, PLAIN.seed, ledger, tasks, Some(outage), fates)
         }))
     })
     .await
@@ -110,33 +100,9 @@ fn sent(scene: &Scene, call: u64) -> usize {
 async fn a_job_that_is_written_after_its_caller_was_refused_ends_unheard() {
     let takes = Arc::new(AtomicU64::new(SLOW));
     let scene = scene(Duration::ZERO, &takes).await;
-    let now = UnixMillis::now();
-    let job = Job {
-        id: JobId::random(),
-        owner: Owner::ANYONE,
-        status: Status::Queued,
-        route: "nowhere".into(),
-        reason: Reason::Requested,
-        budget_ms: 0,
-        elapsed_ms: 0,
-        created_at: now,
-        expires_at: now.plus(120 * SECOND),
-        finished_at: None,
-        attempts: 0,
-        fence: 0,
-        error: None,
-        callback: Some(Callback {
-            url: "https://hooks.example.com/x".into(),
-            status: CallbackStatus::Pending,
-            deliveries: 0,
-            last_error: None,
-        }),
-        scope: None,
-        background: None,
-        priority: Priority::default(),
-    };
+    let job = job("nowhere");
     let handover = Handover {
-        job: job.clone(),
+        job,
         request: StoredRequest {
             method: "POST".into(),
             path_and_query: "/".into(),
