@@ -143,6 +143,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def until(wanted, seconds, every=0.01):
+    """Waits until a condition holds."""
+    end = time.monotonic() + seconds
+    while not wanted():
+        assert time.monotonic() < end, "did not come about in time"
+        time.sleep(every)
+
+
 class Gateway:
     def __init__(self, public, admin, simulator, receiver):
         self.public, self.admin, self.simulator = public, admin, simulator
@@ -170,11 +178,7 @@ class Gateway:
         return json.loads(body)["by_tag"].get(tag, {})
 
     def until(self, wanted, seconds=10):
-        """Waits until a condition holds."""
-        end = time.monotonic() + seconds
-        while not wanted():
-            assert time.monotonic() < end, "did not come about in time"
-            time.sleep(0.01)
+        until(wanted, seconds)
 
 
 class House:

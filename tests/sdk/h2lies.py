@@ -5,13 +5,12 @@ generator of bytes, or of seconds to wait, over a `Link`; when it is over the co
 it ended with None."""
 
 import itertools
-import socket
 import struct
-import threading
 import time
 
 import hpack
 from h2raw import *
+from raw_provider import Listening
 
 EVIL = b"evil"
 
@@ -50,25 +49,15 @@ class Link:
         return frame(GOAWAY, 0, 0, struct.pack(">II", self.stream if last is None else last, code))
 
 
-class Provider:
+class Provider(Listening):
     """Echoes the path of each call; the one for `/first` gets the lie. As long as it is lying, so does
     each connection's greeting."""
 
     def __init__(self, lie, greeting=None):
         self.lie, self.greeting, self.lying = lie, greeting, True
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self.accept, daemon=True).start()
+        super().__init__(64)
 
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    def serve(self, connection):
+    def serve(self, connection, _):
         with connection:
             try:
                 self.speak(Link(connection))
@@ -104,9 +93,6 @@ class Provider:
             else:
                 time.sleep(part)
         link.connection.settimeout(None)
-
-    def close(self):
-        self.listener.close()
 
 
 CASES = []

@@ -88,14 +88,12 @@ def chunked(data):
             raise Malformed("a trailer")
 
 
-class RawProvider:
-    """`answers` gives the bytes to answer a request with, or several parts of it and, as numbers, the
-    seconds to wait between them; an empty one closes the connection."""
+class Listening:
+    """A bare socket, each connection to which is served by a thread of its own."""
 
-    def __init__(self, answers=lambda request: OK):
-        self.answers, self.requests, self.malformed, self.unfinished = answers, [], [], []
+    def __init__(self, backlog):
         self.connections = 0
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -107,6 +105,18 @@ class RawProvider:
                 return
             self.connections += 1
             threading.Thread(target=self.serve, args=(connection, self.connections), daemon=True).start()
+
+    def close(self):
+        self.listener.close()
+
+
+class RawProvider(Listening):
+    """`answers` gives the bytes to answer a request with, or several parts of it and, as numbers, the
+    seconds to wait between them; an empty one closes the connection."""
+
+    def __init__(self, answers=lambda request: OK):
+        self.answers, self.requests, self.malformed, self.unfinished = answers, [], [], []
+        super().__init__(512)
 
     def serve(self, connection, number):
         data = b""
@@ -135,9 +145,6 @@ class RawProvider:
             if data:
                 self.unfinished.append(data)
             connection.close()
-
-    def close(self):
-        self.listener.close()
 
 
 def gateway(folder, provider, more="", listen=""):

@@ -13,6 +13,7 @@ import time
 import urllib.parse
 import urllib.request
 
+import conftest
 import yaml
 from conftest import SHUNT, Receiver, start, stop
 from test_tls import Authority
@@ -78,10 +79,8 @@ def free_port():
 
 
 def until(wanted, seconds=20):
-    end = time.monotonic() + seconds
-    while not wanted():
-        assert time.monotonic() < end, "did not come about in time"
-        time.sleep(0.2)
+    """Asked less often: each look may be a scrape."""
+    conftest.until(wanted, seconds, every=0.2)
 
 
 class Watched:
