@@ -29,15 +29,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LATE: Duration = Duration::from_mins(1);
 
 impl Runner {
-    /// Starts due jobs: of all routes, or of those that are known to have some. Gives how long
+    /// Starts due jobs of routes that are known to have some, or, where the store is asked for `all` that
+    /// has, of those. Gives how long
     /// to wait for room in a quota, if jobs are held back.
     pub(super) async fn claim(self: &Arc<Self>, all: bool) -> Option<Duration> {
+        if all && let Ok(Ok(due)) = timeout(PATIENCE, self.parts.store.due(UnixMillis::now())).await
+        {
+            for route in due.iter().filter_map(|name| self.route(name)) {
+                route.more.store(true, Ordering::Relaxed);
+            }
+        }
         let routes = self.parts.routes.load_full();
         // Each time another route goes first, so that none takes the whole of a shared quota.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % routes.len().max(1);
         let mut held: Option<Duration> = None;
         for route in routes.values().cycle().skip(turn).take(routes.len()) {
-            if (all || route.more.load(Ordering::Relaxed))
+            if route.more.load(Ordering::Relaxed)
                 && let Some(wait) = self.claim_of(route).await
             {
                 let wait = wait.clamp(SHORTEST, LOOK);

@@ -160,6 +160,10 @@ impl Store for MemoryStore {
         self.run(move |rows| Ok(rows.claim(gateway, &route, limit, now)))
     }
 
+    fn due(&self, now: UnixMillis) -> StoreFuture<'_, Vec<String>> {
+        self.run(move |rows| Ok(rows.due(now)))
+    }
+
     fn share_out(&self, shares: Shares) {
         self.kept.rows().shares = shares;
     }

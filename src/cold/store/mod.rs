@@ -225,6 +225,9 @@ pub trait Store: Send + Sync + 'static {
     fn claim(&self, route: &str, limit: usize, now: UnixMillis)
     -> StoreFuture<'_, Vec<ClaimedJob>>;
 
+    /// Routes of which a claim would take jobs now: one look for all of them, which writes nothing.
+    fn due(&self, now: UnixMillis) -> StoreFuture<'_, Vec<String>>;
+
     /// By these shares callers take turns from now on; until it is told, all are equal.
     fn share_out(&self, shares: Shares);
 

@@ -166,6 +166,10 @@ impl<S: Store> Store for Sealed<S> {
         self.inner.counts()
     }
 
+    fn due(&self, now: UnixMillis) -> StoreFuture<'_, Vec<String>> {
+        self.inner.due(now)
+    }
+
     fn oldest(&self, now: UnixMillis) -> StoreFuture<'_, Vec<(String, UnixMillis)>> {
         self.inner.oldest(now)
     }

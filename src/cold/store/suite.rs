@@ -144,6 +144,7 @@ every_store! {
     a_priority_is_kept_and_stays_when_its_job_runs_again,
     what_is_not_due_holds_up_nobody_and_comes_when_it_is,
     what_is_counted_is_what_is_there,
+    a_route_is_due_when_a_claim_of_it_would_take_jobs,
     it_is_known_since_when_jobs_wait_that_could_run,
 }
 

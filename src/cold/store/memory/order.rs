@@ -45,6 +45,12 @@ impl Queue {
         }
     }
 
+    /// Whether there is anything to take.
+    pub fn has_due(&self, now: UnixMillis) -> bool {
+        let first = self.later.first_key_value();
+        !self.ready.is_empty() || first.is_some_and(|((due, _), _)| *due <= now)
+    }
+
     /// Takes out up to so many that are due, callers in turn, by their shares.
     pub fn take(&mut self, limit: usize, now: UnixMillis, shares: &Shares) -> Vec<u64> {
         while let Some(entry) = self.later.first_entry().filter(|one| one.key().0 <= now) {

@@ -145,6 +145,12 @@ impl Rows {
         self.moves(at, status, due);
     }
 
+    /// Routes of which a claim would take jobs.
+    pub(super) fn due(&self, now: UnixMillis) -> Vec<String> {
+        let due = self.queued.iter().filter(|(_, queue)| queue.has_due(now));
+        due.map(|(route, _)| route.clone()).collect()
+    }
+
     pub(super) fn claim(
         &mut self,
         gateway: GatewayId,

@@ -49,6 +49,31 @@ const NEXT: &str = concat!(
      order by j.place, j.priority desc, j.expires_at, j.seq"
 );
 
+macro_rules! routes {
+    ($ready:literal) => {
+        concat!(
+            "(select (select route from shunt.jobs where status = 'queued' and ",
+            $ready,
+            " order by route limit 1) as route union all select (select j.route from shunt.jobs j \
+             where j.status = 'queued' and j.",
+            $ready,
+            " and j.route > found.route order by j.route limit 1) from found \
+             where found.route is not null)"
+        )
+    };
+}
+
+/// Routes of which a claim would take jobs: a step in `jobs_ready` for each, two in `jobs_later`.
+pub(super) const DUE: &str = concat!(
+    "select route from (with recursive found as ",
+    routes!("ready"),
+    " select route from found) a where route is not null union \
+     select route from (with recursive found as ",
+    routes!("ready = false"),
+    " select route from found) b where route is not null and exists (select 1 from shunt.jobs l \
+     where l.status = 'queued' and not l.ready and l.route = b.route and l.due <= $1)"
+);
+
 /// These, to be explained.
 #[cfg(test)]
 pub(super) const STATEMENTS: [(&str, &str); 3] = [
@@ -56,6 +81,12 @@ pub(super) const STATEMENTS: [(&str, &str); 3] = [
     (CALLERS, "jobs_ready"),
     (NEXT, "jobs_ready"),
 ];
+
+/// Routes of which a claim would take jobs.
+pub(super) async fn due(session: &Session, now: UnixMillis) -> Read<Vec<String>> {
+    let found = session.ask(DUE, &[(&now.0, Type::INT8)]).await?;
+    found.iter().map(|row| get(row, 0)).collect()
+}
 
 /// Takes due jobs.
 pub(super) async fn claim(

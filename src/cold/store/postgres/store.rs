@@ -160,6 +160,10 @@ impl Store for PostgresStore {
         read!(self, session, reads::counts(&session))
     }
 
+    fn due(&self, now: UnixMillis) -> StoreFuture<'_, Vec<String>> {
+        read!(self, session, order::due(&session, now))
+    }
+
     fn oldest(&self, now: UnixMillis) -> StoreFuture<'_, Vec<(String, UnixMillis)>> {
         read!(self, session, reads::oldest(&session, now))
     }

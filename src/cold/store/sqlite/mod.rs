@@ -50,10 +50,12 @@ pub struct SqliteStore {
 
 /// The queries of the queue, and the partial index that each must be answered by.
 #[cfg(test)]
-pub(super) const QUEUE_QUERIES: [(&str, &str); 12] = [
+pub(super) const QUEUE_QUERIES: [(&str, &str); 14] = [
     (order::PROMOTE, "jobs_later"),
     (order::CALLERS, "jobs_ready"),
     (order::NEXT, "jobs_ready"),
+    (order::READY_ROUTES, "jobs_ready"),
+    (order::DUE_ROUTES, "jobs_later"),
     (deliveries::DUE, "deliveries_due"),
     (deliveries::DEAD, "deliveries_dead"),
     (writes::SCOPE, "jobs_scope"),
@@ -279,6 +281,10 @@ impl Store for SqliteStore {
 
     fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>> {
         self.read(operators::counts)
+    }
+
+    fn due(&self, now: UnixMillis) -> StoreFuture<'_, Vec<String>> {
+        self.read(move |connection| order::due(connection, now))
     }
 
     fn oldest(&self, now: UnixMillis) -> StoreFuture<'_, Vec<(String, UnixMillis)>> {

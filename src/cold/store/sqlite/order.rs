@@ -6,7 +6,9 @@
 //! callers are found by a loose index scan, and jobs that are not due stand in an index of their own
 //! until they are (as River's scheduler has it).
 
-use rusqlite::{Row, params};
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, Row, params};
 
 use super::worker::{Desk, unavailable};
 use super::writes::{Apart, Done, all, execute, get, many, request};
@@ -33,6 +35,35 @@ pub(super) const CALLERS: &str = "with recursive turn (owner, place) as (\
 /// A caller's next jobs of a route, in the order of `jobs_ready`.
 pub(super) const NEXT: &str = "select seq, id from jobs where status = 'queued' and ready = 1 \
     and route = ?1 and owner = ?2 order by priority desc, expires_at, seq limit ?3";
+
+/// Routes with jobs that are ready: one step in `jobs_ready` for each.
+pub(super) const READY_ROUTES: &str = "with recursive found (route) as (\
+    select (select route from jobs where status = 'queued' and ready = 1 order by route limit 1) \
+    union all \
+    select (select jobs.route from jobs where jobs.status = 'queued' and jobs.ready = 1 \
+    and jobs.route > found.route order by jobs.route limit 1) from found where found.route is not null) \
+    select route from found where route is not null";
+
+/// Routes with jobs that are due and not ready yet: two steps in `jobs_later` for each that has some.
+pub(super) const DUE_ROUTES: &str = "with recursive found (route) as (\
+    select (select route from jobs where status = 'queued' and ready = 0 order by route limit 1) \
+    union all \
+    select (select jobs.route from jobs where jobs.status = 'queued' and jobs.ready = 0 \
+    and jobs.route > found.route order by jobs.route limit 1) from found where found.route is not null) \
+    select route from found where route is not null and exists (select 1 from jobs \
+    where jobs.status = 'queued' and jobs.ready = 0 and jobs.route = found.route and jobs.due <= ?1)";
+
+/// Routes of which a claim would take jobs.
+pub(super) fn due(connection: &Connection, now: UnixMillis) -> rusqlite::Result<Vec<String>> {
+    let mut ready = connection.prepare_cached(READY_ROUTES)?;
+    let mut later = connection.prepare_cached(DUE_ROUTES)?;
+    let read = |row: &Row| row.get(0);
+    let all = ready
+        .query_map([], read)?
+        .chain(later.query_map([now.0], read)?);
+    let all: BTreeSet<String> = all.collect::<rusqlite::Result<_>>()?;
+    Ok(all.into_iter().collect())
+}
 
 pub(super) fn claim(
     desk: &Desk,

@@ -163,6 +163,36 @@ pub async fn what_is_not_due_holds_up_nobody_and_comes_when_it_is<P: Place>() {
     assert_eq!(store.claim("chat", 99, latest).await.unwrap().len(), 1);
 }
 
+pub async fn a_route_is_due_when_a_claim_of_it_would_take_jobs<P: Place>() {
+    let place = P::default();
+    let store = place.open(1_000);
+    let after = |seconds| NOW.plus(Duration::from_secs(seconds));
+    let due = async |at: u64| {
+        let mut due = store.due(after(at)).await.unwrap();
+        due.sort();
+        due
+    };
+    assert!(due(9).await.is_empty());
+    put(
+        &store,
+        ["b", "a", "c", "a"].map(|route| job(route, Status::Queued)),
+    )
+    .await;
+    put(&store, [job("runs", Status::Running)]).await;
+    assert_eq!(due(0).await, ["a", "b", "c"]);
+    // Some of a route's jobs are taken, all of another's.
+    let taken = store.claim("a", 1, NOW).await.unwrap();
+    assert_eq!(store.claim("b", 9, NOW).await.unwrap().len(), 1);
+    assert_eq!(due(0).await, ["a", "c"]);
+    assert_eq!(store.claim("a", 9, NOW).await.unwrap().len(), 1);
+    assert_eq!(due(0).await, ["c"]);
+    // One that rests is due when its rest is over.
+    let one = &taken[0].job;
+    store.release(&one.id, one.fence, after(60)).await.unwrap();
+    assert_eq!(due(59).await, ["c"]);
+    assert_eq!(due(60).await, ["a", "c"]);
+}
+
 pub async fn it_is_known_since_when_jobs_wait_that_could_run<P: Place>() {
     let place = P::default();
     let store = place.open(1_000);

@@ -51,6 +51,8 @@ async fn the_queue_is_read_through_its_partial_indexes() {
             ],
             "jobs_ready",
         ),
+        (order::DUE, &["9000"], "jobs_later"),
+        (order::DUE, &["9000"], "jobs_ready"),
         (claims::DUE, &["9000", "32"], "deliveries_due"),
         (reads::OVERDUE, &["9000", "500"], "jobs_expiry"),
         (reads::SCOPE, &["'\\x00'", "'s1'", "9"], "jobs_scope"),
