@@ -13,6 +13,7 @@ mod news;
 mod operators;
 mod pause;
 mod sweep;
+mod unkept;
 mod writes;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::drive::{Driven, Ended};
 use self::lease::Lease;
 pub use self::lease::Pulse;
+use self::unkept::Unkept;
 use super::history::{Run, Verdict};
 use super::job::{Job, Reason, Status, StoredRequest, UnixMillis, header_map};
 use super::quota;
@@ -148,6 +150,8 @@ pub struct Runner {
     strays: Mutex<Option<Instant>>,
     /// Which route is looked at first.
     turn: AtomicUsize,
+    /// Answers under a key that the store could not keep yet.
+    unkept: Unkept,
 }
 
 /// How often the store is looked at for jobs that are due.
@@ -169,6 +173,7 @@ impl Runner {
             tapes: Tapes::default(),
             wake: Notify::new(),
             turn: AtomicUsize::new(0),
+            unkept: Unkept::default(),
         })
     }
 

@@ -219,6 +219,16 @@ impl Ground {
         Ok(())
     }
 
+    /// Connections on which nothing is sent.
+    fn flood(&self, gateway: usize) -> Result<Vec<std::io::Result<TcpStream>>> {
+        let living = self.house.living();
+        let to = living.iter().find(|one| one.gateway == gateway);
+        let to = to.context("not alive")?.public;
+        let patience = Duration::from_secs(1);
+        let flood = (0..FLOOD).map(|_| TcpStream::connect_timeout(&to, patience));
+        Ok(flood.collect())
+    }
+
     fn make(&self, fault: Machine, gateway: usize, lasts: Duration, ahead: i32) -> Result<()> {
         let process = self.house.process(gateway).context("no process")?;
         let cluster = || self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
@@ -266,9 +276,11 @@ impl Ground {
             }
             Machine::Descriptors => {
                 let before = vitals::bound(process)?;
-                // What is closed frees none.
-                bound(process, vitals::descriptors(process)? as u64 / 2)?;
+                // A few more than are open, which idle connections use up.
+                bound(process, vitals::descriptors(process)? as u64 + 8)?;
+                let flood = self.flood(gateway)?;
                 std::thread::sleep(lasts);
+                drop(flood);
                 bound(process, before)?;
             }
             Machine::Clock => {
@@ -277,12 +289,7 @@ impl Ground {
                 set_clock(&self.folder, gateway, 0)?;
             }
             Machine::Flood => {
-                let living = self.house.living();
-                let to = living.iter().find(|one| one.gateway == gateway);
-                let to = to.context("not alive")?.public;
-                let patience = Duration::from_secs(1);
-                let flood = (0..FLOOD).map(|_| TcpStream::connect_timeout(&to, patience));
-                let flood: Vec<_> = flood.collect();
+                let flood = self.flood(gateway)?;
                 std::thread::sleep(lasts);
                 drop(flood);
             }

@@ -53,7 +53,7 @@ impl Runner {
                 let _ = reply.send(responses::at_provider(&self, owner, &id).await);
             }
             Errand::Keep(kept, reply) => {
-                let _ = reply.send(self.parts.store.keep(*kept).await);
+                self.surely_keep(*kept, reply).await;
             }
             Errand::JobsOf(owner, scope, reply) => {
                 let _ = reply.send(self.jobs_of(owner, &scope).await);

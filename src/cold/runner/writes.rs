@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep};
 use super::drive::Ended;
 use super::pause::{self, Next};
 use super::{ColdRoute, Runner};
+use crate::cold::door::Reply;
 use crate::cold::job::{Job, JobError, JobId, UnixMillis};
+use crate::cold::recall::Kept;
 use crate::cold::runs::Stop;
 use crate::cold::store::{By, Outcome, StoreError};
 use std::sync::atomic::Ordering;
@@ -19,6 +21,9 @@ use std::sync::atomic::Ordering;
 /// The first wait of a write that failed; doubles up to the last.
 const FIRST: Duration = Duration::from_millis(50);
 const LAST: Duration = Duration::from_secs(2);
+
+/// How long an answer is held that the store could not keep under its key.
+const UNKEPT: Duration = Duration::from_mins(5);
 
 /// What a run writes at its end.
 pub(super) enum Write {
@@ -148,6 +153,32 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// Keeps an answer under its key. Where the store is away its caller hears so at once, and the answer
+    /// is kept when the store is back: others who ask by then are refused, not answered otherwise.
+    pub(crate) async fn surely_keep(&self, kept: Kept, reply: Reply<()>) {
+        let store = &self.parts.store;
+        let size = kept.answer().map_or(0, |answer| answer.body.len());
+        let told = store.keep(kept.clone()).await;
+        let away = matches!(told, Err(StoreError::Unavailable(_) | StoreError::Silent));
+        let _ = reply.send(told);
+        let Some(_room) = away.then(|| self.unkept.room_for(size)).flatten() else {
+            return;
+        };
+        let (until, mut wait) = (Instant::now() + UNKEPT, FIRST);
+        while Instant::now() < until {
+            tokio::select! {
+                () = self.parts.stop.raised() => return,
+                () = sleep(wait) => wait = LAST.min(wait * 2),
+            }
+            if store.keep(kept.clone()).await.is_ok() {
+                return;
+            }
+        }
+        tracing::warn!(
+            "an answer was not kept under its Idempotency-Key: the store was away for too long"
+        );
     }
 
     /// A job's end was written here.

@@ -5,11 +5,13 @@ use std::time::Duration;
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tower::ServiceExt as _;
 
 use super::{HEARTBEAT, Member, SECOND, Town, job, request};
-use crate::cold::job::{JobId, Status};
+use crate::cold::job::{JobId, Owner, Status, StoredAnswer, UnixMillis};
+use crate::cold::recall::{Became, CallKey, Kept};
 use crate::cold::store::Store as _;
 use crate::virtual_time::identity;
 use crate::virtual_time::provider::Fate;
@@ -98,6 +100,40 @@ async fn a_gateway_that_lost_a_job_while_it_was_cut_off_stops_it() {
     let once = |town: &Town| town.ledger.book().running == 1;
     let took = town.until("it runs once", once).await;
     assert!(took <= HEARTBEAT, "{took:?}");
+    first.leaves(SECOND).await;
+    second.leaves(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_gateway_was_cut_off_is_kept_under_its_key_when_the_store_is_back() {
+    let town = Town::new(66, &[Fate::AnswersLate], 0.0);
+    let (first, second) = (town.join().await, town.join().await);
+    let key = CallKey::named(Owner::ANYONE, "order-7", [7; 32]);
+    let answer = StoredAnswer {
+        status: 200,
+        headers: Vec::new(),
+        body: "paid for".into(),
+        timing: String::new(),
+    };
+    let kept = Kept {
+        key,
+        at: UnixMillis::now(),
+        what: Became::Answer(answer.clone()),
+    };
+    first.store.reach.cut(true);
+    let (reply, told) = oneshot::channel();
+    let runner = first.house.runner.clone();
+    town.links
+        .spawn(async move { runner.surely_keep(kept, reply).await });
+    assert!(
+        told.await.unwrap().is_err(),
+        "its caller hears of it at once"
+    );
+    sleep(HEARTBEAT).await;
+    first.store.reach.cut(false);
+    sleep(HEARTBEAT).await;
+    let found = second.store.kept(key.name).await.unwrap().unwrap();
+    assert_eq!(found.answer(), Some(&answer));
     first.leaves(SECOND).await;
     second.leaves(SECOND).await;
 }
