@@ -12,6 +12,7 @@ mod kind;
 mod layout;
 mod limit;
 mod odds;
+mod packed;
 mod reissue;
 mod series;
 mod snapshot;

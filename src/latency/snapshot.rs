@@ -44,16 +44,26 @@ impl Snapshot {
         }
     }
 
+    /// Cell and count, by cell.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.cells.iter().copied()
+    }
+
     /// What was counted here and not in an earlier snapshot of the same series.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let mut before = earlier.cells.iter().peekable();
+        self.without(earlier.pairs())
+    }
+
+    /// The same, of an earlier snapshot's pairs.
+    pub(super) fn without(&self, earlier: impl Iterator<Item = (u16, u64)>) -> Self {
+        let mut before = earlier.peekable();
         let mut cells = Vec::with_capacity(self.cells.len());
         for &(cell, count) in &self.cells {
             while before.next_if(|(other, _)| *other < cell).is_some() {}
             let gone = before
                 .next_if(|(other, _)| *other == cell)
-                .map_or(0, |(_, count)| *count);
+                .map_or(0, |(_, count)| count);
             if count > gone {
                 cells.push((cell, count - gone));
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::packed::Packed;
 use super::series::Series;
 use super::snapshot::Snapshot;
 
@@ -65,7 +66,7 @@ struct Ring {
     slot: Duration,
     length: usize,
     began: Duration,
-    boundaries: VecDeque<Arc<Snapshot>>,
+    boundaries: VecDeque<Arc<Packed>>,
 }
 
 impl Ring {
@@ -79,29 +80,37 @@ impl Ring {
         }
     }
 
+    /// Whether another slot begins.
+    fn is_due(&self, now: Duration) -> bool {
+        now.saturating_sub(self.began) >= self.slot
+    }
+
     /// Begins the slots that are due and gives the window up to `counted`.
-    fn advance(&mut self, now: Duration, counted: &Arc<Snapshot>) -> Snapshot {
+    fn advance(&mut self, now: Duration, counted: &Snapshot) -> Snapshot {
         // After a pause longer than the window every boundary is the same: no need to count on.
         let most = u32::try_from(self.length + 1).unwrap_or(u32::MAX);
         let mut steps = 0;
-        while now.saturating_sub(self.began) >= self.slot {
+        let boundary = self.is_due(now).then(|| Arc::new(Packed::new(counted)));
+        while self.is_due(now) {
             self.began += self.slot;
             steps += 1;
             if steps <= most {
-                self.boundaries.push_back(counted.clone());
+                self.boundaries.extend(boundary.clone());
             }
         }
         while self.boundaries.len() > self.length + 1 {
             self.boundaries.pop_front();
         }
         let oldest = self.boundaries.front().expect("a ring is never empty");
-        counted.since(oldest)
+        counted.without(oldest.pairs())
     }
 }
 
 /// The windows of one series.
 pub struct Windows {
     rings: [Ring; 3],
+    /// Samples at the last tick.
+    counted: u64,
     published: Arc<ArcSwap<Views>>,
 }
 
@@ -110,13 +119,18 @@ impl Windows {
     pub fn new(now: Duration) -> Self {
         Self {
             rings: Window::ALL.map(|window| Ring::new(window, now)),
+            counted: 0,
             published: Arc::default(),
         }
     }
 
     /// Reads the series and publishes the windows as they stand; meant for once a second.
     pub fn tick(&mut self, series: &Series, now: Duration) {
-        let counted = Arc::new(series.cumulative());
+        let counted = series.cumulative();
+        let as_before = counted.count() == std::mem::replace(&mut self.counted, counted.count());
+        if as_before && !self.rings.iter().any(|ring| ring.is_due(now)) {
+            return;
+        }
         let windows = self
             .rings
             .each_mut()
