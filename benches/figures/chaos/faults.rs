@@ -54,6 +54,15 @@ pub enum World {
     Names(Ailing),
 }
 
+impl Machine {
+    fn silences_a_store(self) -> bool {
+        matches!(
+            self,
+            Self::StoreKilled | Self::StoreStopped | Self::DiskFull | Self::Pause
+        )
+    }
+}
+
 const MACHINE: [Machine; 10] = [
     Machine::Kill,
     Machine::Terminate,
@@ -96,6 +105,8 @@ pub struct Stood {
 pub struct Made {
     pub kinds: BTreeMap<String, u32>,
     pub stood: Vec<Stood>,
+    /// When a store, or a gateway before it, did not answer.
+    pub away: Vec<(Instant, Instant)>,
     /// A gateway that did not end as it should.
     pub broken: Vec<String>,
 }
@@ -213,8 +224,12 @@ impl Ground {
             self.note(&format!("{fault:?}"), &further, lasts);
             let (least, most) = pace.jumps;
             let ahead = random.random_range(least..most) * [-1, 1][random.random_range(0..2)];
+            let from = Instant::now();
             self.make(fault, gateway, lasts, ahead)
                 .with_context(|| format!("{fault:?}"))?;
+            if fault.silences_a_store() {
+                self.made().away.push((from, Instant::now()));
+            }
         }
         Ok(())
     }

@@ -78,6 +78,13 @@ pub fn calls(report: &mut Report, all: &[Done], made: &Made, control: &Control, 
     report.hold("one key, one answer", &unlike);
 }
 
+/// Whether a store did not answer meanwhile, or had just come back.
+fn was_away(step: &Step, all: &[(Instant, Instant)]) -> bool {
+    let back = Duration::from_secs(3);
+    all.iter()
+        .any(|(from, until)| step.ended >= *from && step.from <= *until + back)
+}
+
 /// Those that ended too late, by themselves and not because their gateway or this machine stood still.
 fn late<'a>(
     report: &mut Report,
@@ -170,6 +177,7 @@ pub fn callbacks(
     arrived: &Arrived,
     missing: &[u32],
     found: &HashMap<u32, Found>,
+    made: &Made,
 ) {
     let due = all
         .iter()
@@ -180,15 +188,14 @@ pub fn callbacks(
         .filter_map(|done| Some((done.tag, done.job.as_ref()?.0.as_str())))
         .collect();
     let mut ids: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    // A caller whose connection broke does not know whether it has a job; one that was refused has none.
+    // A caller whose connection broke, or that was refused because the store was silent, does not know
+    // whether it has a job; one that was refused otherwise has none.
     let answered = |done: &&Done| {
-        matches!(
-            done.steps.first(),
-            Some(Step {
-                what: What::Answered(_),
-                ..
-            })
-        )
+        let first = done.steps.first();
+        first.is_some_and(|step| {
+            let silent = step.what == What::Answered(503) && was_away(step, &made.away);
+            matches!(step.what, What::Answered(_)) && !silent
+        })
     };
     let refused: HashSet<u32> = all.iter().filter(answered).map(|done| done.tag).collect();
     let (mut strange, mut unsure) = (Vec::new(), 0);
@@ -211,7 +218,7 @@ pub fn callbacks(
     let unverified = counts(arrived.refused.iter());
     report.say(format!(
         "callbacks due: {due}, delivered: {}, the same again: {again}, not verified: {unverified:?}; \
-         of calls whose connection broke: {unsure}; of calls that were refused: {}",
+         of calls that do not know, whose connection broke or whose store was silent: {unsure}; of others that were refused: {}",
         due - missing.len(),
         strange.len()
     ));

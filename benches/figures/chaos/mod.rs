@@ -342,7 +342,8 @@ impl Chaos {
             settled.as_secs_f64()
         ));
         let missing = settle::uncalled(all, &self.receiver);
-        ledger::callbacks(&mut report, all, &self.receiver.arrived(), &missing, found);
+        let arrived = self.receiver.arrived();
+        ledger::callbacks(&mut report, all, &arrived, &missing, found, &made);
         report.say(format!(
             "calls that came to providers: {}",
             self.calls.came()
