@@ -9,6 +9,7 @@ COPY vendor vendor
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && cargo build --release --locked && rm -rf src
 COPY src src
+COPY page page
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked \
     && cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries
 

@@ -60,6 +60,10 @@ impl Server {
             token: token
                 .transpose()
                 .map_err(|why| anyhow!("auth.admin_token: {why}"))?,
+            // Under TLS a foreign name fails at the certificate.
+            local: config.auth.admin_token.is_none()
+                && config.listen.admin_tls.is_none()
+                && self.admin.ip().is_loopback(),
             meter: self.meter.clone(),
             gateway: self.gateway.clone(),
             runner,
