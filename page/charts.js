@@ -99,7 +99,7 @@ export class Curve {
     const values = [...points, ...hour].map(([, value]) => Math.max(value, 1e-6));
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const near = lines.map((line) => line.seconds).filter((at) => at < high * 8 && at > low / 8);
-    this.y = [Math.min(low, ...near) / 1.4, Math.max(high, ...near) * 1.4];
+    this.y = [Math.min(low, ...near) / 1.3, Math.max(high, ...near) * 1.9];
     this.x = [0, Math.max(2, Math.log10(Math.max(count, hourCount, 1)) + 0.05)];
   }
 
@@ -107,7 +107,6 @@ export class Curve {
     const font = `12px ${colour("font")}`;
     const axis = { stroke: colour("muted"), font, grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false } };
     const named = (/** @type {any} */ _, /** @type {number[]} */ all) => all.map((x) => `${Number((100 * (1 - 10 ** -x)).toFixed(5))}%`);
-    const wide = this.size().width > 520;
     const series = { spanGaps: true, points: { show: false } };
     return {
       legend: { show: false },
@@ -117,7 +116,7 @@ export class Curve {
         y: { distr: 3, range: () => this.y },
       },
       axes: [
-        { ...axis, values: named, splits: () => [0, Math.log10(2), 1, ...(wide ? [Math.log10(20)] : []), 2, 3, 4, 5, 6].filter((x) => x <= this.x[1]) },
+        { ...axis, size: 30, values: named, splits: () => this.shares() },
         { ...axis, size: 62, values: (/** @type {any} */ _, /** @type {number[]} */ all) => all.map(duration), splits: () => fewer(ticks(this.y[0], this.y[1])), filter: (/** @type {any} */ _, /** @type {number[]} */ all) => all },
       ],
       series: [
@@ -127,6 +126,16 @@ export class Curve {
       ],
       hooks: { draw: [(/** @type {any} */ plot) => this.lines(plot)], setCursor: [(/** @type {any} */ plot) => this.read(plot)] },
     };
+  }
+
+  /** The shares that are named below the curve: as many as have room, round ones first. */
+  shares() {
+    const room = (48 * this.x[1]) / (this.size().width - 80);
+    /** @type {number[]} */
+    const kept = [];
+    for (const x of [0, 1, 2, 3, 4, 5, 6, 7, Math.log10(2), Math.log10(20)])
+      if (x <= this.x[1] && kept.every((other) => Math.abs(other - x) > room)) kept.push(x);
+    return kept.sort((one, other) => one - other);
   }
 
   /** The budget over the curve, and where another one would lie. @param {any} plot */
@@ -151,9 +160,8 @@ export class Curve {
       const arrow = inside ? "" : above ? " ↑" : " ↓";
       ctx.textAlign = line.moved ? "right" : "left";
       // Below its line where there is no room above it.
-      const under = line.moved ? y < bbox.top + 20 * ratio : y < bbox.top + 36 * ratio;
-      const gap = under ? 15 : -6;
-      ctx.fillText(line.text + arrow, line.moved ? bbox.left + bbox.width - 6 * ratio : bbox.left + 8 * ratio, y + gap * ratio);
+      const under = y < bbox.top + 20 * ratio;
+      label(ctx, line.text + arrow, line.moved ? bbox.left + bbox.width - 6 * ratio : bbox.left + 8 * ratio, y + (under ? 16 : -6) * ratio, ratio);
     }
     ctx.restore();
   }
@@ -166,7 +174,20 @@ export class Curve {
   }
 }
 
-/** At most seven ticks: else only whole decades, or every second one. @param {number[]} all */
+/** A text that can be read over what is drawn. @param {CanvasRenderingContext2D} ctx @param {string} text @param {number} x @param {number} y @param {number} ratio */
+export function label(ctx, text, x, y, ratio) {
+  const width = ctx.measureText(text).width;
+  const ink = ctx.fillStyle;
+  ctx.save();
+  ctx.fillStyle = colour("surface");
+  ctx.globalAlpha = 0.85;
+  ctx.fillRect(x - (ctx.textAlign === "right" ? width : 0) - 3 * ratio, y - 11 * ratio, width + 6 * ratio, 15 * ratio);
+  ctx.restore();
+  ctx.fillStyle = ink;
+  ctx.fillText(text, x, y);
+}
+
+/** At most eight ticks: else only whole decades. @param {number[]} all */
 function fewer(all) {
   if (all.length <= 8) return all;
   const decades = all.filter((value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-6);

@@ -3,7 +3,7 @@
 import { h, say } from "./dom.js";
 import { clock, count, duration } from "./format.js";
 import { colour, onTheme } from "./theme.js";
-import { ticks } from "./charts.js";
+import { label, ticks } from "./charts.js";
 
 const MINUTES = 61;
 const MARGIN = { left: 58, right: 8, top: 10, bottom: 26 };
@@ -144,7 +144,7 @@ export class Heatmap {
     ctx.setLineDash([]);
     ctx.font = `600 12px ${colour("font")}`;
     ctx.textAlign = "left";
-    ctx.fillText(`budget ${duration(this.budget)}`, MARGIN.left + 6, y - 6 < MARGIN.top + 8 ? y + 15 : y - 6);
+    label(ctx, `budget ${duration(this.budget)}`, MARGIN.left + 6, y - 6 < MARGIN.top + 8 ? y + 16 : y - 6, 1);
   }
 
   /** @param {CanvasRenderingContext2D} ctx @param {number} step */

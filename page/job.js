@@ -82,7 +82,7 @@ export class JobView {
   show(job) {
     const facts = [
       ["State", chip(job.status)], ["Id", h("code", {}, job.id)], ["Route", job.route], ["Why it is a job", job.reason.replaceAll("_", " ")],
-      ["Budget", duration(job.budget_ms / 1000)], ["Became a job at the age of", duration(job.elapsed_ms / 1000)],
+      ["Budget", duration(job.budget_ms / 1000)], ["Became a job", job.elapsed_ms ? `at the age of ${duration(job.elapsed_ms / 1000)}` : "at once"],
       ["Attempts", String(job.attempts)], ["Priority", String(job.priority)], job.scope && ["Scope", job.scope],
       ["Created", when(job.created_at)], ["Expires", when(job.expires_at)], ["Finished", when(job.finished_at)],
       ["Result", job.result_bytes === null ? "none stored" : bytes(job.result_bytes)],

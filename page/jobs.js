@@ -7,7 +7,7 @@ import { JobView, act, chip } from "./job.js";
 import { Table, once } from "./table.js";
 
 const STATES = ["queued", "running", "succeeded", "failed", "cancelled", "expired"];
-const PAGE = 20;
+const PAGE = 12;
 
 /** At most once in so many milliseconds a list is read again because counts changed. */
 const CALM = 2000;

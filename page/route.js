@@ -131,7 +131,7 @@ export class RouteView {
     const { first_token: first, total } = route.budget;
     const { action, unasked } = route.over_budget;
     const does = action === "observe" ? "over it: only counted" : action === "fail" ? "over it: 504" :
-      `over it: a job for who asked, ${unasked === "wait" ? "others go on waiting" : unasked === "see-other" ? "303 for the others" : "504 for the others"}`;
+      `over it: a job for callers that asked, ${unasked === "wait" ? "others go on waiting" : unasked === "see-other" ? "303 for the others" : "504 for the others"}`;
     say(at("route-facts"), `budget ${duration(first)} to the first token, ${duration(total)} in all; ${does}`);
     const { after, stream_delay: stream, answer_delay: answer, max_extra: extra } = route.hedge;
     const delays = [stream !== null && `${duration(stream)} for streams`, answer !== null && `${duration(answer)} for answers`].filter(Boolean);

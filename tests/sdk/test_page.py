@@ -198,7 +198,7 @@ def test_jobs_are_filtered_paged_shown_and_acted_on(opened, scene):
     page.locator("#job-route").select_option("chat")
     expect(page.locator("#job-list tbody tr").first).to_be_visible()
     page.locator("#jobs-refresh").click()
-    until(lambda: sum(scene.snapshot()["jobs"]["routes"][0][state] for state in ("running", "succeeded")) > 25, 40, every=0.5)
+    until(lambda: sum(scene.snapshot()["jobs"]["routes"][0][state] for state in ("running", "succeeded")) > 15, 40, every=0.5)
     page.locator("#jobs-refresh").click()
     page.locator("#jobs-older").click()
     expect(page.locator("#list-heading")).to_have_text("Older jobs")
