@@ -41,7 +41,7 @@ export function ticks(low, high) {
 /** Points of a curve a factor of ten; the gateway's own spacing. */
 const STEPS = 16;
 
-/** @param {[number, number][]} points @param {number} count */
+/** @param {[number, number][]} points @param {number} count @returns {any} uPlot's columns */
 function columns(points, count) {
   const x = points.map(([share], index) => (share < 1 ? index / STEPS : Math.log10(Math.max(count, 1.2))));
   return [x, points.map(([, value]) => Math.max(value, 1e-6))];
@@ -62,6 +62,10 @@ export class Curve {
     this.shown = null;
     /** @type {any} */
     this.plot = null;
+    /** What the axes hold. @type {[number, number]} */
+    this.x = [0, 2];
+    /** @type {[number, number]} */
+    this.y = [0.001, 1];
     new ResizeObserver(() => this.plot?.setSize(this.size())).observe(box);
     onTheme(() => this.renew());
   }
@@ -103,6 +107,7 @@ export class Curve {
     this.x = [0, Math.max(2, Math.log10(Math.max(count, hourCount, 1)) + 0.05)];
   }
 
+  /** @returns {any} */
   options() {
     const font = `12px ${colour("font")}`;
     const axis = { stroke: colour("muted"), font, grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false } };

@@ -25,6 +25,8 @@ export class Heatmap {
     /** @type {Heat|null} */
     this.heat = null;
     this.budget = 0;
+    /** The rows that are shown: lowest and highest. @type {[number, number]} */
+    this.rows = [0, 1];
     /** @type {[number, number]|null} column and row */
     this.chosen = null;
     new ResizeObserver(() => this.draw()).observe(box);
@@ -163,8 +165,8 @@ export class Heatmap {
     const { width } = this.size();
     const column = Math.floor(((event.clientX - box.left - MARGIN.left) / width) * MINUTES);
     const y = event.clientY - box.top;
-    let row = this.rows?.[0] ?? 0;
-    while (row < (this.rows?.[1] ?? 0) && this.y(this.top(row)) > y) row += 1;
+    let row = this.rows[0];
+    while (row < this.rows[1] && this.y(this.top(row)) > y) row += 1;
     this.select(column >= 0 && column < MINUTES ? [column, row] : null);
   }
 
@@ -172,7 +174,7 @@ export class Heatmap {
   key(event) {
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     const move = moves[/** @type {keyof typeof moves} */ (event.key)];
-    if (!move || !this.rows) return;
+    if (!move || !this.heat) return;
     event.preventDefault();
     const [column, row] = this.chosen ?? [MINUTES - 1 - move[0], this.middle() - move[1]];
     const clamp = (/** @type {number} */ value, /** @type {number} */ low, /** @type {number} */ high) => Math.max(low, Math.min(high, value));
@@ -180,7 +182,7 @@ export class Heatmap {
   }
 
   middle() {
-    return Math.round(((this.rows?.[0] ?? 0) + (this.rows?.[1] ?? 0)) / 2);
+    return Math.round((this.rows[0] + this.rows[1]) / 2);
   }
 
   /** @param {[number, number]|null} chosen */

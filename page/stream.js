@@ -5,7 +5,7 @@ import { ApiError, credentials } from "./api.js";
 /** Without an event for so long the connection is taken for lost. */
 const SILENCE = 6000;
 
-/** A page that nobody sees gives its place up after so long. */
+/** A page that nobody sees gives its place up after so long: a browser has six connections to a gateway. */
 const HIDDEN = 30000;
 
 /**

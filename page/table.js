@@ -73,6 +73,8 @@ export class Table {
     const by = columns.find((column) => column.id === this.sort)?.sort;
     const sorted = by ? [...rows].sort((one, other) => this.compare(by(one), by(other))) : rows;
     const kept = new Set();
+    // Who moves a row must not take the focus from it.
+    const focused = this.body.contains(document.activeElement) ? document.activeElement : null;
     sorted.forEach((row, index) => {
       const name = key(row);
       kept.add(name);
@@ -96,6 +98,7 @@ export class Table {
       element.remove();
       this.known.delete(name);
     }
+    if (focused?.isConnected && focused !== document.activeElement) /** @type {HTMLElement} */ (focused).focus({ preventScroll: true });
     this.scroll.hidden = rows.length === 0;
     this.empty.hidden = rows.length > 0;
     if (rows.length === 0 && this.settings.none) this.empty.replaceChildren(this.settings.none());

@@ -5,6 +5,7 @@ import http.client
 import json
 import re
 import shutil
+import subprocess
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -381,6 +382,11 @@ def test_a_page_of_another_site_can_neither_act_nor_listen(browser, scene):
         assert answers == [403, 403, 403]
 
 
+def test_the_scripts_are_of_one_mind_about_their_types():
+    done = subprocess.run(["tests/sdk/node_modules/.bin/tsc", "-p", "page/jsconfig.json"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_what_is_vendored_is_what_npm_has_under_the_locked_digest():
     vendored, sdk = ROOT / "page/vendor", ROOT / "tests/sdk"
     installed = sdk / "node_modules/uplot"
@@ -388,6 +394,7 @@ def test_what_is_vendored_is_what_npm_has_under_the_locked_digest():
     assert json.loads((installed / "package.json").read_text())["version"] == lock["version"]
     for name in ("uPlot.esm.js", "uPlot.min.css"):
         assert (vendored / name).read_bytes() == (installed / "dist" / name).read_bytes(), name
+    assert (vendored / "uPlot.esm.d.ts").read_bytes() == (installed / "dist/uPlot.d.ts").read_bytes()
     assert (vendored / "uPlot.LICENSE").read_bytes() == (installed / "LICENSE").read_bytes()
     told = (vendored / "README.md").read_text()
     assert lock["integrity"] in told and lock["version"] in told
