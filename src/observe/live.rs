@@ -332,3 +332,33 @@ pub struct HeatColumn {
     /// Calls by row.
     pub counts: Vec<u64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_read_back_and_unknown_fields_are_overlooked() {
+        let text = r#"{"at":1.5,"gateway":{"name":"host/1","version":"0.1.0","started":1.0,
+            "uptime":0.5,"draining":false,"store_ready":null,"in_flight":2,"tasks":3,"listeners":1,
+            "listeners_limit":16,"later":[]},"routes":[],"jobs":null,"later":{}}"#;
+        let snapshot: Snapshot = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (snapshot.gateway.in_flight, snapshot.jobs.is_none()),
+            (2, true)
+        );
+        let again = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&again).unwrap(), snapshot);
+    }
+
+    #[test]
+    fn windows_and_health_have_the_names_that_the_other_pages_use() {
+        let windows = serde_json::to_value(Windows::default()).unwrap();
+        let names: Vec<_> = windows.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(
+            names,
+            crate::latency::Window::ALL.map(|window| window.as_str())
+        );
+        assert_eq!(serde_json::to_value(Health::HalfOpen).unwrap(), "half_open");
+    }
+}

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from conftest import ROOT, until
+from conftest import ROOT, stop, until
 from scene import Scene
 
 AXE = ROOT / "tests/sdk/node_modules/axe-core/axe.min.js"
@@ -301,6 +301,26 @@ def test_the_stream_says_that_it_is_lost_and_comes_back_with_the_next_gateway(br
             # A gateway without calls says what to do, and no chart is left blank without a word.
             for part in ("#curve", "#heat", "#phases", "#job-counts", "#dead-list"):
                 expect(page.locator(f"{part} .empty").first).to_be_visible()
+    finally:
+        scene.close()
+
+
+def test_the_page_names_the_target_that_is_down(browser, tmp_path):
+    scene = Scene(tmp_path)
+    scene.begin()
+    try:
+        with Opened(browser, scene.admin + "/#/summaries", wait=False) as opened:
+            page = opened.page
+            page.locator("#show-idle").check()
+            expect(page.locator("#targets tbody tr")).to_contain_text("healthy")
+            stop(scene.providers[1])
+            connection = http.client.HTTPConnection(scene.public.removeprefix("http://"))
+            for _ in range(8):
+                scene.call(connection, "/v1/chat/completions", {"model": "sum-1", "messages": []})
+            expect(page.locator("#notes")).to_contain_text("Provider: south failed too often")
+            expect(page.locator("#targets tbody tr")).to_contain_text("ejected")
+            expect(page.locator("#routes tr.chosen")).to_contain_text("0 of 1")
+            assert opened.axe() == []
     finally:
         scene.close()
 
