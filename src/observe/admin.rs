@@ -78,7 +78,8 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     match request.uri().path() {
         "/healthz" => next.run(request).await,
         "/readyz" => next.run(request).await.status().into_response(),
-        path if page::is_page(path) => next.run(request).await,
+        "/" => page::asks(),
+        path if page::is_part(path) => next.run(request).await,
         _ => {
             let says = "send the admin token as Authorization: Bearer TOKEN; `shunt jobs` takes it \
                         from --admin-token-env\n";

@@ -2,16 +2,16 @@
 //!
 //! Promises: nothing is loaded from elsewhere, and the policy that goes with every file keeps it so;
 //! no script stands in the markup. The files are the same for everybody and hold nothing of this
-//! gateway, so they are served without the token: a browser cannot send one when it opens an address.
-//! What the page then reads and does needs the token, which it asks for, sends as a header and keeps
-//! for as long as its tab lives; a cookie would go with other sites' requests too.
+//! gateway, so who has no token gets them too, `/` with a 401: a browser cannot send a token when it
+//! opens an address. What the page then reads and does needs the token, which it asks for, sends as a
+//! header and keeps for as long as its tab lives; a cookie would go with other sites' requests too.
 
 use std::sync::LazyLock;
 
 use axum::extract::Path;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -72,14 +72,24 @@ static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
     FILES.iter().map(tag).collect()
 });
 
-/// Whether this is the page or one of its files, which are open to all.
-pub fn is_page(path: &str) -> bool {
-    path == "/" || path.starts_with("/page/")
+/// Whether this is one of its files, which are open to all.
+pub fn is_part(path: &str) -> bool {
+    path.starts_with("/page/")
 }
 
 /// `/`.
 pub async fn index(headers: HeaderMap) -> Response {
     file("index.html", &headers)
+}
+
+/// `/` for who has sent no token: the page, which asks for it.
+pub fn asks() -> Response {
+    let mut answer = file("index.html", &HeaderMap::new());
+    *answer.status_mut() = StatusCode::UNAUTHORIZED;
+    answer
+        .headers_mut()
+        .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
 }
 
 /// `/page/{name}`.

@@ -329,6 +329,9 @@ def test_a_gateway_with_a_token_asks_for_it_and_the_tab_alone_keeps_it(browser, 
     scene = Scene(tmp_path, '[auth]\nadmin_token = { env = "ADMIN_TOKEN" }\n', {"ADMIN_TOKEN": TOKEN})
     scene.begin()
     try:
+        status, _, body = ask(scene.admin, "/")
+        assert status == 401 and b"<!doctype html>" in body
+        assert ask(scene.admin, "/page/main.js")[0] == 200 and ask(scene.admin, "/api/live")[0] == 401
         with Opened(browser, scene.admin + "/", wait=False) as opened:
             page = opened.page
             field = page.get_by_role("textbox", name="Admin token")
