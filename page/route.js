@@ -177,7 +177,7 @@ function noted(route) {
   if (route.queue > 0) notes.push(`Queue: ${count(route.queue)} calls wait for a place at a target.`);
   const hedges = route.per_second?.hedges;
   if (hedges && hedges.denied > 0.05) notes.push(`Hedge: ${rate(hedges.denied)} denied; the share of extra calls, ${share(route.hedge.max_extra)}, is used up.`);
-  if (route.overhead.p99 > 0.01) notes.push(`Gateway: its own part of a call is ${duration(route.overhead.p99)} at p99.`);
+  if (route.overhead.p99 > Math.max(0.01, 0.02 * Math.min(route.budget.total, 60))) notes.push(`Gateway: its own part of a call is ${duration(route.overhead.p99)} at p99.`);
   return notes;
 }
 

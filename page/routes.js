@@ -60,10 +60,12 @@ export class Routes {
       { id: "standing", label: "State", title: "Share of the last minute’s calls over their budget", number: false,
         sort: (/** @type {any} */ route) => -standing(route).order, cell: (/** @type {any} */ route, /** @type {HTMLElement} */ cell) => {
           const { sign, word, kind } = standing(route);
-          const chip = once(cell, () => h("span", { class: "chip" }, h("span", { "aria-hidden": "true" }), h("span")));
+          const chip = once(cell, () => h("span", { class: "chip" }, h("span", { "aria-hidden": "true" }), h("span", {}, h("span"), h("span", { class: "aside" }))));
           chip.className = `chip ${kind}`;
           say(chip.children[0], sign);
-          say(chip.children[1], route.over_budget.action === "observe" && kind !== "idle" ? `${word}, observed` : word);
+          const [main, aside] = chip.children[1].children;
+          say(main, word);
+          say(aside, route.over_budget.action === "observe" && kind !== "idle" ? ", observed" : "");
         } },
       { id: "rate", label: "Calls", title: "Calls a second, and the last two minutes", number: true,
         sort: (/** @type {any} */ route) => route.per_second?.calls ?? 0, cell: (/** @type {any} */ route, /** @type {any} */ cell) => {
