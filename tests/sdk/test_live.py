@@ -45,7 +45,7 @@ def load(gateway, threads=3):
         for turn in range(10_000):
             if over.is_set():
                 return
-            extra = [{}, {}, {"metadata": {"sim_status": "500"}}, {"metadata": {"sim_latency_ms": "1500"}}][turn % 4]
+            extra = [{}, {}, {"metadata": {"sim_status": "400"}}, {"metadata": {"sim_latency_ms": "1500"}}][turn % 4]
             with contextlib.suppress(openai.APIError):
                 answer = client.chat.completions.create(
                     model="gpt-4o", messages=messages, stream=turn % 2 == 0, extra_body=extra
