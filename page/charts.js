@@ -164,8 +164,9 @@ export class Curve {
       }
       const arrow = inside ? "" : above ? " ↑" : " ↓";
       ctx.textAlign = line.moved ? "right" : "left";
-      // Below its line where there is no room above it.
-      const under = y < bbox.top + 20 * ratio;
+      // A tighter budget is named below its line, so that the two never meet.
+      const tighter = line.moved && line.seconds < (this.shown?.lines[0].seconds ?? 0) && y < bbox.top + bbox.height - 20 * ratio;
+      const under = tighter || y < bbox.top + 20 * ratio;
       label(ctx, line.text + arrow, line.moved ? bbox.left + bbox.width - 6 * ratio : bbox.left + 8 * ratio, y + (under ? 16 : -6) * ratio, ratio);
     }
     ctx.restore();
@@ -185,7 +186,7 @@ export function label(ctx, text, x, y, ratio) {
   const ink = ctx.fillStyle;
   ctx.save();
   ctx.fillStyle = colour("surface");
-  ctx.globalAlpha = 0.85;
+  ctx.globalAlpha = 0.78;
   ctx.fillRect(x - (ctx.textAlign === "right" ? width : 0) - 3 * ratio, y - 11 * ratio, width + 6 * ratio, 15 * ratio);
   ctx.restore();
   ctx.fillStyle = ink;
