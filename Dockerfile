@@ -7,6 +7,7 @@ RUN cargo install --quiet --locked --debug --version 0.5.9 cargo-cyclonedx
 COPY Cargo.toml Cargo.lock ./
 COPY vendor vendor
 COPY src src
+COPY page page
 COPY tools tools
 RUN rustup component add llvm-tools && cp "$(tools/pgo)" shunt \
     && cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries

@@ -124,18 +124,20 @@ impl Windows {
         }
     }
 
-    /// Reads the series and publishes the windows as they stand; meant for once a second.
-    pub fn tick(&mut self, series: &Series, now: Duration) {
+    /// Reads the series and publishes the windows as they stand; meant for once a second. Gives what
+    /// was counted since the beginning.
+    pub fn tick(&mut self, series: &Series, now: Duration) -> Snapshot {
         let counted = series.cumulative();
         let as_before = counted.count() == std::mem::replace(&mut self.counted, counted.count());
         if as_before && !self.rings.iter().any(|ring| ring.is_due(now)) {
-            return;
+            return counted;
         }
         let windows = self
             .rings
             .each_mut()
             .map(|ring| ring.advance(now, &counted));
         self.published.store(Arc::new(Views { windows }));
+        counted
     }
 
     /// Where readers find the latest views.

@@ -9,12 +9,13 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{histograms, jobs as jobs_api, process, report};
+use super::live::{self, Hub};
+use super::{histograms, jobs as jobs_api, origin, page, process, report};
 use crate::auth::Token;
 use crate::cold::job::{Status, UnixMillis};
 use crate::cold::runner::Runner;
@@ -29,6 +30,8 @@ use crate::tasks::Tasks;
 pub struct Admin {
     /// What operators have to send; none: nothing.
     pub token: Option<Token>,
+    /// Only names of loopback may be asked.
+    pub local: bool,
     /// Metrics.
     pub meter: Arc<Meter>,
     /// Routes.
@@ -39,6 +42,8 @@ pub struct Admin {
     pub draining: Arc<AtomicBool>,
     /// Whose tasks are counted.
     pub tasks: Vec<Tasks>,
+    /// Who watches, and what they are shown.
+    pub live: Hub,
 }
 
 /// The pages.
@@ -48,18 +53,24 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/api/live", get(live::live))
         .route("/api/routes", get(routes))
+        .route("/api/routes/{name}/heatmap", get(live::heatmap))
         .route("/api/routes/{name}/what-if", get(what_if))
         .route("/api/routes/{name}/histogram.hgrm", get(histogram))
-        .route("/", get(async || Html(PAGE)))
+        .route("/", get(page::index))
+        .route("/page/{*name}", get(page::part))
         .with_state(admin.clone())
         .merge(jobs)
         .layer(from_fn_with_state(admin, guard))
 }
 
-/// Lets operators in. What an orchestrator probes is open; without the token it tells no more than
-/// its status.
+/// Lets operators in, and no foreign page through their browsers. What an orchestrator probes is open;
+/// without the token it tells no more than its status.
 async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    if let Some(why) = origin::refuses(&request, admin.local) {
+        return why.into_response();
+    }
     let token = admin.token.as_ref();
     if token.is_none_or(|token| token.is_in(request.headers())) {
         return next.run(request).await;
@@ -67,6 +78,8 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     match request.uri().path() {
         "/healthz" => next.run(request).await,
         "/readyz" => next.run(request).await.status().into_response(),
+        "/" => page::asks(),
+        path if page::is_part(path) => next.run(request).await,
         _ => {
             let says = "send the admin token as Authorization: Bearer TOKEN; `shunt jobs` takes it \
                         from --admin-token-env\n";
@@ -79,10 +92,6 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
         }
     }
 }
-
-const PAGE: &str = "<!doctype html><title>Shunt</title><h1>Shunt</h1><ul>\
-    <li><a href=/metrics>metrics</a><li><a href=/api/routes>routes</a>\
-    <li><a href=/readyz>ready</a></ul>";
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let alive: usize = admin.tasks.iter().map(Tasks::alive).sum();
@@ -180,7 +189,7 @@ async fn routes(State(admin): State<Arc<Admin>>) -> Response {
     axum::Json(json!({ "routes": routes })).into_response()
 }
 
-fn find(admin: &Admin, name: &str) -> Result<Arc<Route>, Response> {
+pub(super) fn find(admin: &Admin, name: &str) -> Result<Arc<Route>, Response> {
     let state = admin.gateway.state.load_full();
     let found = state
         .table

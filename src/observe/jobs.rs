@@ -10,6 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header::RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::cold::filter::Filter;
@@ -21,6 +22,7 @@ use crate::cold::store::{StoreError, asked};
 pub(super) fn router(runner: Arc<Runner>) -> Router {
     Router::new()
         .route("/api/jobs", get(list))
+        .route("/api/callbacks/dead", get(dead))
         .route("/api/jobs/{id}", get(show))
         .route("/api/jobs/{id}/cancel", post(cancel))
         .route("/api/jobs/{id}/retry", post(retry))
@@ -61,6 +63,23 @@ async fn list(
     Ok(axum::Json(json!({"object": "list", "data": data})).into_response())
 }
 
+#[derive(Deserialize)]
+struct Page {
+    limit: Option<usize>,
+}
+
+/// Jobs whose callback was given up, the last given up first.
+async fn dead(
+    State(runner): State<Arc<Runner>>,
+    Query(page): Query<Page>,
+) -> Result<Response, Response> {
+    let limit = page.limit.unwrap_or(20).min(1_000);
+    let jobs = asked(runner.store().dead_deliveries(limit)).await;
+    let jobs = jobs.map_err(|error| unavailable(&error))?;
+    let data: Vec<_> = jobs.iter().map(Job::to_json).collect();
+    Ok(axum::Json(json!({"object": "list", "data": data})).into_response())
+}
+
 async fn show(
     State(runner): State<Arc<Runner>>,
     Path(id): Path<String>,
@@ -68,8 +87,12 @@ async fn show(
     let job = find(&runner, &id).await?;
     let history = asked(runner.store().history(&job.id)).await;
     let history = history.map_err(|error| unavailable(&error))?;
+    let size = asked(runner.store().answer_size(&job.id)).await;
+    let size = size.map_err(|error| unavailable(&error))?;
     let mut object = job.to_json();
     object["history"] = json!(history);
+    // Of the stored body; sealed it is a few bytes longer.
+    object["result_bytes"] = json!(size);
     Ok(axum::Json(object).into_response())
 }
 

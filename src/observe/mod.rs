@@ -6,6 +6,9 @@
 mod admin;
 mod histograms;
 mod jobs;
+pub mod live;
+mod origin;
+mod page;
 mod process;
 mod quota;
 mod report;

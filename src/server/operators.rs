@@ -20,6 +20,7 @@ use crate::config::{Config, Limits};
 use crate::hot::Gateway;
 use crate::listen::{self, Answers, Listener};
 use crate::meter::Refused;
+use crate::observe::live::Hub;
 use crate::observe::{self, Admin};
 use crate::tasks::Signal;
 
@@ -59,11 +60,16 @@ impl Server {
             token: token
                 .transpose()
                 .map_err(|why| anyhow!("auth.admin_token: {why}"))?,
+            // Under TLS a foreign name fails at the certificate.
+            local: config.auth.admin_token.is_none()
+                && config.listen.admin_tls.is_none()
+                && self.admin.ip().is_loopback(),
             meter: self.meter.clone(),
             gateway: self.gateway.clone(),
             runner,
             draining: self.draining.clone(),
             tasks: vec![owners.calls.clone(), owners.jobs.clone()],
+            live: Hub::new(owners.background.clone()),
         });
         let listener = listen::bind(self.admin).with_context(|| taken("admin", self.admin))?;
         self.admin = listener.local_addr()?;
