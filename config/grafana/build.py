@@ -117,6 +117,8 @@ def overview(docs):
         graph("First token, p99 by target", "One line far above the others: that target is slow; lower its weight or take it out.",
               ask("max by (target) (target:shunt_first_token_seconds:p99_5m)", "{{target}}"), unit="s",
               runbook="ShuntBudgetBurnsFast"),
+        graph("First token now, by target", "Some ten seconds, as balancing weighs it. A line that jumps: that target has become slow.",
+              ask("max by (target) (shunt_target_average_first_token_seconds)", "{{target}}"), unit="s", runbook="ShuntTargetSlow"),
         graph("Targets that get calls", "1: it does. 0: it failed, or failed more than its peers, and gets only probes.",
               ask("min by (target) (shunt_target_healthy)", "{{target}}"), unit="short", runbook="ShuntTargetEjected"),
         graph("Attempts that run", "By target; a queue at the provider shows as a rise at the same rate of calls.",

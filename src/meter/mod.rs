@@ -196,6 +196,10 @@ const HELP: &[(&str, &str)] = &[
     ),
     ("shunt_attempts_inflight", "Attempts running at a target."),
     (
+        "shunt_target_average_first_token_seconds",
+        "First content of the target's answers on average of some ten seconds, as balancing weighs it.",
+    ),
+    (
         "shunt_target_healthy",
         "1 while calls are sent to the target.",
     ),

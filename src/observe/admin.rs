@@ -100,6 +100,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     for provider in admin.gateway.state.load().table.providers() {
         super::quota::show(provider, &admin.meter);
     }
+    slow(&admin);
     let mut text = histograms::render(&admin.meter);
     text.push('\n');
     process::render(&mut text);
@@ -108,6 +109,19 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         text,
     )
         .into_response()
+}
+
+/// Sets how slow each target is, once that is known of it.
+fn slow(admin: &Admin) {
+    for route in admin.gateway.state.load().table.routes() {
+        for target in route.targets.all() {
+            if let Some(seconds) = target.load.seconds() {
+                let labels = [("route", &*route.name), ("target", &*target.label)];
+                let name = "shunt_target_average_first_token_seconds";
+                admin.meter.gauge(name, &labels).set(seconds);
+            }
+        }
+    }
 }
 
 /// Sets what only the store knows. All is asked at once: a silent one is waited for once, so that a scrape

@@ -126,10 +126,10 @@ class Watched:
         with urllib.request.urlopen(self.admin + "/metrics", timeout=10) as answer:
             return answer.read().decode()
 
-    def scrape(self):
+    def scrape(self, every="1s"):
         """Starts Prometheus with the rules that are shipped, and the example's one job."""
         config = yaml.safe_load((RULES / "prometheus.yml").read_text())
-        config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config["global"] = {"scrape_interval": every, "evaluation_interval": every}
         [job] = config["scrape_configs"]
         job["static_configs"] = [{"targets": [urllib.parse.urlsplit(self.admin).netloc]}]
         for name in config["rule_files"]:
