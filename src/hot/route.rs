@@ -144,6 +144,11 @@ impl Route {
         self.meter.hedge_delay.set(told);
     }
 
+    /// Whether it is a provider's own, under the provider's name.
+    pub fn is_built_in(&self) -> bool {
+        self.prefix.is_some()
+    }
+
     /// Whether it needs the body's `model` to know its calls.
     pub fn wants_model(&self) -> bool {
         self.model.is_some()

@@ -7,6 +7,8 @@ mod bucket;
 mod class;
 mod classes;
 mod coarse;
+mod curve;
+mod heat;
 mod hedge;
 mod kind;
 mod layout;
@@ -21,6 +23,8 @@ mod windows;
 
 pub use bucket::RatioBucket;
 pub use classes::Classes;
+pub use curve::curve;
+pub use heat::{COLUMN, Columns, Heat, rows};
 pub use hedge::{AtomicReissue, Reissue, hedge_delay};
 pub use kind::Kind;
 pub use layout::MAX;

@@ -86,6 +86,24 @@ impl Snapshot {
         Duration::ZERO
     }
 
+    /// The values at or below which these shares of the samples lie; shares ascending.
+    pub fn quantiles(&self, shares: &[f64]) -> Vec<Duration> {
+        let mut cells = self.cells.iter();
+        let (mut seen, mut value) = (0, Duration::ZERO);
+        let mut at = |share: f64| {
+            let wanted = rank(share, self.count);
+            while seen < wanted {
+                let Some((cell, count)) = cells.next() else {
+                    break;
+                };
+                seen += count;
+                value = Duration::from_micros(bounds(*cell).1);
+            }
+            value
+        };
+        shares.iter().map(|share| at(*share)).collect()
+    }
+
     /// The largest sample, to three digits.
     pub fn max(&self) -> Duration {
         self.cells.last().map_or(Duration::ZERO, |(cell, _)| {

@@ -114,14 +114,16 @@ impl Windows {
         }
     }
 
-    /// Reads the series and publishes the windows as they stand; meant for once a second.
-    pub fn tick(&mut self, series: &Series, now: Duration) {
+    /// Reads the series and publishes the windows as they stand; meant for once a second. Gives what
+    /// was counted since the beginning.
+    pub fn tick(&mut self, series: &Series, now: Duration) -> Arc<Snapshot> {
         let counted = Arc::new(series.cumulative());
         let windows = self
             .rings
             .each_mut()
             .map(|ring| ring.advance(now, &counted));
         self.published.store(Arc::new(Views { windows }));
+        counted
     }
 
     /// Where readers find the latest views.

@@ -59,7 +59,7 @@ impl Live {
 }
 
 /// A label's value in a line, still escaped.
-fn label<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+pub fn label<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let begins = format!("{name}=\"");
     let mut rest = line;
     loop {

@@ -21,7 +21,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use crate::config;
 
 pub use healthy::Healthy;
-pub use live::{Live, escaped};
+pub use live::{Live, escaped, label};
 pub use predict::{Predictions, Said, Turned, Witness};
 pub use refused::Refused;
 pub use route::{Kind, Lines, Outcome, RouteMeter, TargetMeter, Use};

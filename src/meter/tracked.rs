@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::latency::{Series, Snapshot, Views, Windows};
+use crate::latency::{Columns, Heat, Series, Snapshot, Views, Windows};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,9 @@ pub struct Tracked {
     /// Locked by the tick only.
     windows: Mutex<Windows>,
     published: Arc<ArcSwap<Views>>,
+    /// The last hour by minutes, for what callers see of a route; locked by the tick and by those who
+    /// look.
+    heat: Option<Mutex<Heat>>,
 }
 
 impl Tracked {
@@ -63,6 +66,8 @@ impl Tracked {
             series: Series::new(shards),
             published: windows.published(),
             windows: Mutex::new(windows),
+            heat: matches!(metric, Metric::RequestDuration | Metric::RouteFirstToken)
+                .then(Mutex::default),
         }
     }
 
@@ -72,7 +77,21 @@ impl Tracked {
 
     pub(super) fn tick(&self, now: Duration) {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.tick(&self.series, now);
+        let counted = windows.tick(&self.series, now);
+        if let Some(heat) = &self.heat {
+            let mut heat = heat.lock().unwrap_or_else(PoisonError::into_inner);
+            heat.tick(now, &counted);
+        }
+    }
+
+    /// The last hour by minutes; `None` where that is not kept.
+    pub fn heat(&self) -> Option<Columns> {
+        let counted = self.cumulative();
+        let heat = self.heat.as_ref()?.lock();
+        Some(
+            heat.unwrap_or_else(PoisonError::into_inner)
+                .columns(&counted),
+        )
     }
 
     /// Counts one duration.

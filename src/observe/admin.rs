@@ -14,6 +14,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::live::{self, Hub};
 use super::{histograms, jobs as jobs_api, process, report};
 use crate::auth::Token;
 use crate::cold::job::{Status, UnixMillis};
@@ -39,6 +40,8 @@ pub struct Admin {
     pub draining: Arc<AtomicBool>,
     /// Whose tasks are counted.
     pub tasks: Vec<Tasks>,
+    /// Who watches, and what they are shown.
+    pub live: Hub,
 }
 
 /// The pages.
@@ -48,7 +51,9 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/api/live", get(live::live))
         .route("/api/routes", get(routes))
+        .route("/api/routes/{name}/heatmap", get(live::heatmap))
         .route("/api/routes/{name}/what-if", get(what_if))
         .route("/api/routes/{name}/histogram.hgrm", get(histogram))
         .route("/", get(async || Html(PAGE)))
@@ -180,7 +185,7 @@ async fn routes(State(admin): State<Arc<Admin>>) -> Response {
     axum::Json(json!({ "routes": routes })).into_response()
 }
 
-fn find(admin: &Admin, name: &str) -> Result<Arc<Route>, Response> {
+pub(super) fn find(admin: &Admin, name: &str) -> Result<Arc<Route>, Response> {
     let state = admin.gateway.state.load_full();
     let found = state
         .table

@@ -6,6 +6,7 @@
 mod admin;
 mod histograms;
 mod jobs;
+pub mod live;
 mod process;
 mod quota;
 mod report;

@@ -20,6 +20,7 @@ use crate::config::{Config, Limits};
 use crate::hot::Gateway;
 use crate::listen::{self, Answers, Listener};
 use crate::meter::Refused;
+use crate::observe::live::Hub;
 use crate::observe::{self, Admin};
 use crate::tasks::Signal;
 
@@ -64,6 +65,7 @@ impl Server {
             runner,
             draining: self.draining.clone(),
             tasks: vec![owners.calls.clone(), owners.jobs.clone()],
+            live: Hub::new(owners.background.clone()),
         });
         let listener = listen::bind(self.admin).with_context(|| taken("admin", self.admin))?;
         self.admin = listener.local_addr()?;

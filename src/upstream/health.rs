@@ -110,6 +110,11 @@ impl Health {
         Some(Duration::from_micros(until.saturating_sub(now)))
     }
 
+    /// Whether it was ejected and no probe has brought it back yet.
+    pub fn is_ejected(&self) -> bool {
+        self.ejections.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether nothing speaks for it: it was not heard since it last failed, or is left alone.
     pub fn is_doubtful(&self, now: Instant) -> bool {
         self.failures.load(Ordering::Relaxed) > 0 || self.admission(now) != Admission::Open

@@ -61,6 +61,12 @@ impl Load {
         }
     }
 
+    /// Seconds that a first content took on average of late; `None`: nothing is known of it.
+    pub fn seconds(&self) -> Option<f64> {
+        let average = self.average();
+        (average > 0.0).then_some(average)
+    }
+
     /// What one more call would meet: expected seconds times the calls at the target with it.
     pub fn cost(&self, running: usize, now: Instant) -> f64 {
         let average = self.decayed(now);
