@@ -20,6 +20,7 @@ mod problem;
 pub mod server;
 pub mod simulate;
 pub mod tasks;
+pub mod top;
 pub mod upstream;
 #[cfg(test)]
 mod virtual_time;

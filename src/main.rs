@@ -37,6 +37,8 @@ enum Command {
     Schema,
     /// Run the simulated provider.
     Simulate(shunt::simulate::Arguments),
+    /// Watch routes, targets and jobs in this terminal.
+    Top(shunt::top::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Keys(arguments) => shunt::keys::run(&arguments),
         Command::Schema => schema(),
         Command::Simulate(arguments) => shunt::simulate::run(&arguments),
+        Command::Top(arguments) => shunt::top::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
