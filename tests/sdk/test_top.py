@@ -81,7 +81,7 @@ class Top:
 
     def is_restored(self):
         """The process ended well, and the terminal is as it was: lines, echo, its own screen, a cursor."""
-        self.shows("ended: 0")
+        until(lambda: self.text() and b"ended: 0" in self.raw, 20)
         assert termios.tcgetattr(self.child.child_fd) == self.before
         assert self.raw.rindex(b"\x1b[?1049l") > self.raw.rindex(b"\x1b[?1049h")
         assert self.raw.rindex(b"\x1b[?25h") > self.raw.rindex(b"\x1b[?25l")
