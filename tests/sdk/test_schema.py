@@ -65,3 +65,14 @@ def test_an_editor_marks_a_mistake(right, wrong, says, edit):
     told = edit(text)
     assert told.returncode != 0 and says in told.stderr, told.stderr
     assert any(says in mistake for mistake in mistakes(text))
+
+
+def test_every_configuration_that_is_shipped_names_the_schema_and_keeps_to_it():
+    files = sorted((ROOT / "config").rglob("*.toml"))
+    assert len(files) == 4
+    for file in files:
+        first = file.read_text().splitlines()[0]
+        assert (file.parent / first.removeprefix("#:schema ")).resolve() == ROOT / "config/schema.json", file
+    command = [TAPLO, "check", *(str(file.relative_to(ROOT)) for file in files)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert told.returncode == 0, told.stderr
