@@ -50,14 +50,14 @@ def house(tmp_path_factory):
 class Top:
     """A terminal with `shunt top` in it."""
 
-    def __init__(self, admin, **environment):
+    def __init__(self, admin, arguments="", **environment):
         self.screen = pyte.Screen(80, 24)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
         environment = {"TERM": "xterm-256color", "PATH": "/usr/bin"} | environment
         # The shell stands for the reader's: the terminal is its again afterwards.
         self.child = pexpect.spawn(
-            "sh", ["-c", f"sleep 0.2; '{SHUNT}' top --admin {admin}; echo \"ended: $?\"; read _"],
+            "sh", ["-c", f"sleep 0.2; '{SHUNT}' top --admin {admin} {arguments}; echo \"ended: $?\"; read _"],
             dimensions=(24, 80), env=environment, timeout=20,
         )
         self.before = termios.tcgetattr(self.child.child_fd)
@@ -94,8 +94,8 @@ class Top:
 def top(house):
     opened = []
 
-    def top(admin=None, **environment):
-        opened.append(Top(admin or house.gateway.admin, **environment))
+    def top(admin=None, arguments="", **environment):
+        opened.append(Top(admin or house.gateway.admin, arguments, **environment))
         return opened[-1]
 
     yield top
@@ -214,3 +214,19 @@ def test_without_a_terminal_it_says_what_to_do(house):
     told = subprocess.run([SHUNT, "top", "--admin", house.gateway.admin], capture_output=True, text=True, timeout=20)
     assert told.returncode == 1
     assert "needs a terminal" in told.stderr and "/api/live?once=true" in told.stderr
+
+
+def test_a_listener_that_wants_a_token_is_told_of_and_given_one(tmp_path, monkeypatch, top):
+    monkeypatch.setenv("OPERATORS", "x" * 40)
+    house = House(tmp_path, lambda text: text + '[auth]\nadmin_token = { env = "OPERATORS" }\n')
+    try:
+        admin = house.begin().admin
+        without = top(admin)
+        without.shows("NO ANSWER", "send the admin token", "--admin-token-env")
+        with_token = top(admin, "--admin-token-env OPERATORS", OPERATORS="x" * 40)
+        with_token.shows("sim +healthy")
+        unset = top(admin, "--admin-token-env NO_SUCH")
+        until(lambda: unset.text() and b"ended: 1" in unset.raw, 10)
+        assert b"NO_SUCH is not set" in unset.raw and b"?1049h" not in unset.raw
+    finally:
+        house.close()
