@@ -72,6 +72,11 @@ async fn what_the_caller_says_changes_the_terms() {
         wait.contains("1s to the last byte: the caller's Prefer: wait"),
         "{wait}"
     );
+    let at_once = told("POST", CHAT, &[("prefer", "respond-async, wait=0")], body).await;
+    assert!(
+        at_once.contains("budget    none: the caller wants a job at once"),
+        "{at_once}"
+    );
     let sdk = told("POST", CHAT, &[("x-stainless-timeout", "4")], body).await;
     assert!(
         sdk.contains("3.6s to the last byte: the caller's SDK"),

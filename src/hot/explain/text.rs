@@ -67,6 +67,9 @@ impl Plan {
             ("last byte", "budget.total", budget.total)
         };
         let limit = self.deadline.budget;
+        if limit.is_zero() && self.deadline.then.is_job() {
+            return "none: the caller wants a job at once (Prefer: wait=0)".into();
+        }
         let from = if self.deadline.reason == Reason::Requested {
             "the caller's Prefer: wait".into()
         } else if limit == own.get() {
