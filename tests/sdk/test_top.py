@@ -1,6 +1,8 @@
 """`shunt top` in a pseudo-terminal of 80 columns and 24 lines, against a gateway under load."""
 
 import json
+import os
+import pathlib
 import re
 import signal
 import socket
@@ -159,8 +161,8 @@ def test_what_is_frozen_stands_still(top):
 def test_a_signal_gives_the_terminal_back(top, by):
     top = top()
     top.shows(CHAT)
-    group = subprocess.run(["ps", "-o", "pid=", "--ppid", str(top.child.pid)], capture_output=True, text=True)
-    subprocess.run(["kill", f"-{by.value}", group.stdout.strip()], check=True)
+    [process] = pathlib.Path(f"/proc/{top.child.pid}/task/{top.child.pid}/children").read_text().split()
+    os.kill(int(process), by)
     top.is_restored()
 
 
