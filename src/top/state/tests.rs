@@ -45,23 +45,27 @@ fn route(name: &str, calls: f64, p99: f64) -> Route {
         first_token: windows,
         duration: windows,
         overhead: figures,
-        targets: vec![Target {
-            name: "openai".into(),
-            provider: "openai".into(),
-            weight: 1,
-            health: Health::Ejected,
-            closed_for: Some(12.0),
-            ejections: 2,
-            in_flight: 3,
-            limit: Some(20),
-            waiting: 1,
-            average_first_token: None,
-            share: Some(1.0),
-            first_token: figures,
-            duration: figures,
-            quota: Vec::new(),
-            held: None,
-        }],
+        targets: vec![target(figures)],
+    }
+}
+
+fn target(figures: Figures) -> Target {
+    Target {
+        name: "openai".into(),
+        provider: "openai".into(),
+        weight: 1,
+        health: Health::Ejected,
+        closed_for: Some(12.0),
+        ejections: 2,
+        in_flight: 3,
+        limit: Some(20),
+        waiting: 1,
+        average_first_token: None,
+        share: Some(1.0),
+        first_token: figures,
+        duration: figures,
+        quota: Vec::new(),
+        held: None,
     }
 }
 
