@@ -3,7 +3,7 @@
 //! Promises: prints a table, or with `--json` what the gateway said; an error is one sentence.
 //! Opens no store: whatever it shows or does, the gateway shows or does.
 
-mod reach;
+pub(crate) mod reach;
 
 use std::fmt::Write as _;
 use std::io::Write as _;

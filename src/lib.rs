@@ -5,6 +5,7 @@ pub mod auth;
 pub mod cold;
 pub mod config;
 pub mod demo;
+pub mod explain;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
@@ -19,6 +20,7 @@ mod problem;
 pub mod server;
 pub mod simulate;
 pub mod tasks;
+pub mod top;
 pub mod upstream;
 #[cfg(test)]
 mod virtual_time;

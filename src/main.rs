@@ -25,8 +25,8 @@ struct Cli {
 enum Command {
     /// Run the gateway. SIGTERM or SIGINT: drain and exit; SIGHUP: reload.
     Serve(File),
-    /// Validate a configuration; opens no socket.
-    Check(File),
+    /// Validate a configuration, or tell which route a call takes; opens no socket.
+    Check(Check),
     /// Show the whole product on loopback, with no keys.
     Demo(shunt::demo::Arguments),
     /// List, show, cancel, retry and call back jobs.
@@ -37,6 +37,8 @@ enum Command {
     Schema,
     /// Run the simulated provider.
     Simulate(shunt::simulate::Arguments),
+    /// Watch routes, targets and jobs in this terminal.
+    Top(shunt::top::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -44,6 +46,14 @@ struct File {
     /// The configuration file.
     #[arg(long, default_value = "config/shunt.toml")]
     config: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct Check {
+    #[command(flatten)]
+    file: File,
+    #[command(flatten)]
+    call: shunt::explain::Arguments,
 }
 
 /// What is logged where `SHUNT_LOG` says nothing. Libraries warn of what strangers send: a flood would
@@ -59,12 +69,13 @@ fn main() -> ExitCode {
         .init();
     let done = match Cli::parse().command {
         Command::Serve(file) => serve(&file),
-        Command::Check(file) => check(&file),
+        Command::Check(arguments) => check(&arguments),
         Command::Demo(arguments) => shunt::demo::run(&arguments),
         Command::Jobs(arguments) => shunt::jobs::run(&arguments),
         Command::Keys(arguments) => shunt::keys::run(&arguments),
         Command::Schema => schema(),
         Command::Simulate(arguments) => shunt::simulate::run(&arguments),
+        Command::Top(arguments) => shunt::top::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -132,8 +143,11 @@ async fn until_stopped(server: &Server, file: &File, stops: &mut Stops) -> Resul
     }
 }
 
-fn check(file: &File) -> Result<()> {
-    config::load(&file.config)?;
+fn check(Check { file, call }: &Check) -> Result<()> {
+    let config = config::load(&file.config)?;
+    if call.asks() {
+        return shunt::explain::run(&config, call);
+    }
     writeln!(std::io::stdout(), "{} is valid", file.config.display())?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod build;
 mod callbacks;
+mod dry;
 mod operators;
 mod owners;
 mod secured;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 pub(crate) use self::build::{cold_routes, state};
 use self::build::{live, reloads, signer, store};
 use self::callbacks::Callbacks;
+pub use self::dry::dry;
 pub(crate) use self::owners::Owners;
 use self::secured::Secured;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};

@@ -47,6 +47,18 @@ fn the_reference_names_every_key() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
+/// Editors read it: both example files name it in their first line.
+#[test]
+fn the_schema_beside_the_examples_is_the_one_that_the_program_prints() {
+    let schema = schemars::schema_for!(Config);
+    let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n";
+    let file = std::fs::read_to_string("config/schema.json").expect("it is there");
+    assert_eq!(
+        file, text,
+        "write it again: cargo run -- schema > config/schema.json"
+    );
+}
+
 #[test]
 fn the_newcomers_file_is_valid() -> Result<(), Problems> {
     let config = load(std::path::Path::new("config/shunt.toml"))?;

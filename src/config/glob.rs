@@ -1,5 +1,6 @@
 //! Patterns of routes: globs for models and headers, prefixes for paths.
 
+use std::fmt;
 use std::str::Chars;
 
 /// A glob: `*` stands for any text, `?` for one character; everything else for itself.
@@ -52,6 +53,12 @@ impl Glob {
     }
 }
 
+impl fmt::Display for Glob {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|one| write!(out, "{one}"))
+    }
+}
+
 /// A path: exact, or everything that begins with what stands before a trailing `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPattern {
@@ -96,6 +103,12 @@ impl PathPattern {
         } else {
             !other.prefix && self.text == other.text
         }
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}{}", self.text, if self.prefix { "*" } else { "" })
     }
 }
 

@@ -193,7 +193,7 @@ impl fmt::Display for HedgeAfter {
 
 /// Gives a string-spelled value its `Deserialize` and its schema.
 macro_rules! spelled {
-    ($type:ty, $name:literal, $format:literal, $says:literal) => {
+    ($type:ty, $name:literal, $pattern:literal, $says:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(from)?;
@@ -207,7 +207,7 @@ macro_rules! spelled {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "format": $format, "description": $says })
+                json_schema!({ "type": "string", "pattern": $pattern, "description": $says })
             }
         }
     };
@@ -216,15 +216,25 @@ macro_rules! spelled {
 spelled!(
     Period,
     "Period",
-    "shunt-period",
+    "^[0-9]+(ms|s|m|h)$",
     "A duration: 250ms, 2s, 15m, 24h."
 );
-spelled!(Size, "Size", "shunt-size", "A size: 64KiB, 32MiB, 1GiB.");
-spelled!(Switch, "Switch", "shunt-switch", "A duration, or `off`.");
+spelled!(
+    Size,
+    "Size",
+    "^[0-9]+(B|KiB|MiB|GiB)?$",
+    "A size: 64KiB, 32MiB, 1GiB."
+);
+spelled!(
+    Switch,
+    "Switch",
+    "^(off|[0-9]+(ms|s|m|h))$",
+    "A duration, or `off`."
+);
 spelled!(
     HedgeAfter,
     "HedgeAfter",
-    "shunt-hedge",
+    r"^(off|auto|p[0-9]+(\.[0-9]+)?|[0-9]+(ms|s|m|h))$",
     "p95, a duration, auto or off."
 );
 
@@ -284,6 +294,37 @@ impl SecretSource {
                 )),
             },
             _ => Err("a secret needs exactly one of `env` and `file`".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What an editor lets pass, without the pattern's anchors.
+    fn spellings<T: JsonSchema>() -> impl Strategy<Value = String> {
+        let schema = T::json_schema(&mut SchemaGenerator::default());
+        let pattern = schema.as_value()["pattern"].as_str().unwrap().to_owned();
+        let bare = pattern
+            .trim_matches(['^', '$'])
+            .replace("[0-9]+", "[1-9][0-9]?");
+        proptest::string::string_regex(&bare).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_an_editor_lets_pass_is_read(
+            period in spellings::<Period>(),
+            size in spellings::<Size>(),
+            switch in spellings::<Switch>(),
+            after in spellings::<HedgeAfter>(),
+        ) {
+            prop_assert!(period.parse::<Period>().is_ok(), "{period}");
+            prop_assert!(size.parse::<Size>().is_ok(), "{size}");
+            prop_assert!(switch.parse::<Switch>().is_ok(), "{switch}");
+            prop_assert!(after.parse::<HedgeAfter>().is_ok(), "{after}");
         }
     }
 }

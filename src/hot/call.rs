@@ -114,7 +114,7 @@ pub struct Worker {
 }
 
 /// Whether a path is the gateway's own.
-fn is_own(path: &str) -> bool {
+pub(super) fn is_own(path: &str) -> bool {
     let under = |name: &str| {
         path.strip_prefix(name)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

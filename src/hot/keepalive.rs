@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::answer::{ROUTE, refuse};
+use super::budget::Then;
 use super::ready::{Ready, Refusal};
 use super::relay::{AnswerBody, BrokenOff};
 use super::route::Route;
@@ -35,12 +36,13 @@ pub(super) type Racing =
 
 /// How often this call's connection is to be kept busy.
 pub(super) fn wanted(ready: &Ready) -> Option<Duration> {
-    match ready.route.budget.keepalive {
-        Switch::Every(period)
-            if ready.call.streamed
-                && ready.route.dialect != Dialect::Plain
-                && !ready.deadline.then.is_job() =>
-        {
+    period(&ready.route, ready.call.streamed, ready.deadline.then)
+}
+
+/// The same of a call of this route, by what follows on its deadline.
+pub(super) fn period(route: &Route, streamed: bool, then: Then) -> Option<Duration> {
+    match route.budget.keepalive {
+        Switch::Every(period) if streamed && route.dialect != Dialect::Plain && !then.is_job() => {
             Some(period.get())
         }
         _ => None,

@@ -14,6 +14,7 @@ mod down;
 pub(crate) mod earlier;
 mod entry;
 mod error;
+mod explain;
 pub(crate) mod headers;
 mod hedge;
 mod intake;
@@ -41,6 +42,7 @@ mod twin;
 
 pub use admission::Gate;
 pub use call::{Gateway, State, Worker};
+pub use explain::{Plan, Turned, explain};
 pub use hedge::Line;
 pub use predict::{Prediction, Predictor};
 pub use relay::AnswerBody;

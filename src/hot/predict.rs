@@ -60,6 +60,11 @@ impl Predictor {
         self.predictions.as_ref()
     }
 
+    /// A call with less chance than this is told on arrival.
+    pub fn floor(&self) -> f64 {
+        self.floor
+    }
+
     /// Whether a call of this kind is likely to miss this budget.
     pub fn ask(&self, kind: Kind, budget: Duration) -> Prediction {
         let known = self.predictions.as_ref();

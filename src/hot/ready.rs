@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, request};
+use http::{HeaderMap, Method, request};
 use tokio::time::Instant;
 
 use super::budget::{Deadline, deadline};
@@ -83,6 +83,24 @@ impl Ready {
     }
 }
 
+/// When a call must have answered, and whether it may be sent twice. `path` is that of its targets.
+pub(super) fn terms(
+    state: &State,
+    route: &Route,
+    method: &Method,
+    path: &str,
+    kept: &Kept,
+    peek: &Peek,
+    intent: &Intent,
+) -> (Deadline, bool) {
+    let most = state.limits.body.bytes();
+    let demotable = matches!(kept, Kept::Whole(data, _) if data.len() <= most);
+    let (budget, over) = (&route.budget, &route.over_budget);
+    let deadline = deadline(budget, over, intent, peek.stream, demotable);
+    let twice = || is_safe(route.hedge.safe, route.dialect, method, path, peek);
+    (deadline, matches!(kept, Kept::Whole(..)) && twice())
+}
+
 /// Puts together what the race and the hand-off need.
 #[expect(
     clippy::too_many_arguments,
@@ -116,26 +134,12 @@ pub(super) fn prepare(
         Ok(path) => path,
         Err(error) => return Err(bad(format!("the path is not valid: {error}"), record)),
     };
+    let method = &parts.method;
+    let (deadline, safe) = terms(state, &route, method, path.path(), &kept, &peek, &intent);
     let (data, trailers, once) = match kept {
         Kept::Whole(data, trailers) => (data, trailers, None),
         Kept::Once(body) => (Bytes::new(), None, Some(body)),
     };
-    let demotable = once.is_none() && state.limits.body.bytes() >= data.len();
-    let deadline = deadline(
-        &route.budget,
-        &route.over_budget,
-        &intent,
-        peek.stream,
-        demotable,
-    );
-    let safe = once.is_none()
-        && is_safe(
-            route.hedge.safe,
-            route.dialect,
-            &parts.method,
-            path.path(),
-            &peek,
-        );
     let switched = is_upgrade.then(|| parts.headers.clone());
     let mut headers = parts.headers;
     towards_the_provider(&mut headers);

@@ -156,11 +156,14 @@ impl Route {
 
     /// Whether the headers are its own.
     fn takes_headers(&self, headers: &HeaderMap) -> bool {
-        self.headers.iter().all(|(name, glob)| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .is_some_and(|value| glob.matches(value))
+        self.strange_header(headers).is_none()
+    }
+
+    /// The first of its headers that a call has not, or with another value.
+    fn strange_header(&self, headers: &HeaderMap) -> Option<&(HeaderName, Glob)> {
+        self.headers.iter().find(|(name, glob)| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok());
+            !value.is_some_and(|value| glob.matches(value))
         })
     }
 
@@ -170,6 +173,34 @@ impl Route {
             None => true,
             Some(glob) => model.is_some_and(|model| glob.matches(model)),
         }
+    }
+
+    /// The first of its conditions that a call does not meet, in a sentence; `None`: it meets all.
+    pub fn why_not(&self, path: &str, headers: &HeaderMap, model: Option<&str>) -> Option<String> {
+        if !self.path.matches(path) {
+            return Some(format!("its path is {}", self.path));
+        }
+        if let Some((name, glob)) = self.strange_header(headers) {
+            let has = headers.get(name).map_or("none".into(), |value| {
+                format!("`{}`", String::from_utf8_lossy(value.as_bytes()))
+            });
+            return Some(format!("its header {name} is `{glob}`, the call has {has}"));
+        }
+        let glob = self.model.as_ref().filter(|_| !self.takes_model(model))?;
+        let has = model.map_or("none".into(), |model| format!("`{model}`"));
+        Some(format!("its model is `{glob}`, the call has {has}"))
+    }
+
+    /// Its conditions, as they stand in the file; of a built-in route, what it is.
+    pub fn conditions(&self) -> String {
+        let mut all = vec![format!("path {}", self.path)];
+        if let Some(prefix) = &self.prefix {
+            return format!("no route of the file does, and {prefix} names a provider");
+        }
+        all.extend(self.model.iter().map(|glob| format!("model `{glob}`")));
+        let headers = self.headers.iter();
+        all.extend(headers.map(|(name, glob)| format!("header {name} `{glob}`")));
+        all.join(", ")
     }
 
     /// The path as its targets get it.

@@ -121,6 +121,11 @@ impl Target {
         self.weight
     }
 
+    /// The model it is asked for instead of the caller's, as a JSON string.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
     /// What one more call would wait there, for its weight.
     pub fn cost(&self, now: Instant) -> f64 {
         self.load.cost(self.meter.running(), now) / f64::from(self.weight.max(1))

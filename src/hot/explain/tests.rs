@@ -1,0 +1,149 @@
+use super::*;
+use crate::config;
+use crate::server::dry;
+
+const FILE: &str = r#"
+[providers.a]
+base_url = "https://a.example/base"
+dialect  = "openai"
+[providers.b]
+base_url = "http://b.example"
+dialect  = "openai"
+[[routes]]
+name    = "claude"
+match   = { path = "/v1/chat/completions", model = "claude-*" }
+targets = ["a"]
+[[routes]]
+name    = "team"
+match   = { path = "/v1/chat/completions", header = { x-team = "search*" } }
+targets = ["a"]
+[[routes]]
+name    = "chat"
+match   = { path = "/v1/chat/completions", model = "gpt-4o*" }
+targets = ["a", { provider = "b", weight = 0, model = "other" }]
+budget  = { first_token = "2s", total = "10s" }
+hedge   = { after = "p95" }
+[[routes]]
+name    = "rest"
+match   = { path = "/v1/*" }
+targets = ["b"]
+over_budget = { unasked = "wait" }
+"#;
+
+async fn told(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
+    let config = config::parse(FILE, "shunt.toml").unwrap();
+    let (state, door) = dry(&config).unwrap();
+    let mut request = Request::builder().method(method).uri(path);
+    request = request.header("host", "gateway");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
+        .body(Bytes::copy_from_slice(body.as_bytes()))
+        .unwrap();
+    match explain(state, &door, request).await {
+        Ok(plan) => plan.map_or("its own".into(), |plan| plan.to_string()),
+        Err(turned) => format!("{} {} {:?}", turned.code, turned.message, turned.passed),
+    }
+}
+
+const CHAT: &str = "/v1/chat/completions";
+
+#[tokio::test]
+async fn a_call_is_told_its_route_its_terms_and_what_passed_it_over() {
+    let body = r#"{"model":"gpt-4o-mini","stream":true}"#;
+    insta::assert_snapshot!(told("POST", CHAT, &[("prefer", "respond-async")], body).await);
+}
+
+#[tokio::test]
+async fn what_the_caller_says_changes_the_terms() {
+    let body = r#"{"model":"gpt-4o"}"#;
+    let budget = told("POST", CHAT, &[("x-shunt-budget", "800ms")], body).await;
+    assert!(
+        budget.contains("800ms to the last byte: the caller's X-Shunt-Budget"),
+        "{budget}"
+    );
+    assert!(
+        budget.contains("504 budget_exceeded: the caller asks for no job"),
+        "{budget}"
+    );
+    let wait = told("POST", CHAT, &[("prefer", "respond-async, wait=1")], body).await;
+    assert!(
+        wait.contains("1s to the last byte: the caller's Prefer: wait"),
+        "{wait}"
+    );
+    let at_once = told("POST", CHAT, &[("prefer", "respond-async, wait=0")], body).await;
+    assert!(
+        at_once.contains("budget    none: the caller wants a job at once"),
+        "{at_once}"
+    );
+    let sdk = told("POST", CHAT, &[("x-stainless-timeout", "4")], body).await;
+    assert!(
+        sdk.contains("3.6s to the last byte: the caller's SDK"),
+        "{sdk}"
+    );
+    let stored = told("POST", CHAT, &[], r#"{"model":"gpt-4o","store":true}"#).await;
+    assert!(stored.contains("hedge     none: sent twice"), "{stored}");
+    let team = told("POST", CHAT, &[("x-team", "search-1")], body).await;
+    assert!(team.starts_with("team takes"), "{team}");
+}
+
+#[tokio::test]
+async fn a_provider_takes_calls_under_its_name_and_the_gateway_its_own() {
+    let named = told("GET", "/b/x?y=1", &[], "").await;
+    assert!(
+        named.starts_with("b takes") && named.contains("http://b.example/x?y=1"),
+        "{named}"
+    );
+    assert_eq!(told("GET", "/jobs/job_1", &[], "").await, "its own");
+}
+
+#[tokio::test]
+async fn a_call_that_would_be_refused_is_told_what_its_caller_is() {
+    let none = told("POST", "/v2/x", &[], r#"{"model":"m"}"#).await;
+    assert!(none.starts_with("no_route no route takes /v2/x"), "{none}");
+    assert!(none.contains(r#"("rest", "its path is /v1/*")"#), "{none}");
+    let broken = told("POST", CHAT, &[], "{").await;
+    assert!(
+        broken.starts_with("bad_request the body is not JSON"),
+        "{broken}"
+    );
+    let two = told("POST", CHAT, &[("host", "other")], "{}").await;
+    assert!(
+        two.starts_with("bad_request the call has several Host"),
+        "{two}"
+    );
+    let hook = told(
+        "POST",
+        CHAT,
+        &[("x-shunt-callback", "https://a.example/")],
+        "{}",
+    )
+    .await;
+    assert!(hook.contains("sends no callbacks"), "{hook}");
+}
+
+/// What is told of the routes before is what routing does: none of them takes the call, and the one
+/// that does has nothing against it.
+#[tokio::test]
+async fn what_is_told_of_each_route_is_what_routing_finds() {
+    let config = config::parse(FILE, "shunt.toml").unwrap();
+    let (state, _) = dry(&config).unwrap();
+    let mut team = HeaderMap::new();
+    team.insert("x-team", "search".parse().unwrap());
+    for path in [CHAT, "/v1/x", "/a/v1/x", "/nowhere"] {
+        for headers in [&HeaderMap::new(), &team] {
+            for model in [None, Some("gpt-4o"), Some("claude-1"), Some("m")] {
+                let table = &state.table;
+                let taken = table.taking(path, headers, model).map(|route| &route.name);
+                let mut routes = table.routes().iter();
+                let free = routes.find(|route| route.why_not(path, headers, model).is_none());
+                assert_eq!(
+                    taken,
+                    free.map(|route| &route.name),
+                    "{path} {headers:?} {model:?}"
+                );
+            }
+        }
+    }
+}
