@@ -10,6 +10,7 @@ pub mod demo;
 pub mod fuzz;
 pub mod hot;
 pub mod jobs;
+mod journal;
 pub mod keys;
 pub mod latency;
 pub mod listen;

@@ -32,6 +32,7 @@ use crate::cold::runner::{ColdRoutes, Parts, Pulse, Runner};
 use crate::cold::store::SharedStore;
 use crate::config::Config;
 use crate::hot::{Gateway, Worker};
+use crate::journal::{Journal, Log};
 use crate::latency::{Summary, Window, set_shard};
 use crate::listen::{self, Listener};
 use crate::meter::{Meter, Refused};
@@ -57,6 +58,8 @@ pub struct Server {
     store: SharedStore,
     draining: Arc<AtomicBool>,
     drain: Duration,
+    /// Writes the access log, if there is one.
+    log: Option<Log>,
 }
 
 impl Server {
@@ -113,7 +116,12 @@ impl Server {
         });
         let keys = callback::keys::router(signer.as_ref());
         let api = crate::cold::api::router(runner.clone()).merge(keys);
-        let gateway = Arc::new(Gateway::new(built, door, api, owners.calls.clone()));
+        let journal = Journal::new(config, &meter);
+        let log = journal.as_ref();
+        let log = log.map(|journal| Log::start(&config.access_log, journal, &meter));
+        let log = log.transpose()?.flatten();
+        let gateway = Gateway::new(built, door, api, owners.calls.clone());
+        let gateway = Arc::new(gateway.telling(journal));
         let mut server = Self {
             public: config.listen.public,
             admin: config.listen.admin,
@@ -128,6 +136,7 @@ impl Server {
             store,
             draining: Arc::default(),
             drain: config.server.drain.get(),
+            log,
         };
         server.run_jobs(&runner, intake)?;
         server.deliver(config, signer, guard, callbacks)?;
@@ -224,8 +233,15 @@ impl Server {
         Ok(())
     }
 
-    /// Takes a new configuration for routes, providers, bounds and certificates; addresses, store
-    /// and callbacks stay as they are.
+    /// Opens the access log's file anew, which may have been moved away.
+    pub fn open_anew(&self) {
+        if let Some(log) = &self.log {
+            log.open_anew();
+        }
+    }
+
+    /// Takes a new configuration for routes, providers, bounds and certificates; addresses, store,
+    /// callbacks and the access log stay as they are.
     ///
     /// # Errors
     /// What is wrong with it; the old one stays in force.
@@ -297,9 +313,15 @@ impl Server {
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
+        if let Some(log) = self.log.take() {
+            log.end(LAST_LINES);
+        }
         owners.alive()
     }
 }
+
+/// Longest wait for the access log's last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// How often windows move and connections are tended.
 const SECOND: Duration = Duration::from_secs(1);

@@ -3,6 +3,7 @@
 //! Promises: a configuration that loads is consistent; every mistake is told at once, with its
 //! line. Known to every other room and knows none of them. Never opens a socket.
 
+mod access_log;
 mod auth;
 mod callbacks;
 mod caller;
@@ -21,6 +22,7 @@ mod tls;
 mod typed;
 mod values;
 
+pub use access_log::{AccessLog, LogFormat};
 pub use auth::Auth;
 pub use callbacks::{Callbacks, Secrets};
 pub use caller::{Caller, Network};

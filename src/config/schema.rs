@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::access_log::AccessLog;
 use super::auth::Auth;
 use super::callbacks::Callbacks;
 use super::caller::Caller;
@@ -44,6 +45,8 @@ pub struct Config {
     pub cold: Cold,
     /// How finished jobs are announced.
     pub callbacks: Callbacks,
+    /// One line for each call.
+    pub access_log: AccessLog,
 }
 
 /// Listeners.

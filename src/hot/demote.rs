@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
+use tokio::time::Instant;
 
 use super::answer::mark;
 use super::budget::Then;
@@ -18,6 +19,7 @@ use crate::cold::job::{
     Callback, CallbackStatus, Job, JobId, Reason, Status, StoredRequest, UnixMillis, lines,
 };
 use crate::cold::store::StoreError;
+use crate::journal::context::TRACEPARENT;
 use crate::meter::{Outcome, Use};
 use crate::upstream::attempts::Attempts;
 
@@ -80,11 +82,17 @@ pub(super) async fn at_once(
 /// The same; where no job can be made the call comes back, without its attempts.
 async fn hand_over(
     door: &Door,
-    ready: Box<Ready>,
+    mut ready: Box<Ready>,
     mut attempts: Attempts,
 ) -> Result<Response<AnswerBody>, (Box<Ready>, StoreError)> {
     attempts.used_for(Use::Cold);
     let job = job(&ready, &attempts);
+    if let Some(timeline) = ready.record.timeline() {
+        let (id, reason) = (job.id.as_str(), job.reason.as_str());
+        if let Some(context) = timeline.becomes(id, reason, Instant::now()) {
+            ready.call.headers.insert(TRACEPARENT, context);
+        }
+    }
     let request = StoredRequest {
         method: ready.call.method.to_string(),
         path_and_query: ready.call.path.to_string(),
@@ -102,7 +110,12 @@ async fn hand_over(
     let kept = door.hand_over(handover, PATIENCE);
     match kept.await {
         Ok(()) => Ok(accepted(ready, &job, made)),
-        Err(why) => Err((ready, why)),
+        Err(why) => {
+            if let Some(timeline) = ready.record.timeline() {
+                timeline.stays();
+            }
+            Err((ready, why))
+        }
     }
 }
 
@@ -150,6 +163,9 @@ fn job(ready: &Ready, attempts: &Attempts) -> Job {
 /// 202 with the job, or 303 to its result.
 pub(super) fn accepted(ready: Box<Ready>, job: &Job, made: usize) -> Response<AnswerBody> {
     let mut record = ready.record;
+    if let Some(timeline) = record.timeline() {
+        timeline.is_told_of(job.id.as_str(), job.reason.as_str());
+    }
     let see_other = ready.deadline.then == Then::SeeOther;
     let (status, location) = if see_other {
         (
