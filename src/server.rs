@@ -8,6 +8,7 @@ mod callbacks;
 mod operators;
 mod owners;
 mod secured;
+mod told;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use self::build::{live, reloads, signer, store};
 use self::callbacks::Callbacks;
 pub(crate) use self::owners::Owners;
 use self::secured::Secured;
+use self::told::told;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
 use crate::cold::door::Door;
 use crate::cold::runner::{ColdRoutes, Parts, Pulse, Runner};
@@ -100,6 +102,8 @@ impl Server {
         let guard = AddressGuard::new(&config.callbacks.allow).map_err(|why| anyhow!(why))?;
         let guard = Arc::new(guard);
         let signer = signer(config)?;
+        let journal = Journal::new(config, &meter);
+        let log = told(config, &ground, &meter, journal.as_ref(), &control, &owners)?;
         let (door, intake) = Door::new(signer.is_some().then(|| guard.clone()));
         let callbacks = Arc::new(Notify::new());
         let runner = Runner::new(Parts {
@@ -113,15 +117,12 @@ impl Server {
             callbacks: callbacks.clone(),
             stop: owners.stop.clone(),
             pulse: Pulse::new(config.cold.heartbeat.get()),
+            journal: journal.as_ref().and_then(Journal::tracing),
         });
         let keys = callback::keys::router(signer.as_ref());
         let api = crate::cold::api::router(runner.clone()).merge(keys);
-        let journal = Journal::new(config, &meter);
-        let log = journal.as_ref();
-        let log = log.map(|journal| Log::start(&config.access_log, journal, &meter));
-        let log = log.transpose()?.flatten();
         let gateway = Gateway::new(built, door, api, owners.calls.clone());
-        let gateway = Arc::new(gateway.telling(journal));
+        let gateway = Arc::new(gateway.telling(journal.clone()));
         let mut server = Self {
             public: config.listen.public,
             admin: config.listen.admin,
@@ -139,7 +140,7 @@ impl Server {
             log,
         };
         server.run_jobs(&runner, intake)?;
-        server.deliver(config, signer, guard, callbacks)?;
+        server.deliver(config, signer, guard, callbacks, journal)?;
         server.keep_time();
         server.serve_admin(config, runner)?;
         server.serve_public(config, count)?;
@@ -170,6 +171,7 @@ impl Server {
         signer: Option<Arc<Signer>>,
         guard: Arc<AddressGuard>,
         wake: Arc<Notify>,
+        journal: Option<Arc<Journal>>,
     ) -> Result<()> {
         let Some(signer) = signer else { return Ok(()) };
         let callbacks = &config.callbacks;
@@ -189,7 +191,7 @@ impl Server {
             )),
             guard,
             settings: self::callbacks::settings(callbacks),
-            watch: Arc::new(Callbacks::new(&self.meter)),
+            watch: Arc::new(Callbacks::new(&self.meter, journal)),
             long: tokio::sync::Mutex::default(),
         });
         let _inside = self.control.enter();

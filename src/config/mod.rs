@@ -19,6 +19,7 @@ mod route;
 mod schema;
 mod seal;
 mod tls;
+mod traces;
 mod typed;
 mod values;
 
@@ -37,4 +38,5 @@ pub use route::*;
 pub use schema::*;
 pub use seal::Seal;
 pub use tls::{ClientCertificate, ListenTls};
+pub use traces::{TraceProtocol, Traces};
 pub use values::{HedgeAfter, Period, Secret, SecretSource, Size, Switch};

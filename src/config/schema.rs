@@ -21,6 +21,7 @@ use super::quota::Quota;
 use super::route::Route;
 use super::seal::Seal;
 use super::tls::{ClientCertificate, ListenTls};
+use super::traces::Traces;
 use super::values::{Period, SecretSource, Size};
 
 /// The whole file.
@@ -47,6 +48,8 @@ pub struct Config {
     pub callbacks: Callbacks,
     /// One line for each call.
     pub access_log: AccessLog,
+    /// Spans for an OpenTelemetry receiver.
+    pub traces: Traces,
 }
 
 /// Listeners.

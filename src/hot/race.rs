@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use super::record::Record;
 use super::route::Route;
 use crate::alarm::{Alarms, Borrowed};
-use crate::journal::context::TRACEPARENT;
 use crate::journal::timeline::Kind;
 use crate::meter::Said;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Start, Verdict};
@@ -154,13 +153,9 @@ impl<'a> Race<'a> {
             Place::Full(target, permits) => {
                 let ends = self.rules.deadline.filter(|_| self.rules.enforced);
                 let left = ends.map(|deadline| deadline - now);
+                self.record.waits(now);
                 match permits.wait(self.rules.claimant, left, now) {
-                    Ok(waiting) => {
-                        if let Some(timeline) = self.record.timeline() {
-                            timeline.waits(now);
-                        }
-                        self.waiting = Some((target, waiting));
-                    }
+                    Ok(waiting) => self.waiting = Some((target, waiting)),
                     Err(wait) => self.shed = Some(wait),
                 }
             }
@@ -259,11 +254,8 @@ impl<'a> Race<'a> {
             None => target.request(self.call, None),
         };
         *request.uri_mut() = self.call.path.clone().into();
-        let timeline = self.record.timeline();
-        let told = timeline.and_then(|timeline| timeline.attempts(&target, kind, now));
-        if let Some(context) = told {
-            request.headers_mut().insert(TRACEPARENT, context);
-        }
+        let headers = request.headers_mut();
+        self.record.attempts(&target, kind, now, headers);
         let bytes = http_body::Body::size_hint(request.body()).lower();
         target.provider.quota.sent(bytes, now);
         let attempt = Attempt::start(Start {
@@ -338,12 +330,7 @@ impl<'a> Race<'a> {
                 if entry.hedge {
                     meter.hedges_won.increment(1);
                 }
-                if let Some(timeline) = self.record.timeline() {
-                    let attempt = &entry.attempt;
-                    let status = attempt.head().map(|head| head.status.as_u16());
-                    let (content, now) = (attempt.first_content(), attempt.judged());
-                    timeline.won(entry.number.into(), status, content, now);
-                }
+                self.record.won(&entry);
                 let lost = self.attempts.cancel_losers();
                 meter.hedges_lost.increment(lost as u64);
                 return Some(Finish::Answer(entry.attempt));
@@ -354,13 +341,7 @@ impl<'a> Race<'a> {
         if entry.hedge {
             meter.hedges_failed.increment(1);
         }
-        if let Some(timeline) = self.record.timeline() {
-            let status = match &verdict {
-                Verdict::Refused(status, _) => Some(*status),
-                _ => None,
-            };
-            timeline.failed(entry.number.into(), status, reason, entry.attempt.judged());
-        }
+        self.record.failed(&entry, &verdict, reason);
         // Another attempt still runs: its answer may be better.
         if self.attempts.running() > 0 {
             return None;

@@ -22,7 +22,6 @@ use super::ready::{Ready, Refusal};
 use super::relay::AnswerBody;
 use super::scope::Membership;
 use crate::auth::Admission;
-use crate::journal::context::TRACEPARENT;
 use crate::journal::timeline::Kind;
 use crate::meter::Outcome;
 use crate::tasks::Tasks;
@@ -122,11 +121,8 @@ pub(super) async fn open(
         }
     }
     let began = Instant::now();
-    if let Some(timeline) = ready.record.timeline()
-        && let Some(context) = timeline.attempts(&target, Kind::First, began)
-    {
-        request.headers_mut().insert(TRACEPARENT, context);
-    }
+    let headers = request.headers_mut();
+    ready.record.attempts(&target, Kind::First, began, headers);
     let connect = ready.route.budget.connect.get();
     let sent = timeout(ready.deadline.budget, async {
         let mut lease = target.provider.pool(worker).checkout(connect).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::timeline::{Attempted, Call};
+use super::call::{Attempted, Call};
 use crate::cold::job::UnixMillis;
 
 /// The names of the fields are kept to: programs read them.

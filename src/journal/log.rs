@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use metrics::Counter;
 
-use super::timeline::Call;
-use super::{Journal, Queue, dropped, line};
+use super::call::Call;
+use super::{Journal, Queue, dropped_lines, line};
 use crate::config::{AccessLog, LogFormat};
 use crate::meter::Meter;
 
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const BATCH: usize = 64 << 10;
 
 /// How often at most it is said that nothing can be written.
-const SAID: Duration = Duration::from_secs(60);
+const SAID: Duration = Duration::from_mins(1);
 
 /// The thread that writes.
 pub struct Log {
@@ -75,7 +75,7 @@ impl Log {
             out,
             torn: false,
             said: None,
-            lost: dropped(meter, "unwritten"),
+            lost: dropped_lines(meter, "unwritten"),
         };
         let (journal, told) = (journal.clone(), asked.clone());
         let thread = std::thread::Builder::new()

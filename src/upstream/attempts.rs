@@ -51,6 +51,11 @@ impl Attempts {
         self.tried.len()
     }
 
+    /// The targets of those that run.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.running.iter().map(|entry| entry.attempt.target())
+    }
+
     /// The targets of all attempts made.
     pub fn tried(&self) -> &[Arc<Target>] {
         &self.tried

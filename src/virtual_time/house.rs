@@ -76,6 +76,7 @@ impl House {
             callbacks: Arc::new(Notify::new()),
             stop: owners.stop.clone(),
             pulse: Pulse::new(config.cold.heartbeat.get()),
+            journal: None,
         });
         runner.begin().await.unwrap();
         let api = crate::cold::api::router(runner.clone());

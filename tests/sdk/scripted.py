@@ -106,6 +106,11 @@ targets = ["one"]
 budget  = {{ first_token = "100ms", total = "100ms" }}
 over_budget = {{ action = "observe" }}
 [[routes]]
+name    = "plain"
+match   = {{ path = "/v1/chat/completions", model = "plain-*" }}
+targets = [{{ provider = "one", weight = 100 }}, "two"]
+budget  = {{ first_token = "5s", total = "5s" }}
+[[routes]]
 name    = "chat"
 match   = {{ path = "/v1/chat/completions", model = "gpt-*" }}
 targets = [{{ provider = "one", weight = 100 }}, "two"]
@@ -138,7 +143,7 @@ class Scene:
         lines = [self.process.stdout.readline().split()[-1] for _ in range(2)]
         self.gateway = Gateway(*lines, None, self.receiver)
 
-    def call(self, script="0", model="gpt-4o", body=None, path=PATH, **headers):
+    def call(self, script="0", model="plain-4o", body=None, path=PATH, **headers):
         """Calls once; gives the answer and the tag by which the provider knows the call."""
         tag = uuid.uuid4().hex
         asked = {"model": model, "messages": []} | (body or {})

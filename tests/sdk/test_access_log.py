@@ -66,12 +66,12 @@ def test_a_served_call_has_one_line_with_its_times(scene):
     with Next(scene) as line:
         (status, headers, _), _ = scene.call("50", path=PATH + "?secret=in-a-query", authorization="Bearer sk-secret")
     assert status == 200
-    assert (line["method"], line["path"], line["route"]) == ("POST", PATH, "chat")
+    assert (line["method"], line["path"], line["route"]) == ("POST", PATH, "plain")
     assert (line["status"], line["outcome"], line["why"]) == (200, "served", None)
-    assert (line["model"], line["target"], line["demoted"]) == ("gpt-4o", headers["x-shunt-target"], False)
+    assert (line["model"], line["target"], line["demoted"]) == ("plain-4o", headers["x-shunt-target"], False)
     assert line["request_id"] == headers["x-shunt-request-id"]
-    assert 50 <= line["total_ms"] < 600 and line["first_token_ms"] is None
-    assert (line["budget_ms"], line["over_budget"], line["queue_ms"]) == (600, False, 0)
+    assert 50 <= line["total_ms"] < 5000 and line["first_token_ms"] is None
+    assert (line["budget_ms"], line["over_budget"], line["queue_ms"]) == (5000, False, 0)
     assert (line["input_tokens"], line["output_tokens"]) == (7, 2)
     (attempt,) = line["attempts"]
     assert (attempt["kind"], attempt["result"], attempt["status"]) == ("first", "won", 200)
@@ -92,12 +92,12 @@ def test_a_stream_has_its_first_token(scene):
 
 def test_a_hedged_call_has_both_attempts(scene):
     with Next(scene) as line:
-        (status, _, _), seen = scene.call("500,0")
+        (status, _, _), seen = scene.call("500,0", model="gpt-4o")
     assert status == 200 and len(seen) == 2
     lost, won = line["attempts"]
     assert (lost["kind"], lost["result"], lost["status"]) == ("first", "lost", None)
     assert (won["kind"], won["result"], won["status"]) == ("hedge", "won", 200)
-    assert 140 <= won["start_ms"] - lost["start_ms"] < 400
+    assert 140 <= won["start_ms"] - lost["start_ms"] < 500
     assert lost["end_ms"] >= won["start_ms"] and lost["end_ms"] <= won["end_ms"] + 1
     assert line["target"] == won["target"] != lost["target"]
 
@@ -113,11 +113,11 @@ def test_a_retried_call_has_the_failure_and_its_status(scene):
 
 def test_a_demoted_call_has_its_job_and_why(scene):
     with Next(scene) as line:
-        (status, _, body), _ = scene.call("900", prefer="respond-async")
+        (status, _, body), _ = scene.call("1500", model="gpt-4o", prefer="respond-async")
     assert status == 202
     assert (line["outcome"], line["demoted"], line["status"]) == ("demoted", True, 202)
     assert (line["job"], line["why"]) == (json.loads(body)["id"], "budget_exceeded")
-    assert line["over_budget"] and 550 <= line["total_ms"] <= 700
+    assert line["over_budget"] and 550 <= line["total_ms"] < 1500
     assert {attempt["result"] for attempt in line["attempts"]} == {"handed_over"}
     with Next(scene) as line:
         scene.call("0", prefer="respond-async, wait=0")
@@ -126,7 +126,7 @@ def test_a_demoted_call_has_its_job_and_why(scene):
 
 def test_a_failed_call_says_why(scene):
     with Next(scene) as line:
-        (status, _, _), _ = scene.call("900")
+        (status, _, _), _ = scene.call("900", model="gpt-4o")
     assert status == 504
     assert (line["status"], line["outcome"], line["why"]) == (504, "failed", "budget_exceeded")
     assert line["over_budget"] and {one["result"] for one in line["attempts"]} == {"cancelled"}
@@ -231,7 +231,7 @@ def test_nothing_secret_is_written(scene):
         scene.call(path=PATH + "?key=in-the-query", body={"user": "in-the-body"}, authorization="Bearer sk-secret-1",
                    x_anything="in-a-header", prefer="respond-async")
     text = (scene.folder / "access.log").read_text()
-    assert "chat" in text and not [one for one in secrets if one in text]
+    assert "plain" in text and not [one for one in secrets if one in text]
 
 
 def test_a_file_that_was_moved_away_is_opened_anew(tmp_path):
