@@ -158,6 +158,15 @@ impl Journal {
         Some(Context { span, ..context? }.header())
     }
 
+    /// Takes what waits to be written.
+    #[cfg(test)]
+    pub fn left(&self) -> Vec<Arc<Call>> {
+        let log = self.log.as_ref();
+        log.map_or_else(Vec::new, |log| {
+            std::iter::from_fn(|| log.waiting.pop()).collect()
+        })
+    }
+
     fn tell(&self, call: &Arc<Call>) {
         if let Some(log) = &self.log {
             log.leave(call.clone(), 1);

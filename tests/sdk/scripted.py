@@ -129,19 +129,27 @@ schedule = ["1s", "1s"]
 class Scene:
     """A gateway before that provider; `more` is added to its configuration."""
 
-    def __init__(self, folder, more="", out=subprocess.PIPE, **environment):
+    def __init__(self, folder, more="", **environment):
         self.folder, self.provider, self.receiver = folder, Provider(), Receiver()
         text = CONFIG.format(
             provider=self.provider.url(), folder=folder, hook=self.receiver.server_address[1]
         )
         self.config = folder / "shunt.toml"
         self.config.write_text(text + more.format(folder=folder))
-        environment = dict(os.environ, SHUNT_CALLBACK_SECRET=SECRET, **environment)
-        self.process = subprocess.Popen(
-            [SHUNT, "serve", "--config", str(self.config)], stdout=subprocess.PIPE, text=True, env=environment
-        )
+        self.environment = dict(os.environ, SHUNT_CALLBACK_SECRET=SECRET, **environment)
+        self.begin()
+
+    def begin(self):
+        arguments = [SHUNT, "serve", "--config", str(self.config)]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=self.environment)
         lines = [self.process.stdout.readline().split()[-1] for _ in range(2)]
         self.gateway = Gateway(*lines, None, self.receiver)
+
+    def begin_again(self):
+        """The gateway is killed, and begins again on its store."""
+        self.process.kill()
+        self.process.wait()
+        self.begin()
 
     def call(self, script="0", model="plain-4o", body=None, path=PATH, **headers):
         """Calls once; gives the answer and the tag by which the provider knows the call."""

@@ -58,6 +58,10 @@ def scene(request, tmp_path_factory):
     yield scene
     scene.close()
     receiver.close()
+    # The page tells of every attribute that came.
+    known = set(re.findall(r"`((?:gen_ai|shunt|http|server|url|error)[\w.]+)`", PAGE))
+    told = {name for span in receiver.spans for name in span.attributes}
+    assert told and told - {"server.port"} <= known, told - known
 
 
 def test_a_call_is_a_span_with_one_inside_for_its_attempt(scene):
@@ -166,12 +170,22 @@ def test_each_run_of_a_job_is_a_span_with_its_attempt(scene):
         assert f"00-{run.trace}-{attempt.id}-01" in [one.get("traceparent") for one in sent]
 
 
-def test_the_page_of_traces_tells_of_every_attribute(scene):
-    if len(scene.receiver_of_traces.spans) < 20:
-        pytest.fail("nothing came before")
-    known = set(re.findall(r"`((?:gen_ai|shunt|http|server|url|error)[\w.]+)`", PAGE))
-    told = {name for span in scene.receiver_of_traces.spans for name in span.attributes}
-    assert told - {"server.port"} <= known, told - known
+def test_a_job_keeps_its_trace_when_its_gateway_dies(tmp_path):
+    receiver = Http()
+    scene = Traced(tmp_path, receiver)
+    trace, _, header = place()
+    (status, _, body), _ = scene.call("20000,0", traceparent=header, prefer="respond-async, wait=0")
+    assert status == 202
+    scene.gateway.until(lambda: any("traceparent" in one for all in scene.provider.seen.values() for one in all))
+    # What was told of the call is there before its gateway is killed.
+    scene.spans(trace, 2)
+    scene.begin_again()
+    *_, run, attempt = scene.spans(trace, 4)
+    (hand_off,) = [one for one in receiver.of(trace) if one.kind == PRODUCER]
+    assert run.parent == hand_off.id and run["shunt.job.result"] == "succeeded"
+    assert attempt.parent == run.id and run["shunt.job.id"] == json.loads(body)["id"]
+    scene.close()
+    receiver.close()
 
 
 @contextlib.contextmanager
