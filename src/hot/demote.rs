@@ -19,7 +19,6 @@ use crate::cold::job::{
     Callback, CallbackStatus, Job, JobId, Reason, Status, StoredRequest, UnixMillis, lines,
 };
 use crate::cold::store::StoreError;
-use crate::journal::context::TRACEPARENT;
 use crate::meter::{Outcome, Use};
 use crate::upstream::attempts::Attempts;
 
@@ -89,8 +88,8 @@ async fn hand_over(
     let job = job(&ready, &attempts);
     if let Some(timeline) = ready.record.timeline() {
         let (id, reason) = (job.id.as_str(), job.reason.as_str());
-        if let Some(context) = timeline.becomes(id, reason, Instant::now()) {
-            ready.call.headers.insert(TRACEPARENT, context);
+        if let Some(told) = timeline.becomes(id, reason, Instant::now()) {
+            told.write(&mut ready.call.headers);
         }
     }
     let request = StoredRequest {

@@ -8,7 +8,6 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::record::Record;
-use crate::journal::context::TRACEPARENT;
 use crate::journal::timeline::Kind;
 use crate::upstream::attempt::Verdict;
 use crate::upstream::attempts::Entry;
@@ -26,8 +25,8 @@ impl Record {
     /// gateway's to say.
     pub fn attempts(&mut self, to: &Arc<Target>, kind: Kind, now: Instant, with: &mut HeaderMap) {
         let timeline = self.timeline();
-        if let Some(context) = timeline.and_then(|timeline| timeline.attempts(to, kind, now)) {
-            with.insert(TRACEPARENT, context);
+        if let Some(told) = timeline.and_then(|timeline| timeline.attempts(to, kind, now)) {
+            told.write(with);
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Journal;
-use super::context::Context;
+use super::context::{Context, Told};
 use crate::upstream::dialect::Usage;
 use crate::upstream::target::Target;
 
@@ -214,8 +214,8 @@ impl Call {
     }
 
     /// What a request says of the trace that is sent within a span of this call.
-    pub(super) fn header(&self, span: u64) -> Option<HeaderValue> {
-        self.journal.header(self.context, span)
+    pub(super) fn says(&self, span: u64) -> Option<Told> {
+        self.journal.says(self.context, span)
     }
 
     /// How long it took.

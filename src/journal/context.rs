@@ -65,6 +65,29 @@ impl Context {
     }
 }
 
+/// What a request says of its trace.
+pub struct Told {
+    parent: HeaderValue,
+    begun: bool,
+}
+
+impl Told {
+    /// That it is within this span; `context`: where its call stands.
+    pub fn within(span: u64, context: Context) -> Self {
+        let begun = context.span == 0;
+        let parent = Context { span, ..context }.header();
+        Self { parent, begun }
+    }
+
+    /// Writes it. In a trace that begins here nothing that came stands beside it.
+    pub fn write(self, headers: &mut HeaderMap) {
+        headers.insert(TRACEPARENT, self.parent);
+        if self.begun {
+            headers.remove(TRACESTATE);
+        }
+    }
+}
+
 /// A new span's id.
 pub fn span_id() -> u64 {
     rand::random::<u64>().max(1)

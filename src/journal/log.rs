@@ -138,17 +138,19 @@ impl Writer {
             if asked.anew.swap(false, Ordering::Relaxed) {
                 self.open_anew();
             }
-            while let Some(call) = queue.waiting.pop() {
+            while text.len() < BATCH
+                && let Some(call) = queue.waiting.pop()
+            {
                 format(&call, &mut text);
-                if text.len() >= BATCH {
-                    self.write(&mut text);
-                }
             }
+            let more = text.len() >= BATCH;
             self.write(&mut text);
-            if end {
-                return;
+            match (more, end) {
+                // However many there are, what is asked is looked at in between.
+                (true, _) => {}
+                (false, true) => return,
+                (false, false) => std::thread::sleep(LOOK),
             }
-            std::thread::sleep(LOOK);
         }
     }
 

@@ -24,7 +24,7 @@ use metrics::Counter;
 use tokio::time::Instant;
 
 use self::call::Call;
-use self::context::{Context, SAMPLED, TRACESTATE};
+use self::context::{Context, SAMPLED, TRACESTATE, Told};
 pub use self::export::Exporter;
 pub use self::log::Log;
 use self::timeline::Timeline;
@@ -153,9 +153,9 @@ impl Journal {
 
     /// What a request says of its trace that is sent within this span, where that is the gateway's
     /// to say.
-    fn header(&self, context: Option<Context>, span: u64) -> Option<HeaderValue> {
+    fn says(&self, context: Option<Context>, span: u64) -> Option<Told> {
         self.traces.as_ref()?;
-        Some(Context { span, ..context? }.header())
+        Some(Told::within(span, context?))
     }
 
     /// Takes what waits to be written.

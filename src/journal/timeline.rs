@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Journal;
 pub use super::call::Kind;
 use super::call::{Attempted, Call, Came};
-use super::context::{Context, SAMPLED, span_id};
+use super::context::{Context, SAMPLED, Told, span_id};
 use crate::upstream::dialect::Usage;
 use crate::upstream::target::Target;
 
@@ -158,12 +158,7 @@ impl Timeline {
     }
 
     /// An attempt begins; gives what its request says of the trace, where that is the gateway's to say.
-    pub fn attempts(
-        &mut self,
-        target: &Arc<Target>,
-        kind: Kind,
-        now: Instant,
-    ) -> Option<HeaderValue> {
+    pub fn attempts(&mut self, target: &Arc<Target>, kind: Kind, now: Instant) -> Option<Told> {
         let call = self.call();
         if let Some(since) = call.waits.take() {
             call.queued += now - since;
@@ -180,7 +175,7 @@ impl Timeline {
             error: None,
             span,
         });
-        call.header(span)
+        call.says(span)
     }
 
     /// An attempt has an answer that is passed on; those that run beside it are cancelled.
@@ -234,12 +229,7 @@ impl Timeline {
 
     /// It becomes a job, and what runs goes on as that one's; gives what the job's request says of
     /// the trace.
-    pub fn becomes(
-        &mut self,
-        job: &str,
-        reason: &'static str,
-        now: Instant,
-    ) -> Option<HeaderValue> {
+    pub fn becomes(&mut self, job: &str, reason: &'static str, now: Instant) -> Option<Told> {
         let call = self.call();
         for one in &mut call.attempts {
             if one.came == Came::Running {
@@ -254,7 +244,7 @@ impl Timeline {
             flags: context.flags | SAMPLED,
             ..context
         });
-        call.journal.header(kept, span)
+        call.journal.says(kept, span)
     }
 
     /// It could not become one: what ran is cancelled.

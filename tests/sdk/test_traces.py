@@ -91,6 +91,14 @@ def test_a_call_is_a_span_with_one_inside_for_its_attempt(scene):
     assert b"a-prompt" not in scene.receiver_of_traces.raw
 
 
+def test_what_is_no_place_in_a_trace_is_passed_on_by_nobody(scene):
+    _, seen = scene.call(traceparent="00-nonsense", tracestate="vendor=1")
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-03", seen[0]["traceparent"])
+    assert "tracestate" not in seen[0]
+    (call, _) = scene.spans(seen[0]["traceparent"].split("-")[1], 2)
+    assert call.parent == "" and call.state == ""
+
+
 def test_a_stream_has_its_first_token(scene):
     _, _, _, (call, attempt) = scene.traced(2, "80", body={"stream": True})
     assert call["gen_ai.request.stream"] and attempt["gen_ai.request.stream"]
