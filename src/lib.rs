@@ -11,6 +11,7 @@ pub mod explain;
 pub mod fuzz;
 pub mod hot;
 pub mod jobs;
+mod journal;
 pub mod keys;
 pub mod latency;
 pub mod listen;

@@ -133,6 +133,7 @@ async fn until_stopped(server: &Server, file: &File, stops: &mut Stops) -> Resul
         tokio::select! {
             () = stops.next() => return Ok(()),
             _ = hang_up.recv() => {
+                server.open_anew();
                 let loaded = config::load(&file.config).map_err(anyhow::Error::from);
                 match loaded.and_then(|config| server.reload(&config)) {
                     Ok(()) => tracing::info!("the configuration was reloaded"),

@@ -9,6 +9,7 @@ mod dry;
 mod operators;
 mod owners;
 mod secured;
+mod told;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,12 +29,14 @@ use self::callbacks::Callbacks;
 pub use self::dry::dry;
 pub(crate) use self::owners::Owners;
 use self::secured::Secured;
+use self::told::told;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
 use crate::cold::door::Door;
 use crate::cold::runner::{ColdRoutes, Parts, Pulse, Runner};
 use crate::cold::store::SharedStore;
 use crate::config::Config;
 use crate::hot::{Gateway, Worker};
+use crate::journal::{Journal, Log};
 use crate::latency::{Summary, Window, set_shard};
 use crate::listen::{self, Listener};
 use crate::meter::{Meter, Refused};
@@ -59,6 +62,8 @@ pub struct Server {
     store: SharedStore,
     draining: Arc<AtomicBool>,
     drain: Duration,
+    /// Writes the access log, if there is one.
+    log: Option<Log>,
 }
 
 impl Server {
@@ -99,6 +104,8 @@ impl Server {
         let guard = AddressGuard::new(&config.callbacks.allow).map_err(|why| anyhow!(why))?;
         let guard = Arc::new(guard);
         let signer = signer(config)?;
+        let journal = Journal::new(config, &meter);
+        let log = told(config, &ground, &meter, journal.as_ref(), &control, &owners)?;
         let (door, intake) = Door::new(signer.is_some().then(|| guard.clone()));
         let callbacks = Arc::new(Notify::new());
         let runner = Runner::new(Parts {
@@ -112,10 +119,12 @@ impl Server {
             callbacks: callbacks.clone(),
             stop: owners.stop.clone(),
             pulse: Pulse::new(config.cold.heartbeat.get()),
+            journal: journal.as_ref().and_then(Journal::tracing),
         });
         let keys = callback::keys::router(signer.as_ref());
         let api = crate::cold::api::router(runner.clone()).merge(keys);
-        let gateway = Arc::new(Gateway::new(built, door, api, owners.calls.clone()));
+        let gateway = Gateway::new(built, door, api, owners.calls.clone());
+        let gateway = Arc::new(gateway.telling(journal.clone()));
         let mut server = Self {
             public: config.listen.public,
             admin: config.listen.admin,
@@ -130,9 +139,10 @@ impl Server {
             store,
             draining: Arc::default(),
             drain: config.server.drain.get(),
+            log,
         };
         server.run_jobs(&runner, intake)?;
-        server.deliver(config, signer, guard, callbacks)?;
+        server.deliver(config, signer, guard, callbacks, journal)?;
         server.keep_time();
         server.serve_admin(config, runner)?;
         server.serve_public(config, count)?;
@@ -163,6 +173,7 @@ impl Server {
         signer: Option<Arc<Signer>>,
         guard: Arc<AddressGuard>,
         wake: Arc<Notify>,
+        journal: Option<Arc<Journal>>,
     ) -> Result<()> {
         let Some(signer) = signer else { return Ok(()) };
         let callbacks = &config.callbacks;
@@ -182,7 +193,7 @@ impl Server {
             )),
             guard,
             settings: self::callbacks::settings(callbacks),
-            watch: Arc::new(Callbacks::new(&self.meter)),
+            watch: Arc::new(Callbacks::new(&self.meter, journal)),
             long: tokio::sync::Mutex::default(),
         });
         let _inside = self.control.enter();
@@ -226,8 +237,15 @@ impl Server {
         Ok(())
     }
 
-    /// Takes a new configuration for routes, providers, bounds and certificates; addresses, store
-    /// and callbacks stay as they are.
+    /// Opens the access log's file anew, which may have been moved away.
+    pub fn open_anew(&self) {
+        if let Some(log) = &self.log {
+            log.open_anew();
+        }
+    }
+
+    /// Takes a new configuration for routes, providers, bounds and certificates; addresses, store,
+    /// callbacks and the access log stay as they are.
     ///
     /// # Errors
     /// What is wrong with it; the old one stays in force.
@@ -299,9 +317,15 @@ impl Server {
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
+        if let Some(log) = self.log.take() {
+            log.end(LAST_LINES);
+        }
         owners.alive()
     }
 }
+
+/// Longest wait for the access log's last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// How often windows move and connections are tended.
 const SECOND: Duration = Duration::from_secs(1);

@@ -184,7 +184,16 @@ async fn round(address: SocketAddr, thread: &str, rate: Option<f64>) -> Result<R
     })
 }
 
-pub fn run() -> Result<()> {
+/// An access log, and traces of a tenth of the calls, told to whoever answers.
+fn told(receiver: SocketAddr) -> String {
+    format!(
+        "{ROUTES}[access_log]\nformat = \"json\"\nfile = \"/dev/null\"\n\
+         [traces]\nendpoint = \"http://{receiver}\"\nprotocol = \"http\"\n"
+    )
+}
+
+/// `--told`: each call has its line, and a tenth of them their spans.
+pub fn run(options: &[String]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -204,7 +213,11 @@ pub fn run() -> Result<()> {
         runtime.handle(),
     );
     let bare = bare(provider)?;
-    let (server, _folder) = gateway(provider, "openai", ROUTES)?;
+    let routes = match options {
+        [told_of] if told_of == "--told" => told(provider),
+        _ => ROUTES.to_owned(),
+    };
+    let (server, _folder) = gateway(provider, "openai", &routes)?;
     let (mut bares, mut shunts) = (Vec::new(), Vec::new());
     runtime.block_on(async {
         for _ in 0..ROUNDS {
@@ -233,7 +246,7 @@ pub fn run() -> Result<()> {
     );
     let half = 0.5e6 / cost;
     // The windows of the rounds at full speed have to pass before the overhead is read.
-    let fresh = gateway(provider, "openai", ROUTES)?;
+    let fresh = gateway(provider, "openai", &routes)?;
     runtime.block_on(load(fresh.0.public, Some(half)))?;
     std::thread::sleep(Duration::from_millis(1_500));
     let overhead = fresh.0.overhead("chat").context("the route is measured")?;

@@ -84,7 +84,7 @@ fn main() -> anyhow::Result<()> {
             "predict" => predict::run()?,
             "queue" => queue::run()?,
             "quota" => quota::run()?,
-            "cost" => cost::run()?,
+            "cost" => cost::run(&options)?,
             "start" => start::run()?,
             other => anyhow::bail!("there is no figure `{other}`"),
         }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::job::{Job, JobError, Status, StoredAnswer, UnixMillis};
 use super::runs::Why;
 use super::store::Outcome;
+use crate::journal::work;
 use crate::upstream::target::Target;
 
 /// The newest so many are kept of each job.
@@ -112,6 +113,8 @@ pub struct Run {
     began: UnixMillis,
     first: u32,
     tried: Vec<Arc<Target>>,
+    /// Its span, where it is traced.
+    span: Option<Box<work::Run>>,
 }
 
 impl Run {
@@ -123,6 +126,21 @@ impl Run {
             began,
             first: job.attempts.saturating_sub(made) + 1,
             tried,
+            span: None,
+        }
+    }
+
+    /// It is traced.
+    #[must_use]
+    pub fn traced(mut self, span: Option<Box<work::Run>>) -> Self {
+        self.span = span;
+        self
+    }
+
+    /// It is over.
+    pub fn ends(&mut self, by: Option<&Arc<Target>>, verdict: &Verdict) {
+        if let Some(span) = self.span.take() {
+            span.ends(by, verdict.result, verdict.status);
         }
     }
 

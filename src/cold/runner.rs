@@ -12,6 +12,7 @@ mod lease;
 mod news;
 mod operators;
 mod pause;
+mod spans;
 mod sweep;
 mod unkept;
 mod writes;
@@ -41,6 +42,7 @@ use super::store::{Outcome, SharedStore};
 use super::tape::Tapes;
 use super::waiters::Waiters;
 use crate::config::{Dialect, RouteCold};
+use crate::journal::{Journal, work};
 use crate::latency::Kind;
 use crate::meter::{Meter, Metric, Predictions, Said, Tracked, Witness};
 use crate::tasks::{Signal, Tasks};
@@ -134,6 +136,8 @@ pub struct Parts {
     pub stop: Signal,
     /// How long this gateway's lease is.
     pub pulse: Pulse,
+    /// Where runs are traced, where that is wanted.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// Runs jobs.
@@ -265,9 +269,16 @@ impl Runner {
     }
 
     /// Begins to drive a job's attempts, for as long as the job may take.
-    fn drive(&self, job: &Job, attempts: Attempts, began: UnixMillis, until: Instant) -> Driven {
+    fn drive(
+        &self,
+        job: &Job,
+        attempts: Attempts,
+        began: UnixMillis,
+        until: Instant,
+        span: Option<Box<work::Run>>,
+    ) -> Driven {
         let tape = self.tapes.of(&job.id);
-        let run = Run::begin(job, attempts.tried(), began);
+        let run = Run::begin(job, attempts.tried(), began).traced(span);
         Driven::new(run, attempts, self.parts.answer_limit, tape, until)
     }
 
@@ -287,7 +298,7 @@ impl Runner {
         route: Arc<ColdRoute>,
         stop: Stop,
     ) {
-        let (run, tape, ended) = driven.into_parts();
+        let (mut run, tape, ended) = driven.into_parts();
         tape.touch();
         let (ended, by) = tokio::select! {
             biased;
@@ -298,6 +309,7 @@ impl Runner {
                 }
                 self.tapes.left(&job.id, &tape);
                 let verdict = Verdict::stopped(why);
+                run.ends(None, &verdict);
                 let _ = self.parts.store.note(&job.id, run.records(None, &verdict)).await;
                 return;
             }
@@ -311,6 +323,7 @@ impl Runner {
             Ended::Later(_) => Verdict::rate_limited(),
         };
         tried(&self.parts.meter, &route.name, verdict.result).increment(1);
+        run.ends(by.as_ref(), &verdict);
         // Asked for together, they share a commit.
         let note = self
             .parts

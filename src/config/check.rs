@@ -2,6 +2,7 @@
 
 mod auth;
 mod store;
+mod told;
 
 use std::collections::HashSet;
 
@@ -75,6 +76,7 @@ pub fn check(config: &Config) -> Vec<Problem> {
     }
     limits(config, &mut found);
     callbacks(config, &mut found);
+    told::check(config, &mut found);
     found.0
 }
 

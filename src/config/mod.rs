@@ -3,6 +3,7 @@
 //! Promises: a configuration that loads is consistent; every mistake is told at once, with its
 //! line. Known to every other room and knows none of them. Never opens a socket.
 
+mod access_log;
 mod auth;
 mod callbacks;
 mod caller;
@@ -18,9 +19,11 @@ mod route;
 mod schema;
 mod seal;
 mod tls;
+mod traces;
 mod typed;
 mod values;
 
+pub use access_log::{AccessLog, LogFormat};
 pub use auth::Auth;
 pub use callbacks::{Callbacks, Secrets};
 pub use caller::{Caller, Network};
@@ -35,4 +38,5 @@ pub use route::*;
 pub use schema::*;
 pub use seal::Seal;
 pub use tls::{ClientCertificate, ListenTls};
+pub use traces::{TraceProtocol, Traces};
 pub use values::{HedgeAfter, Period, Secret, SecretSource, Size, Switch};

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::access_log::AccessLog;
 use super::auth::Auth;
 use super::callbacks::Callbacks;
 use super::caller::Caller;
@@ -20,6 +21,7 @@ use super::quota::Quota;
 use super::route::Route;
 use super::seal::Seal;
 use super::tls::{ClientCertificate, ListenTls};
+use super::traces::Traces;
 use super::values::{Period, SecretSource, Size};
 
 /// The whole file.
@@ -44,6 +46,10 @@ pub struct Config {
     pub cold: Cold,
     /// How finished jobs are announced.
     pub callbacks: Callbacks,
+    /// One line for each call.
+    pub access_log: AccessLog,
+    /// Spans for an OpenTelemetry receiver.
+    pub traces: Traces,
 }
 
 /// Listeners.

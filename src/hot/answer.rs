@@ -33,6 +33,7 @@ const ADDED: usize = 5;
 pub(super) fn refuse(refusal: Refusal) -> Response<AnswerBody> {
     let mut response = error::response(refusal.dialect, refusal.code, &refusal.message);
     if let Some(mut record) = refusal.record {
+        record.because(refusal.code.as_str());
         let (own, provider) = record.answers(None, refusal.code.status().as_u16());
         mark(response.headers_mut(), &record, own, provider);
         record.finish(Outcome::Failed);

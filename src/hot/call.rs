@@ -32,6 +32,8 @@ use crate::alarm::Alarms;
 use crate::auth::Key;
 use crate::cold::door::{Door, KEYS};
 use crate::config::{Dialect, Limits};
+use crate::journal::Journal;
+use crate::journal::timeline::Timeline;
 use crate::meter::Refused;
 use crate::tasks::Tasks;
 use crate::upstream::inflow::{Fate, Inflow};
@@ -78,6 +80,8 @@ pub struct Gateway {
     pub scopes: Arc<Scopes>,
     /// Owner of tunnels, and of calls that outlive their first caller.
     pub tasks: Tasks,
+    /// Where it is told what became of each call, where that is wanted.
+    journal: Option<Arc<Journal>>,
 }
 
 impl Gateway {
@@ -93,7 +97,15 @@ impl Gateway {
             shares: Shares::default(),
             scopes,
             tasks,
+            journal: None,
         }
+    }
+
+    /// The same, which tells of each call.
+    #[must_use]
+    pub fn telling(mut self, journal: Option<Arc<Journal>>) -> Self {
+        self.journal = journal;
+        self
     }
 }
 
@@ -104,6 +116,13 @@ pub(super) struct Seat {
     pub worker: usize,
     /// The timers of its calls.
     pub alarms: Arc<Alarms>,
+}
+
+/// A call as it came: when, how its caller hears of it, and what is told of it until it has a route.
+struct Arrival {
+    at: Instant,
+    id: HeaderValue,
+    timeline: Option<Timeline>,
 }
 
 /// One of the threads that serve calls.
@@ -129,13 +148,28 @@ fn marked(mut response: Response<AnswerBody>, id: HeaderValue) -> Response<Answe
 
 /// The answer to a call that goes no further than its head. What follows on its connection may be
 /// anything: it closes.
-fn turned_away<B>(request: &Request<B>, code: Code, message: String) -> Response<AnswerBody> {
-    let refusal = Refusal::early(error::guess(request.uri().path()), code, message);
-    let response = marked(refuse(refusal), request_id());
+fn turned_away<B>(
+    request: &Request<B>,
+    code: Code,
+    message: String,
+    timeline: Option<Timeline>,
+) -> Response<AnswerBody> {
+    let mut refusal = Refusal::early(error::guess(request.uri().path()), code, message);
+    let id = request_id();
+    told(&mut refusal, timeline, &id);
+    let response = marked(refuse(refusal), id);
     if request.version() < Version::HTTP_2 {
         return closing(response);
     }
     response
+}
+
+/// Leaves it to be told that a call is refused.
+fn told(refusal: &mut Refusal, mut timeline: Option<Timeline>, id: &HeaderValue) {
+    if let Some(timeline) = &mut timeline {
+        timeline.is_called(id);
+    }
+    refusal.is_told(timeline);
 }
 
 fn closing(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
@@ -171,9 +205,12 @@ impl Worker {
     pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let arrived = Instant::now();
         let state = self.gateway.state.load_full();
+        let journal = self.gateway.journal.as_ref();
+        let journal = journal.filter(|_| !is_own(request.uri().path()));
+        let timeline = journal.map(|journal| journal.begin(&request, arrived));
         let is_upgrade = match entry::check(&request, &state) {
             Ok(is_upgrade) => is_upgrade,
-            Err((code, message)) => return turned_away(&request, code, message),
+            Err((code, message)) => return turned_away(&request, code, message, timeline),
         };
         let mut request = request.map(|body| Inflow::new(body, &state.limits.caller));
         let unread = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
@@ -185,7 +222,11 @@ impl Worker {
         };
         let caller = match caller {
             Ok(caller) => caller,
-            Err(refusal) => return marked(refused(refusal, body.as_ref()), request_id()),
+            Err(mut refusal) => {
+                let id = request_id();
+                told(&mut refusal, timeline, &id);
+                return marked(refused(refusal, body.as_ref()), id);
+            }
         };
         if is_own(request.uri().path()) {
             admission::stand_for(caller.as_ref(), request.headers_mut());
@@ -196,17 +237,25 @@ impl Worker {
                 .map(AnswerBody::Api);
         }
         if let Some(answer) = responses::told(&self.gateway.api, &request, caller.as_ref()).await {
+            if let Some(timeline) = timeline {
+                timeline.forget();
+            }
             return answer;
         }
-        let id = request_id();
-        let response = match self
-            .answer(state, request, is_upgrade, caller, arrived, &id)
-            .await
-        {
-            Ok(response) => response,
-            Err(refusal) => refused(refusal, body.as_ref()),
+        let mut arrival = Arrival {
+            at: arrived,
+            id: request_id(),
+            timeline,
         };
-        marked(response, id)
+        let answered = self.answer(state, request, is_upgrade, caller, &mut arrival);
+        let response = match answered.await {
+            Ok(response) => response,
+            Err(mut refusal) => {
+                told(&mut refusal, arrival.timeline, &arrival.id);
+                refused(refusal, body.as_ref())
+            }
+        };
+        marked(response, arrival.id)
     }
 
     async fn answer(
@@ -215,14 +264,17 @@ impl Worker {
         request: Request<Inflow<Incoming>>,
         is_upgrade: bool,
         caller: Option<Arc<Key>>,
-        arrived: Instant,
-        id: &HeaderValue,
+        arrival: &mut Arrival,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let (mut parts, body) = request.into_parts();
-        let admission = admission::begin(&state, caller, &parts, arrived)?;
-        let (routed, read) = routing::route(&state, &parts, body, arrived, is_upgrade).await?;
+        let admission = admission::begin(&state, caller, &parts, arrival.at)?;
+        let (routed, read) = routing::route(&state, &parts, body, arrival.at, is_upgrade).await?;
         let (route, mut kept, mut peek, intent) = routed;
-        let mut record = Record::new(route.clone(), arrived, peek.stream);
+        let mut record = Record::new(route.clone(), arrival.at, peek.stream);
+        if let Some(mut timeline) = arrival.timeline.take() {
+            timeline.is_called(&arrival.id);
+            record.is_told(timeline, peek.model.as_deref());
+        }
         if let Err(why) = admission::admit(&state, admission, &mut record) {
             return Err(Refusal::of(&route, record, why));
         }
@@ -236,7 +288,8 @@ impl Worker {
             }
         }
         let scopes = &self.gateway.scopes;
-        let entered = pipeline::enter(scopes, &state.limits, &parts.headers, &intent, &record, id);
+        let (limits, id) = (&state.limits, &arrival.id);
+        let entered = pipeline::enter(scopes, limits, &parts.headers, &intent, &record, id);
         let scope = match entered {
             Ok(scope) => scope,
             Err(why) => return Err(Refusal::of(&route, record, why)),
@@ -250,10 +303,14 @@ impl Worker {
             kept,
             peek,
             intent,
-            arrived,
+            arrival.at,
             is_upgrade,
         )?;
         ready.record.waited_for_caller(read);
+        let budget = ready.deadline.budget;
+        if let Some(timeline) = ready.record.timeline() {
+            timeline.has(budget, read);
+        }
         if let Some(scope) = scope {
             pipeline::bound(&mut ready, scope);
         }

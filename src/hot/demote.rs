@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
+use tokio::time::Instant;
 
 use super::answer::mark;
 use super::budget::Then;
@@ -80,11 +81,17 @@ pub(super) async fn at_once(
 /// The same; where no job can be made the call comes back, without its attempts.
 async fn hand_over(
     door: &Door,
-    ready: Box<Ready>,
+    mut ready: Box<Ready>,
     mut attempts: Attempts,
 ) -> Result<Response<AnswerBody>, (Box<Ready>, StoreError)> {
     attempts.used_for(Use::Cold);
     let job = job(&ready, &attempts);
+    if let Some(timeline) = ready.record.timeline() {
+        let (id, reason) = (job.id.as_str(), job.reason.as_str());
+        if let Some(told) = timeline.becomes(id, reason, Instant::now()) {
+            told.write(&mut ready.call.headers);
+        }
+    }
     let request = StoredRequest {
         method: ready.call.method.to_string(),
         path_and_query: ready.call.path.to_string(),
@@ -102,7 +109,12 @@ async fn hand_over(
     let kept = door.hand_over(handover, PATIENCE);
     match kept.await {
         Ok(()) => Ok(accepted(ready, &job, made)),
-        Err(why) => Err((ready, why)),
+        Err(why) => {
+            if let Some(timeline) = ready.record.timeline() {
+                timeline.stays();
+            }
+            Err((ready, why))
+        }
     }
 }
 
@@ -150,6 +162,9 @@ fn job(ready: &Ready, attempts: &Attempts) -> Job {
 /// 202 with the job, or 303 to its result.
 pub(super) fn accepted(ready: Box<Ready>, job: &Job, made: usize) -> Response<AnswerBody> {
     let mut record = ready.record;
+    if let Some(timeline) = record.timeline() {
+        timeline.is_told_of(job.id.as_str(), job.reason.as_str());
+    }
     let see_other = ready.deadline.then == Then::SeeOther;
     let (status, location) = if see_other {
         (

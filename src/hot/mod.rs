@@ -37,6 +37,7 @@ pub(crate) mod scope;
 mod scopes;
 mod share;
 mod shed;
+mod told;
 mod tunnel;
 mod twin;
 

@@ -62,6 +62,9 @@ pub(super) fn bound(ready: &mut Ready, scope: Arc<Membership>) {
     {
         ready.deadline.budget = left;
     }
+    if let Some(timeline) = ready.record.timeline() {
+        timeline.is_of(scope.token());
+    }
     ready.scope = Some(scope);
 }
 

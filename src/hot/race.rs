@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::record::Record;
 use super::route::Route;
 use crate::alarm::{Alarms, Borrowed};
+use crate::journal::timeline::Kind;
 use crate::meter::Said;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Start, Verdict};
 use crate::upstream::attempts::{Attempts, Entry};
@@ -80,6 +81,7 @@ pub struct Race<'a> {
     rules: Rules,
     first: Option<First>,
     attempts: &'a mut Attempts,
+    record: &'a mut Record,
     began: Instant,
     hedge_at: Option<Instant>,
     retry_at: Option<Instant>,
@@ -112,6 +114,7 @@ impl<'a> Race<'a> {
         call: &'a Call,
         first: First,
         attempts: &'a mut Attempts,
+        record: &'a mut Record,
         rules: Rules,
         alarms: &'a Arc<Alarms>,
     ) -> Self {
@@ -121,6 +124,7 @@ impl<'a> Race<'a> {
             rules,
             first: Some(first),
             attempts,
+            record,
             began: Instant::now(),
             hedge_at: None,
             retry_at: None,
@@ -149,6 +153,7 @@ impl<'a> Race<'a> {
             Place::Full(target, permits) => {
                 let ends = self.rules.deadline.filter(|_| self.rules.enforced);
                 let left = ends.map(|deadline| deadline - now);
+                self.record.waits(now);
                 match permits.wait(self.rules.claimant, left, now) {
                     Ok(waiting) => self.waiting = Some((target, waiting)),
                     Err(wait) => self.shed = Some(wait),
@@ -159,7 +164,8 @@ impl<'a> Race<'a> {
 
     fn placed(&mut self, target: Arc<Target>, permit: Permit, now: Instant) {
         let first = self.attempts.made() == 0;
-        self.launch(target, permit, false, now);
+        let kind = if first { Kind::First } else { Kind::Retry };
+        self.launch(target, permit, kind, now);
         if first {
             self.hedge_at = self.next_hedge(now);
         }
@@ -175,11 +181,12 @@ impl<'a> Race<'a> {
 
     /// The deadline passed and is only observed: the race goes on without one.
     pub fn go_on(&mut self) {
+        self.record.went_over();
         self.rules.deadline = None;
     }
 
     /// Runs it until it ends or its deadline passes.
-    pub async fn run(&mut self, record: &mut Record) -> Finish {
+    pub async fn run(&mut self) -> Finish {
         let finish = loop {
             if let Some(wait) = self.shed {
                 break Finish::Overloaded(wait);
@@ -201,7 +208,7 @@ impl<'a> Race<'a> {
             Finish::Answer(attempt) => attempt.judged(),
             _ => Instant::now(),
         };
-        record.waited_for_provider(ended - self.began);
+        self.record.waited_for_provider(ended - self.began);
         finish
     }
 
@@ -232,8 +239,8 @@ impl<'a> Race<'a> {
         .await
     }
 
-    fn launch(&mut self, target: Arc<Target>, permit: Permit, hedge: bool, now: Instant) {
-        let first = self.attempts.made() == 0;
+    fn launch(&mut self, target: Arc<Target>, permit: Permit, kind: Kind, now: Instant) {
+        let (first, hedge) = (kind == Kind::First, kind == Kind::Hedge);
         let line = self.route.line(self.call.streamed);
         let basis = if hedge {
             Some(line.second.clone())
@@ -247,6 +254,8 @@ impl<'a> Race<'a> {
             None => target.request(self.call, None),
         };
         *request.uri_mut() = self.call.path.clone().into();
+        let headers = request.headers_mut();
+        self.record.attempts(&target, kind, now, headers);
         let bytes = http_body::Body::size_hint(request.body()).lower();
         target.provider.quota.sent(bytes, now);
         let attempt = Attempt::start(Start {
@@ -305,7 +314,7 @@ impl<'a> Race<'a> {
         }
         let target = self.another(now);
         if let Some(permit) = target.permit(now) {
-            self.launch(target, permit, true, now);
+            self.launch(target, permit, Kind::Hedge, now);
             self.hedge_at = self.next_hedge(now);
         } else {
             target.health.given_up();
@@ -321,6 +330,7 @@ impl<'a> Race<'a> {
                 if entry.hedge {
                     meter.hedges_won.increment(1);
                 }
+                self.record.won(&entry);
                 let lost = self.attempts.cancel_losers();
                 meter.hedges_lost.increment(lost as u64);
                 return Some(Finish::Answer(entry.attempt));
@@ -331,6 +341,7 @@ impl<'a> Race<'a> {
         if entry.hedge {
             meter.hedges_failed.increment(1);
         }
+        self.record.failed(&entry, &verdict, reason);
         // Another attempt still runs: its answer may be better.
         if self.attempts.running() > 0 {
             return None;

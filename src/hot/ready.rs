@@ -20,6 +20,7 @@ use super::scope::Membership;
 use crate::cold::door::Door;
 use crate::cold::recall::CallKey;
 use crate::config::Dialect;
+use crate::journal::timeline::Timeline;
 use crate::meter::Said;
 use crate::upstream::body::OutBody;
 use crate::upstream::peek::Peek;
@@ -41,6 +42,17 @@ impl Refusal {
             code,
             message: message.into(),
             record: None,
+        }
+    }
+
+    /// Leaves it to be told, where nothing tells of its call yet.
+    pub fn is_told(&mut self, timeline: Option<Timeline>) {
+        match (&mut self.record, timeline) {
+            (Some(record), Some(timeline)) => record.is_told(timeline, None),
+            (None, Some(timeline)) => {
+                timeline.refused(self.code.status().as_u16(), self.code.as_str());
+            }
+            (_, None) => {}
         }
     }
 

@@ -68,6 +68,9 @@ pub(super) async fn recalled(
 
 fn replay(ready: Ready, answer: StoredAnswer) -> Response<AnswerBody> {
     let mut record = ready.record;
+    if let Some(timeline) = record.timeline() {
+        timeline.joins("store");
+    }
     let (own, provider) = record.answers(None, answer.status);
     let mut response = Response::new(AnswerBody::from(answer.body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::route::Route;
 use crate::auth::Admission;
 use crate::cold::job::Owner;
+use crate::journal::timeline::{Ending, Timeline};
 use crate::meter::Outcome;
 use crate::upstream::permits::Claimant;
 use crate::upstream::target::Target;
@@ -29,8 +30,8 @@ pub struct Record {
     status: u16,
     outcome: Option<Outcome>,
     over: bool,
-    /// When it was, where that is known: else its end is now.
-    ended: Option<Instant>,
+    /// It was counted.
+    counted: bool,
     first_token: Option<Duration>,
     waited_for_caller: Duration,
     waited_for_provider: Duration,
@@ -38,6 +39,8 @@ pub struct Record {
     admission: Option<Admission>,
     /// Set when the caller left and the call goes on for others.
     orphaned: Option<Arc<AtomicBool>>,
+    /// What is told of it, where calls are told of.
+    timeline: Option<Timeline>,
 }
 
 impl Record {
@@ -51,12 +54,31 @@ impl Record {
             status: CALLER_LEFT,
             outcome: None,
             over: false,
-            ended: None,
+            counted: false,
             first_token: None,
             waited_for_caller: Duration::ZERO,
             waited_for_provider: Duration::ZERO,
             admission: None,
             orphaned: None,
+            timeline: None,
+        }
+    }
+
+    /// It is told of.
+    pub fn is_told(&mut self, mut timeline: Timeline, model: Option<&str>) {
+        timeline.takes(&self.route.name, model, self.streamed);
+        self.timeline = Some(timeline);
+    }
+
+    /// What is told of it.
+    pub fn timeline(&mut self) -> Option<&mut Timeline> {
+        self.timeline.as_mut()
+    }
+
+    /// Why it ends as it does, where it is told of.
+    pub fn because(&mut self, why: &'static str) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.because(why);
         }
     }
 
@@ -67,6 +89,9 @@ impl Record {
 
     /// It came with a key that may call its route.
     pub fn admitted(&mut self, admission: Admission) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.came_with(&admission.key().name);
+        }
         self.admission = Some(admission);
     }
 
@@ -154,28 +179,35 @@ impl Record {
         let theirs = self.waited_for_provider + self.waited_for_caller;
         let own = (now - self.arrived).saturating_sub(theirs);
         self.route.meter.overhead.record(own);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.answers(own);
+        }
         (own, self.waited_for_provider)
     }
 
     /// The call is over since then.
     pub fn finish_at(mut self, outcome: Outcome, now: Instant) {
-        self.ended = Some(now);
-        self.finish(outcome);
+        self.comes_to(outcome);
+        self.count(now);
     }
 
     /// The call is over.
     pub fn finish(mut self, outcome: Outcome) {
+        self.comes_to(outcome);
+    }
+
+    fn comes_to(&mut self, outcome: Outcome) {
         self.outcome = Some(match outcome {
             Outcome::Served if self.over => Outcome::ObservedOver,
             outcome => outcome,
         });
     }
-}
 
-impl Drop for Record {
-    fn drop(&mut self) {
+    /// Counts it, once.
+    fn count(&mut self, ended: Instant) {
+        self.counted = true;
         let meter = &self.route.meter;
-        let age = self.ended.unwrap_or_else(Instant::now) - self.arrived;
+        let age = ended - self.arrived;
         meter.total.record(age);
         if self.streamed {
             meter.first_token.record(self.first_token.unwrap_or(age));
@@ -189,6 +221,24 @@ impl Drop for Record {
         match &self.target {
             Some(target) => target.meter.count(status, outcome),
             None => meter.count(status, outcome),
+        }
+        if let Some(timeline) = &mut self.timeline {
+            timeline.ends(Ending {
+                at: ended,
+                status,
+                outcome: outcome.as_str(),
+                over: self.over,
+                first_token: self.first_token,
+                target: self.target.take(),
+            });
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.counted {
+            self.count(Instant::now());
         }
     }
 }

@@ -46,6 +46,20 @@ pub enum BrokenOff {
     Own(String),
 }
 
+impl BrokenOff {
+    /// Its word.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Provider(_) => "provider_broke_off",
+            Self::Idle(_) => "idle",
+            Self::OverBudget => "over_budget",
+            Self::TooSlow => "too_slow",
+            Self::ScopeCancelled => "scope_cancelled",
+            Self::Own(_) => "broken_off",
+        }
+    }
+}
+
 /// An answer's body.
 pub enum AnswerBody {
     /// The gateway's own bytes.
@@ -111,14 +125,19 @@ impl Relay {
     /// Settles the record once nothing is left to pass on.
     fn ended(&mut self) {
         if self.attempt.is_passed_on()
-            && let Some(record) = self.record.take()
+            && let Some(mut record) = self.record.take()
         {
+            tells(&self.attempt, &mut record);
             record.finish_at(Outcome::Served, self.last);
         }
     }
 
     fn broken(&mut self, why: BrokenOff) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        if let Some(record) = self.record.take() {
+        if let Some(mut record) = self.record.take() {
+            if let Some(timeline) = record.timeline() {
+                timeline.broke_off(why.as_str());
+            }
+            tells(&self.attempt, &mut record);
             record.finish(Outcome::Failed);
         }
         Poll::Ready(Some(Err(why)))
@@ -209,6 +228,23 @@ impl Relay {
             if let Some(timer) = &mut self.timer {
                 timer.as_mut().reset(due);
             }
+        }
+    }
+}
+
+/// Leaves in the record what is told of its answer's attempt.
+fn tells(attempt: &Attempt, record: &mut Record) {
+    if let Some(timeline) = record.timeline() {
+        timeline.content_came(attempt.first_content());
+        timeline.used(attempt.usage());
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Its caller left.
+        if let Some(record) = &mut self.record {
+            tells(&self.attempt, record);
         }
     }
 }

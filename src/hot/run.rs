@@ -126,16 +126,16 @@ async fn race(
             &ready.call,
             first,
             &mut attempts,
+            &mut ready.record,
             rules,
             &seat.alarms,
         );
         race.begin();
         loop {
-            let finish = race.run(&mut ready.record).await;
+            let finish = race.run().await;
             match (&finish, ready.deadline.then) {
                 (Finish::Deadline, Then::GoOn(action)) => {
                     route.meter.exceeded(action);
-                    ready.record.went_over();
                     race.go_on();
                 }
                 _ => break race.conclude(finish),

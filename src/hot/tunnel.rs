@@ -22,6 +22,7 @@ use super::ready::{Ready, Refusal};
 use super::relay::AnswerBody;
 use super::scope::Membership;
 use crate::auth::Admission;
+use crate::journal::timeline::Kind;
 use crate::meter::Outcome;
 use crate::tasks::Tasks;
 use crate::upstream::body::OutBody;
@@ -120,6 +121,8 @@ pub(super) async fn open(
         }
     }
     let began = Instant::now();
+    let headers = request.headers_mut();
+    ready.record.attempts(&target, Kind::First, began, headers);
     let connect = ready.route.budget.connect.get();
     let sent = timeout(ready.deadline.budget, async {
         let mut lease = target.provider.pool(worker).checkout(connect).await;
@@ -135,10 +138,19 @@ pub(super) async fn open(
     });
     let provider = match sent.await {
         Ok(Ok(response)) => response,
-        Ok(Err(why)) => return Err(ready.refuse(Code::ProviderUnreachable, why)),
+        Ok(Err(why)) => {
+            if let Some(timeline) = ready.record.timeline() {
+                timeline.failed(0, None, "connect", Instant::now());
+            }
+            return Err(ready.refuse(Code::ProviderUnreachable, why));
+        }
         Err(_) => return Err(demote::too_slow(ready)),
     };
     ready.record.waited_for_provider(began.elapsed());
+    if let Some(timeline) = ready.record.timeline() {
+        let now = Instant::now();
+        timeline.won(0, Some(provider.status().as_u16()), Some(now), now);
+    }
     ready
         .record
         .answers(Some(target), provider.status().as_u16());

@@ -288,6 +288,18 @@ const HELP: &[(&str, &str)] = &[
         "shunt_refused_total",
         "Connections and calls that were turned away, by the bound that they broke.",
     ),
+    (
+        "shunt_access_log_dropped_total",
+        "Lines of the access log that were left out, by the reason.",
+    ),
+    (
+        "shunt_spans_exported_total",
+        "Spans that the receiver of traces took.",
+    ),
+    (
+        "shunt_spans_dropped_total",
+        "Spans that were left out, by the reason.",
+    ),
     ("shunt_store_ready", "1 while the job store takes writes."),
     ("shunt_build_info", "Always 1; the version is a label."),
     (

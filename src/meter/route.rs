@@ -32,7 +32,8 @@ impl Outcome {
         Self::ObservedOver,
     ];
 
-    const fn as_str(self) -> &'static str {
+    /// Its label.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Served => "served",
             Self::Demoted => "demoted",

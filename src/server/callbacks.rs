@@ -6,7 +6,9 @@ use std::time::Duration;
 use metrics::Counter;
 
 use crate::cold::callback::{DeliverySettings, EndpointSettings, Watch};
+use crate::cold::job::Job;
 use crate::config::{self, Period};
+use crate::journal::{Journal, work};
 use crate::meter::{Meter, Metric, Tracked};
 
 /// The counters.
@@ -14,10 +16,11 @@ pub(super) struct Callbacks {
     counters: Vec<(&'static str, Counter)>,
     rested: Counter,
     lag: Arc<Tracked>,
+    journal: Option<Arc<Journal>>,
 }
 
 impl Callbacks {
-    pub(super) fn new(meter: &Arc<Meter>) -> Self {
+    pub(super) fn new(meter: &Arc<Meter>, journal: Option<Arc<Journal>>) -> Self {
         let counter = |result| {
             (
                 result,
@@ -28,6 +31,7 @@ impl Callbacks {
             counters: ["delivered", "retried", "dead"].map(counter).into(),
             rested: meter.counter("shunt_callbacks_total", &[("result", "rested")]),
             lag: meter.track(Metric::CallbackLag, "", None),
+            journal,
         }
     }
 }
@@ -41,6 +45,12 @@ impl Watch for Callbacks {
     }
     fn rested(&self) {
         self.rested.increment(1);
+    }
+
+    fn span(&self, job: &Job, to: (&str, u16)) -> Option<Box<work::Delivery>> {
+        let number = job.callback.as_ref().map_or(0, |one| one.deliveries) + 1;
+        let journal = self.journal.as_ref()?;
+        journal.delivery(job.id.as_str(), &job.route, to, number)
     }
 }
 

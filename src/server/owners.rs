@@ -16,6 +16,9 @@ use crate::tasks::{Signal, Tasks};
 /// itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Longest that a drain waits for the receiver of traces.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
 /// Who owns which tasks, and what stops them; in the order of a drain.
 #[derive(Clone, Default)]
 pub(crate) struct Owners {
@@ -33,6 +36,10 @@ pub(crate) struct Owners {
     pub stop: Signal,
     /// Take over no more calls, deliver no more callbacks.
     pub rest: CancellationToken,
+    /// Tells of traces.
+    pub journal: Tasks,
+    /// Nothing more will be told of.
+    pub told: CancellationToken,
     /// The workers' threads may end.
     pub leave: CancellationToken,
 }
@@ -75,6 +82,10 @@ impl Owners {
             Ok(Err(error)) => tracing::warn!(%error, "the lease was not ended"),
             Err(_) => tracing::warn!("the lease was not ended: the store is silent"),
         }
+        // What there is to tell was left there; whoever does not take it is not waited for.
+        self.told.cancel();
+        let _ = timeout(LAST_SPANS, self.journal.ended()).await;
+        cut(&self.journal).await;
         cut(&self.connections).await;
         cut(&self.store).await;
     }
@@ -91,11 +102,12 @@ impl Owners {
         }
     }
 
-    fn all(&self) -> [&Tasks; 5] {
+    fn all(&self) -> [&Tasks; 6] {
         [
             &self.calls,
             &self.jobs,
             &self.background,
+            &self.journal,
             &self.connections,
             &self.store,
         ]

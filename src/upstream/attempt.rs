@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::OutBody;
+use super::dialect::Usage;
 use super::gauge::Gauge;
 use super::incoming::{Cut, Inbound};
 use super::inflow::Fate;
@@ -153,6 +154,11 @@ impl Attempt {
     /// Tokens seen in its stream so far.
     pub fn tokens_seen(&self) -> u64 {
         self.gauge.tokens_seen()
+    }
+
+    /// What its answer told of tokens so far.
+    pub fn usage(&self) -> Usage {
+        self.gauge.usage()
     }
 
     /// Whether its stream told of an error.

@@ -18,6 +18,8 @@ pub struct Entry {
     pub attempt: Box<Attempt>,
     /// It is a hedge.
     pub hedge: bool,
+    /// How many were made before it.
+    pub number: u16,
 }
 
 /// Attempts of one call.
@@ -30,8 +32,13 @@ pub struct Attempts {
 impl Attempts {
     /// Adds one.
     pub fn push(&mut self, attempt: Box<Attempt>, hedge: bool) {
+        let number = u16::try_from(self.tried.len()).unwrap_or(u16::MAX);
         self.tried.push(attempt.target().clone());
-        self.running.push(Entry { attempt, hedge });
+        self.running.push(Entry {
+            attempt,
+            hedge,
+            number,
+        });
     }
 
     /// Attempts running.
@@ -42,6 +49,11 @@ impl Attempts {
     /// Attempts made.
     pub fn made(&self) -> usize {
         self.tried.len()
+    }
+
+    /// The targets of those that run.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.running.iter().map(|entry| entry.attempt.target())
     }
 
     /// The targets of all attempts made.

@@ -122,6 +122,10 @@ impl Gauge {
         self.tokens_seen
     }
 
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
     pub fn told_error(&self) -> bool {
         self.told_error
     }

@@ -130,6 +130,17 @@ impl Provider {
         &self.pools[worker.min(self.pools.len() - 1)]
     }
 
+    /// Its host and its port.
+    pub fn server(&self) -> (&str, u16) {
+        let otherwise = if self.scheme == Scheme::HTTPS {
+            443
+        } else {
+            80
+        };
+        let port = self.authority.port_u16().unwrap_or(otherwise);
+        (bare(self.authority.host()), port)
+    }
+
     /// A path as this provider has it: with its own before it.
     pub fn path(&self, path: &PathAndQuery) -> Result<PathAndQuery, http::Error> {
         if self.prefix.is_empty() {

@@ -13,7 +13,7 @@ use super::health::{Admission, Health};
 use super::load::Load;
 use super::permits::{Permit, Permits};
 use super::provider::Provider;
-use super::scan::replaced;
+use super::scan::{replaced, text_of};
 use crate::config::TargetTable;
 use crate::latency::Kind;
 use crate::meter::{Meter, TargetMeter};
@@ -116,14 +116,14 @@ impl Target {
         permits.map_or(usize::MAX, |permits| permits.spare())
     }
 
+    /// The model that it is asked for in place of the caller's.
+    pub fn model(&self) -> Option<String> {
+        text_of(self.model.as_ref()?.as_bytes())
+    }
+
     /// Its share of calls.
     pub fn weight(&self) -> u32 {
         self.weight
-    }
-
-    /// The model it is asked for instead of the caller's, as a JSON string.
-    pub fn model(&self) -> Option<&str> {
-        self.model.as_deref()
     }
 
     /// What one more call would wait there, for its weight.

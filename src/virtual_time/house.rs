@@ -11,6 +11,7 @@ use crate::cold::runner::{Parts, Pulse, Runner};
 use crate::cold::store::SharedStore;
 use crate::config::{self, Config};
 use crate::hot::{Gateway, Route, Worker};
+use crate::journal::Journal;
 use crate::listen::Listener;
 use crate::meter::Meter;
 use crate::server::{Owners, cold_routes, keep_time, keep_warm, state};
@@ -26,6 +27,8 @@ pub struct House {
     owners: Owners,
     store: SharedStore,
     gateway: Arc<Gateway>,
+    meter: Arc<Meter>,
+    journal: Arc<Journal>,
     /// Runs its jobs.
     pub runner: Arc<Runner>,
     /// One for each worker.
@@ -76,10 +79,13 @@ impl House {
             callbacks: Arc::new(Notify::new()),
             stop: owners.stop.clone(),
             pulse: Pulse::new(config.cold.heartbeat.get()),
+            journal: None,
         });
         runner.begin().await.unwrap();
         let api = crate::cold::api::router(runner.clone());
-        let gateway = Arc::new(Gateway::new(built, door, api, owners.calls.clone()));
+        let journal = Journal::new(&config, &meter).unwrap();
+        let gateway = Gateway::new(built, door, api, owners.calls.clone());
+        let gateway = Arc::new(gateway.telling(Some(journal.clone())));
         let rest = owners.rest.clone();
         let jobs = &owners.jobs;
         owners.background.spawn(runner.clone().keep_lease());
@@ -89,13 +95,15 @@ impl House {
         jobs.spawn(runner.clone().sweep_old(rest));
         owners
             .background
-            .spawn(keep_time(meter, gateway.clone(), tick));
+            .spawn(keep_time(meter.clone(), gateway.clone(), tick));
         let listeners = (0..WORKERS).map(|index| worker(index, &config, &owners, &gateway));
         let listeners = listeners.collect();
         Self {
             owners,
             store,
             gateway,
+            meter,
+            journal,
             runner,
             listeners,
         }
@@ -129,6 +137,21 @@ impl House {
     pub async fn drain(&self, limit: Duration) -> (usize, usize) {
         let hurry = std::future::pending();
         self.owners.drain(limit, &self.store, hurry).await;
+        self.told();
         (self.owners.alive(), self.attempts())
+    }
+
+    /// Each call that was counted was told once, and nothing of it that cannot be.
+    fn told(&self) {
+        let calls = self.journal.left();
+        let faults: Vec<_> = calls.iter().filter_map(|call| call.fault()).collect();
+        assert_eq!(faults, Vec::<String>::new());
+        // What was refused or left before it had a route is told, and counted nowhere.
+        let told = calls.iter().filter(|call| call.route.is_some()).count() as u64;
+        let text = self.meter.render();
+        let lines = text.lines();
+        let counts = lines.filter(|line| line.starts_with("shunt_requests_total{"));
+        let counts = counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+        assert_eq!(told, counts.sum::<u64>(), "calls told and calls counted");
     }
 }

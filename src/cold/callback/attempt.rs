@@ -15,6 +15,7 @@ use super::schedule;
 use super::send::{Reply, SendError};
 use crate::cold::job::UnixMillis;
 use crate::cold::store::{Delivery, DeliveryOutcome};
+use crate::journal::context::TRACEPARENT;
 
 /// Until a delivery is looked at again whose answer could not be read.
 const UNREAD: Duration = Duration::from_secs(2);
@@ -57,10 +58,19 @@ impl Deliverer {
             Ok(body) => body,
             Err(error) => return (self.unread(ready, error.to_string()), Contact::Nothing),
         };
-        let headers = self.headers(webhook_id, &body);
+        let mut headers = self.headers(webhook_id, &body);
+        let to = (ready.address.host.as_str(), ready.address.port);
+        let span = self.watch.span(job, to);
+        if let Some(span) = &span {
+            headers.insert(TRACEPARENT, span.header());
+        }
         let reply = self.sender.post(&ready.address, headers, Bytes::from(body));
         let reply = reply.await;
         let contact = contact(&reply);
+        if let Some(span) = span {
+            let status = reply.as_ref().ok().map(|reply| reply.status.as_u16());
+            span.ends(status, reply.as_ref().err().map(SendError::as_str));
+        }
         let outcome = match reply {
             Ok(reply) if reply.status.is_success() => DeliveryOutcome::Delivered,
             Ok(reply) if reply.status == StatusCode::GONE => {

@@ -19,8 +19,9 @@ use super::endpoints::{Contact, EndpointSettings, Endpoints, Placed};
 use super::guard::AddressGuard;
 use super::send::Post;
 use super::sign::Signer;
-use crate::cold::job::UnixMillis;
+use crate::cold::job::{Job, UnixMillis};
 use crate::cold::store::{Delivery, DeliveryOutcome, SharedStore};
+use crate::journal::work;
 
 /// Told of each delivery: `delivered`, `retried` or `dead`, and the age of the job's end.
 pub trait Watch: Send + Sync + 'static {
@@ -29,6 +30,11 @@ pub trait Watch: Send + Sync + 'static {
 
     /// A delivery was put off because its receiver rests.
     fn rested(&self);
+
+    /// A delivery is sent to this host and port: its span, where it is traced.
+    fn span(&self, _job: &Job, _to: (&str, u16)) -> Option<Box<work::Delivery>> {
+        None
+    }
 }
 
 /// How deliveries are made.

@@ -49,6 +49,17 @@ pub enum SendError {
     TimedOut(Duration),
 }
 
+impl SendError {
+    /// Its word.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Inside(_) => "forbidden_address",
+            Self::Failed(_) => "connection",
+            Self::TimedOut(_) => "timeout",
+        }
+    }
+}
+
 /// Makes one delivery.
 pub trait Post: Send + Sync + 'static {
     /// Posts a body to a receiver.

@@ -14,6 +14,8 @@ use super::{ColdRoute, LOOK, Runner, STEP, call};
 use crate::cold::job::{Job, JobError, UnixMillis};
 use crate::cold::quota;
 use crate::cold::store::{ClaimedJob, Outcome, StoreFuture};
+use crate::journal::context::TRACEPARENT;
+use crate::journal::work;
 use crate::meter::Use;
 use crate::upstream::attempt::{Attempt, Start};
 use crate::upstream::attempts::Attempts;
@@ -159,9 +161,9 @@ impl Runner {
             match call {
                 Some((Some(place), call)) => {
                     let began = UnixMillis::now();
-                    let attempts = runner.first_attempt(&job, &call, place, &route);
+                    let (attempts, span) = runner.first_attempt(&job, &call, place, &route);
                     let until = Instant::now() + began.until(job.expires_at);
-                    let driven = runner.drive(&job, attempts, began, until);
+                    let driven = runner.drive(&job, attempts, began, until, span);
                     let (job, route) = (Box::new(job), route.clone());
                     runner.clone().run(job, driven, route, stop).await;
                 }
@@ -191,7 +193,7 @@ impl Runner {
         call: &Call,
         place: quota::Place,
         route: &ColdRoute,
-    ) -> Attempts {
+    ) -> (Attempts, Option<Box<work::Run>>) {
         let quota::Place {
             target,
             permit,
@@ -199,6 +201,11 @@ impl Runner {
         } = place;
         let mut request = target.request(call, None);
         *request.uri_mut() = call.path.clone().into();
+        let mut span = self.span(job, call);
+        if let Some(span) = &mut span {
+            let context = span.attempts(&target);
+            request.headers_mut().insert(TRACEPARENT, context);
+        }
         let mut attempt = Attempt::start(Start {
             request,
             target,
@@ -214,6 +221,6 @@ impl Runner {
         attempt.used_for(Use::Cold);
         let mut attempts = Attempts::default();
         attempts.push(attempt, false);
-        attempts
+        (attempts, span)
     }
 }

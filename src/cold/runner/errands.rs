@@ -100,7 +100,12 @@ impl Runner {
             .then(|| self.runs.enter(&job.id, job.fence))
             .flatten();
         let until = Instant::now() + job.created_at.until(job.expires_at);
-        let begin = |_: &Stop| self.drive(&job, attempts, job.created_at, until);
+        let mut span = self.span_of(&job, &request);
+        for target in attempts.targets() {
+            // What it was sent with stands.
+            let _ = span.as_mut().map(|span| span.attempts(target));
+        }
+        let begin = |_: &Stop| self.drive(&job, attempts, job.created_at, until, span);
         let mut driven = stop.as_ref().map(begin);
         let keyed = key.is_some();
         let insert = self.insert(&job, request, key);

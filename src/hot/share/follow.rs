@@ -98,6 +98,9 @@ async fn head(holder: &Holder, deadline: Option<Instant>) -> Result<Head, Late> 
 
 fn respond(holder: Holder, head: Head, ready: Ready, by: &'static str) -> Response<AnswerBody> {
     let mut record = ready.record;
+    if let Some(timeline) = record.timeline() {
+        timeline.joins(by);
+    }
     let (own, provider) = record.answers(None, head.status.as_u16());
     let idle = record.route().budget.idle.get();
     let mut response = Response::new(AnswerBody::Own(None));

@@ -1,0 +1,186 @@
+//! Tells a receiver of spans, some hundred at a time.
+//!
+//! Promises: at most one request under way and one batch in memory besides the queue; a batch that is
+//! not taken is sent again a few times, with growing waits or when the receiver says, and then left
+//! out and counted; at the end what waits is sent once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use metrics::Counter;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message as _;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::otlp::{Receiver, Trouble};
+use super::span::Attributes;
+use super::{Journal, Queue, Traced, dropped_spans, exported, spans};
+use crate::cold::history::this_gateway;
+use crate::config::{TraceProtocol, Traces};
+use crate::meter::Meter;
+use crate::upstream::provider::Ground;
+
+/// How often the queue is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Spans of one request; a few more where the last call has several. Some 400 KiB: receivers take 4 MiB.
+const BATCH: usize = 512;
+
+/// Waits before a batch is sent again.
+const WAITS: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+
+/// Longest wait that a receiver may ask for.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How often at most it is said that spans are left out.
+const SAID: Duration = Duration::from_mins(1);
+
+/// Tells the receiver.
+pub struct Exporter {
+    receiver: Receiver,
+    /// As gRPC frames it.
+    framed: bool,
+    resource: Resource,
+    exported: Counter,
+    failed: Counter,
+    rejected: Counter,
+    said: Option<Instant>,
+}
+
+impl Exporter {
+    /// What a configuration wants; `None`: no traces.
+    ///
+    /// # Errors
+    /// A sentence: a secret or a certificate cannot be read.
+    pub fn new(config: &Traces, ground: &Ground, meter: &Meter) -> Result<Option<Self>, String> {
+        let Some(endpoint) = &config.endpoint else {
+            return Ok(None);
+        };
+        let mut about = Attributes::default();
+        about.text("service.name", &config.service);
+        about.text("service.version", env!("CARGO_PKG_VERSION"));
+        about.text("service.instance.id", this_gateway());
+        Ok(Some(Self {
+            receiver: Receiver::new(endpoint, config, ground)?,
+            framed: config.protocol == TraceProtocol::Grpc,
+            resource: Resource {
+                attributes: about.into_inner(),
+                ..Resource::default()
+            },
+            exported: exported(meter),
+            failed: dropped_spans(meter, "failed"),
+            rejected: dropped_spans(meter, "rejected"),
+            said: None,
+        }))
+    }
+
+    /// Tells what is left in the journal until it is to end, and then what waits there.
+    pub async fn run(mut self, journal: Arc<Journal>, end: CancellationToken) {
+        let Some(traces) = &journal.traces else {
+            return;
+        };
+        loop {
+            // Asked before the queue is looked at: what was left there until then is told.
+            let last = end.is_cancelled();
+            let batch = take(&traces.queue);
+            if !batch.is_empty() {
+                self.tell(batch, &end).await;
+                continue;
+            }
+            if last {
+                return;
+            }
+            self.receiver.tidy();
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = end.cancelled() => {}
+            }
+        }
+    }
+
+    async fn tell(&mut self, batch: Vec<Span>, end: &CancellationToken) {
+        let count = batch.len() as u64;
+        let body = self.encoded(batch);
+        let mut waits = WAITS.iter();
+        let trouble = loop {
+            let trouble = match self.receiver.takes(body.clone()).await {
+                Ok(rejected) => {
+                    let rejected = rejected.min(count);
+                    self.exported.increment(count - rejected);
+                    self.rejected.increment(rejected);
+                    return;
+                }
+                Err(trouble) => trouble,
+            };
+            let (Trouble::Passing(_, asked), Some(wait), false) =
+                (&trouble, waits.next(), end.is_cancelled())
+            else {
+                break trouble;
+            };
+            // Gateways that lost the same receiver do not return together.
+            let wait = wait.mul_f64(0.5 + rand::random::<f64>());
+            let wait = asked.map_or(wait, |asked| asked.min(LONGEST));
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = end.cancelled() => {}
+            }
+        };
+        self.failed.increment(count);
+        let now = Instant::now();
+        if self.said.is_none_or(|said| now - said >= SAID) {
+            self.said = Some(now);
+            let why = trouble.says();
+            tracing::error!(
+                why,
+                "traces.endpoint does not take spans; they are left out"
+            );
+        }
+    }
+
+    fn encoded(&self, spans: Vec<Span>) -> Bytes {
+        let request = ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans {
+                resource: Some(self.resource.clone()),
+                scope_spans: vec![ScopeSpans {
+                    scope: Some(InstrumentationScope {
+                        name: "shunt".into(),
+                        version: env!("CARGO_PKG_VERSION").into(),
+                        ..InstrumentationScope::default()
+                    }),
+                    spans,
+                    ..ScopeSpans::default()
+                }],
+                ..ResourceSpans::default()
+            }],
+        };
+        let length = request.encoded_len();
+        let mut body = BytesMut::with_capacity(length + 5);
+        if self.framed {
+            // Not compressed; so long.
+            body.put_u8(0);
+            body.put_u32(u32::try_from(length).expect("a batch is far from 4 GiB"));
+        }
+        request.encode(&mut body).expect("there is room");
+        body.freeze()
+    }
+}
+
+fn take(queue: &Queue<Traced>) -> Vec<Span> {
+    let mut batch = Vec::new();
+    while batch.len() < BATCH
+        && let Some(traced) = queue.waiting.pop()
+    {
+        spans::of(&traced, &mut batch);
+    }
+    batch
+}

@@ -1,0 +1,199 @@
+//! Writes the access log: a thread of its own, since a disk or a pipe may stand still.
+//!
+//! Promises: what cannot be written is counted, and what can be written later is whole lines again;
+//! a file that was moved away is opened anew when that is asked for; at the end what waits is
+//! written, for as long as somebody waits for it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use metrics::Counter;
+
+use super::call::Call;
+use super::{Journal, Queue, dropped_lines, line};
+use crate::config::{AccessLog, LogFormat};
+use crate::meter::Meter;
+
+/// How often the queue is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Bytes that are written at once.
+const BATCH: usize = 64 << 10;
+
+/// How often at most it is said that nothing can be written.
+const SAID: Duration = Duration::from_mins(1);
+
+/// The thread that writes.
+pub struct Log {
+    asked: Arc<Asked>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// Open the file anew.
+    anew: AtomicBool,
+    /// Write what waits, and end.
+    end: AtomicBool,
+}
+
+type Format = fn(&Call, &mut Vec<u8>);
+
+impl Log {
+    /// Begins to write what is left in the journal; `None`: no log is wanted.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn start(
+        config: &AccessLog,
+        journal: &Arc<Journal>,
+        meter: &Meter,
+    ) -> Result<Option<Self>> {
+        if journal.log.is_none() {
+            return Ok(None);
+        }
+        let out = match &config.file {
+            Some(path) => open(path).with_context(|| cannot(path))?,
+            None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+        };
+        let terminal = config.file.is_none() && io::stdout().is_terminal();
+        let format: Format = match config.format {
+            LogFormat::Text => line::text,
+            LogFormat::Auto if terminal => line::text,
+            _ => line::json,
+        };
+        let asked = Arc::<Asked>::default();
+        let mut writer = Writer {
+            path: config.file.clone(),
+            out,
+            torn: false,
+            said: None,
+            lost: dropped_lines(meter, "unwritten"),
+        };
+        let (journal, told) = (journal.clone(), asked.clone());
+        let thread = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || {
+                if let Some(queue) = &journal.log {
+                    writer.run(queue, format, &told);
+                }
+            })?;
+        Ok(Some(Self { asked, thread }))
+    }
+
+    /// Has the file opened anew: it may have been moved away.
+    pub fn open_anew(&self) {
+        self.asked.anew.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes what waits, for so long at most, and ends.
+    pub fn end(self, patience: Duration) {
+        self.asked.end.store(true, Ordering::Release);
+        let until = Instant::now() + patience;
+        while !self.thread.is_finished() {
+            if Instant::now() >= until {
+                tracing::warn!("the access log stands still; what waited for it is lost");
+                return;
+            }
+            std::thread::sleep(LOOK / 4);
+        }
+        let _ = self.thread.join();
+    }
+}
+
+fn cannot(path: &Path) -> String {
+    format!(
+        "access_log.file: {} cannot be written; name another file or change its rights",
+        path.display()
+    )
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+struct Writer {
+    path: Option<PathBuf>,
+    out: File,
+    /// The last line was not written to its end.
+    torn: bool,
+    /// When it was last said that nothing can be written.
+    said: Option<Instant>,
+    lost: Counter,
+}
+
+impl Writer {
+    fn run(&mut self, queue: &Queue<Arc<Call>>, format: Format, asked: &Asked) {
+        let mut text = Vec::with_capacity(BATCH + BATCH / 4);
+        loop {
+            // Asked before the queue is looked at: what was left there until then is written.
+            let end = asked.end.load(Ordering::Acquire);
+            if asked.anew.swap(false, Ordering::Relaxed) {
+                self.open_anew();
+            }
+            while text.len() < BATCH
+                && let Some(call) = queue.waiting.pop()
+            {
+                format(&call, &mut text);
+            }
+            let more = text.len() >= BATCH;
+            self.write(&mut text);
+            match (more, end) {
+                // However many there are, what is asked is looked at in between.
+                (true, _) => {}
+                (false, true) => return,
+                (false, false) => std::thread::sleep(LOOK),
+            }
+        }
+    }
+
+    fn open_anew(&mut self) {
+        let Some(path) = &self.path else { return };
+        match open(path) {
+            Ok(file) => (self.out, self.torn) = (file, false),
+            Err(error) => tracing::error!(%error, "{}; the old one is kept", cannot(path)),
+        }
+    }
+
+    /// Writes lines, and counts those that could not be.
+    fn write(&mut self, text: &mut Vec<u8>) {
+        if text.is_empty() {
+            return;
+        }
+        if self.torn && self.out.write_all(b"\n").is_ok() {
+            self.torn = false;
+        }
+        let mut written = 0;
+        while !self.torn && written < text.len() {
+            match self.out.write(&text[written..]) {
+                Ok(0) => break,
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.say(&error);
+                    break;
+                }
+            }
+        }
+        let left = &text[written..];
+        self.torn |= written > 0 && !left.is_empty() && text[written - 1] != b'\n';
+        let lost = memchr::memchr_iter(b'\n', left).count();
+        self.lost.increment(lost as u64);
+        text.clear();
+    }
+
+    fn say(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if self.said.is_none_or(|said| now - said >= SAID) {
+            self.said = Some(now);
+            tracing::error!(%error, "the access log cannot be written; lines are left out");
+        }
+    }
+}
