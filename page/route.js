@@ -151,7 +151,7 @@ export class RouteView {
     const figures = route[this.phase === "total" ? "duration" : "first_token"];
     const budget = route.budget[this.phase];
     const curves = this.curves?.[this.phase];
-    const line = this.whatIf.line(this.phase);
+    const line = this.whatIf.line(this.phase, curves?.[this.window] ?? []);
     const over = figures[this.window].count ? `: ${share(figures[this.window].over)} over` : "";
     this.curve.show({
       points: curves?.[this.window] ?? [], count: figures[this.window].count,

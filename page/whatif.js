@@ -21,6 +21,14 @@ function step(value) {
   return Math.round((STEPS * Math.log(Math.max(LEAST, Math.min(MOST, value)) / LEAST)) / Math.log(MOST / LEAST));
 }
 
+/** The share of a curve that lies above a latency. @param {[number, number][]} points @param {number} latency */
+function above(points, latency) {
+  const next = points.findIndex(([, value]) => value > latency);
+  if (next <= 0) return next < 0 ? 0 : 1;
+  const [[low, from], [high, to]] = [points[next - 1], points[next]];
+  return 1 - low - ((high - low) * (latency - from)) / (to - from);
+}
+
 const PHASES = /** @type {const} */ (["first_token", "total"]);
 const NAMES = { first_token: "First token", total: "Total" };
 const WHOM = { first_token: "streams", total: "calls" };
@@ -125,11 +133,14 @@ export class WhatIf {
     this.hedge.hidden = !parts;
   }
 
-  /** The line to draw on the curve, where a budget is tried. @param {"first_token"|"total"} phase */
-  line(phase) {
+  /**
+   * The line to draw on a curve, where a budget is tried; it says what is over it on that curve.
+   * @param {"first_token"|"total"} phase @param {[number, number][]} points
+   */
+  line(phase, points) {
     const tried = this.tried[phase];
     if (tried === null) return null;
-    const over = this.told[phase]?.count ? `: ${share(this.told[phase].over)} over` : "";
+    const over = points.length ? `: ${share(above(points, tried))} over` : "";
     return { seconds: tried, text: `what if ${duration(tried)}${over}`, moved: true };
   }
 }
