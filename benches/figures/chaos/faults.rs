@@ -291,8 +291,8 @@ impl Ground {
             }
             Machine::Descriptors => {
                 let before = vitals::bound(process)?;
-                // A few more than are open, which idle connections use up.
-                bound(process, vitals::descriptors(process)? as u64 + 8)?;
+                // The numbers that are in use and a few more, which idle connections use up.
+                bound(process, vitals::highest_descriptor(process)? + 8)?;
                 let flood = self.flood(gateway)?;
                 std::thread::sleep(lasts);
                 drop(flood);

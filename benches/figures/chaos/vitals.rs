@@ -41,6 +41,16 @@ pub fn descriptors(process: u32) -> Result<usize> {
     Ok(std::fs::read_dir(format!("/proc/{process}/fd"))?.count())
 }
 
+/// The highest number that a descriptor of a process has: a bound under it would take away what is open.
+///
+/// # Errors
+/// The process is gone.
+pub fn highest_descriptor(process: u32) -> Result<u64> {
+    let all = std::fs::read_dir(format!("/proc/{process}/fd"))?.flatten();
+    let numbers = all.filter_map(|one| one.file_name().to_str()?.parse().ok());
+    numbers.max().context("no descriptor")
+}
+
 /// The bound on a process's descriptors.
 ///
 /// # Errors

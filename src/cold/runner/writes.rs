@@ -25,6 +25,9 @@ const LAST: Duration = Duration::from_secs(2);
 /// How long an answer is held that the store could not keep under its key.
 const UNKEPT: Duration = Duration::from_mins(5);
 
+/// How often it is tried at least: until it is kept, another gateway that asks does not know of it.
+const SOON: Duration = Duration::from_millis(200);
+
 /// What a run writes at its end.
 pub(super) enum Write {
     /// The job's end.
@@ -170,7 +173,7 @@ impl Runner {
         while Instant::now() < until {
             tokio::select! {
                 () = self.parts.stop.raised() => return,
-                () = sleep(wait) => wait = LAST.min(wait * 2),
+                () = sleep(wait) => wait = SOON.min(wait * 2),
             }
             if store.keep(kept.clone()).await.is_ok() {
                 return;
