@@ -47,7 +47,7 @@ impl Plan {
         let uri = provider.path(&self.inner);
         let uri = uri.and_then(|path| provider.uri(path, true));
         let uri = uri.map_or_else(|why| why.to_string(), |uri| uri.to_string());
-        let model = target.model().map(|model| format!(", model {model}"));
+        let model = target.model().map(|model| format!(", model {model:?}"));
         let weight = match (self.route.targets.all().len(), target.weight()) {
             (1, _) => String::new(),
             (_, 0) => ", only for hedges and retries (weight 0)".into(),
