@@ -97,7 +97,7 @@ def one(url, number, data, paths):
     second = b""
     if not ended:
         try:
-            connection.sendall(b"GET " + probe + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET " + probe + b" HTTP/1.1\r\nHost: x.localhost\r\n\r\n")
             before = len(answers(first, bodiless=head))
             second, ended = receive(connection, lambda data: len(answers(first + data, bodiless=head)) > before)
         except OSError:

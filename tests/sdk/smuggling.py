@@ -5,16 +5,16 @@ From RFC 9112 11.2, PortSwigger's lists, Kettle's "HTTP Desync Attacks" (2019), 
 the HTTP Garden. Each is (group, name, bytes); `~~` in the bytes is the case's own path, and a request for
 `/raw/smuggled` stands where one reading of the bytes would find it and the right one does not."""
 
-SMUGGLED = b"GET /raw/smuggled HTTP/1.1\r\nHost: x\r\nX-Ignore: "
-INNER = b"GET /raw/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+SMUGGLED = b"GET /raw/smuggled HTTP/1.1\r\nHost: x.localhost\r\nX-Ignore: "
+INNER = b"GET /raw/smuggled HTTP/1.1\r\nHost: x.localhost\r\n\r\n"
 
 
-def post(*lines, body=b"", target=b"~~", version=b"HTTP/1.1", host=b"Host: x\r\n"):
+def post(*lines, body=b"", target=b"~~", version=b"HTTP/1.1", host=b"Host: x.localhost\r\n"):
     head = b"".join(line + b"\r\n" for line in lines)
     return b"POST " + target + b" " + version + b"\r\n" + host + head + b"\r\n" + body
 
 
-def get(*lines, target=b"~~", version=b"HTTP/1.1", host=b"Host: x\r\n"):
+def get(*lines, target=b"~~", version=b"HTTP/1.1", host=b"Host: x.localhost\r\n"):
     head = b"".join(line + b"\r\n" for line in lines)
     return b"GET " + target + b" " + version + b"\r\n" + host + head + b"\r\n"
 
@@ -32,11 +32,11 @@ def cl_te():
     yield "TE before CL", post(TE, length(ENDED), body=ENDED)
     yield "TE.CL", post(b"Content-Length: 4", TE, body=b"%x\r\n" % len(INNER) + INNER + b"\r\n0\r\n\r\n")
     yield "CL 0 with TE", post(b"Content-Length: 0", TE, body=ENDED)
-    yield "TE.0: OPTIONS with TE", b"OPTIONS ~~ HTTP/1.1\r\nHost: x\r\n" + TE + b"\r\n\r\n" + b"%x\r\n" % len(INNER) + INNER + b"\r\n0\r\n\r\n"
+    yield "TE.0: OPTIONS with TE", b"OPTIONS ~~ HTTP/1.1\r\nHost: x.localhost\r\n" + TE + b"\r\n\r\n" + b"%x\r\n" % len(INNER) + INNER + b"\r\n0\r\n\r\n"
     yield "0.CL: GET with a length", get(length(INNER)) + INNER
     yield "0.CL: GET with a length, on a new line", b"\r\n" + get(length(INNER)) + INNER
     yield "CL.0: a length that some ignore", post(length(INNER), body=INNER)
-    yield "HEAD with a length", b"HEAD ~~ HTTP/1.1\r\nHost: x\r\n" + length(INNER) + b"\r\n\r\n" + INNER
+    yield "HEAD with a length", b"HEAD ~~ HTTP/1.1\r\nHost: x.localhost\r\n" + length(INNER) + b"\r\n\r\n" + INNER
     yield "HTTP/1.0 with TE", post(TE, body=ENDED, version=b"HTTP/1.0")
     yield "HTTP/1.0 with TE and CL", post(length(ENDED), TE, body=ENDED, version=b"HTTP/1.0")
 
@@ -182,7 +182,7 @@ def lines():
     yield "NUL in a name", get(b"X\x00: a")
     yield "folded line", get(b"X: a\r\n b")
     yield "folded line of spaces", get(b"X: a\r\n \r\nY: b")
-    yield "first line folded", b"GET ~~ HTTP/1.1\r\n X: y\r\nHost: x\r\n\r\n"
+    yield "first line folded", b"GET ~~ HTTP/1.1\r\n X: y\r\nHost: x.localhost\r\n\r\n"
     yield "space before the colon", get(b"X : a")
     yield "tab before the colon", get(b"X\t: a")
     yield "space in a name", get(b"X Y: a")
@@ -205,7 +205,7 @@ def targets():
     yield "space in the path", get(target=b"~~ /x")
     yield "CR and LF encoded in the path", get(target=b"~~%20HTTP/1.1%0d%0aX:y")
     yield "HTTP/0.9", b"GET ~~\r\n"
-    yield "no version", b"GET ~~ \r\nHost: x\r\n\r\n"
+    yield "no version", b"GET ~~ \r\nHost: x.localhost\r\n\r\n"
     yield "HTTP/1.2", get(version=b"HTTP/1.2")
     yield "HTTP/2.0 in a line", get(version=b"HTTP/2.0")
     yield "HTTP/1.10", get(version=b"HTTP/1.10")
@@ -219,11 +219,11 @@ def targets():
     yield "fragment in the path", get(target=b"~~#x")
     yield "double slash", get(target=b"/~~")
     yield "dots", get(target=b"/raw/../~~")
-    yield "asterisk", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"
+    yield "asterisk", b"OPTIONS * HTTP/1.1\r\nHost: x.localhost\r\n\r\n"
     yield "no slash", get(target=b"x~~")
     yield "CONNECT", b"CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n"
-    yield "CONNECT with a path", b"CONNECT ~~ HTTP/1.1\r\nHost: x\r\n\r\n"
-    yield "TRACE", b"TRACE ~~ HTTP/1.1\r\nHost: x\r\n\r\n"
+    yield "CONNECT with a path", b"CONNECT ~~ HTTP/1.1\r\nHost: x.localhost\r\n\r\n"
+    yield "TRACE", b"TRACE ~~ HTTP/1.1\r\nHost: x.localhost\r\n\r\n"
     yield "path of 100 KiB", get(target=b"~~" + b"a" * 100_000)
 
 
@@ -231,7 +231,7 @@ def hosts():
     yield "no Host", get(host=b"")
     yield "no Host in HTTP/1.0", get(host=b"", version=b"HTTP/1.0")
     yield "Host twice", get(b"Host: evil")
-    yield "Host twice, the same", get(b"Host: x")
+    yield "Host twice, the same", get(b"Host: x.localhost")
     yield "Host empty", get(host=b"Host:\r\n")
     yield "Host with a space before the colon", get(host=b"Host : x\r\n")
     yield "Host with a path", get(host=b"Host: x/y\r\n")
@@ -239,10 +239,10 @@ def hosts():
     yield "Host of two", get(host=b"Host: x, evil\r\n")
     yield "Host with a space", get(host=b"Host: x evil\r\n")
     yield "Host with a bad port", get(host=b"Host: x:99x\r\n")
-    yield "Host folded", get(host=b"Host: x\r\n evil\r\n")
-    yield "absolute form", get(target=b"http://x~~")
+    yield "Host folded", get(host=b"Host: x.localhost\r\n evil\r\n")
+    yield "absolute form", get(target=b"http://x.localhost~~")
     yield "absolute form, another authority", get(target=b"http://evil~~")
-    yield "absolute form, no Host", get(target=b"http://x~~", host=b"")
+    yield "absolute form, no Host", get(target=b"http://x.localhost~~", host=b"")
     yield "absolute form, another scheme", get(target=b"ftp://x~~")
     yield "absolute form with a user", get(target=b"http://a:b@x~~")
 

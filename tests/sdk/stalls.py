@@ -12,8 +12,8 @@ import battery
 NONE = ()
 LATE = [NONE, (408,)]
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-GET = b"GET ~~ HTTP/1.1\r\nHost: x\r\n\r\n"
-POST = b"POST ~~ HTTP/1.1\r\nHost: x\r\n"
+GET = b"GET ~~ HTTP/1.1\r\nHost: x.localhost\r\n\r\n"
+POST = b"POST ~~ HTTP/1.1\r\nHost: x.localhost\r\n"
 
 
 def slowly(data, wait=0.1):

@@ -75,7 +75,7 @@ def test_a_served_call_has_one_line_with_its_times(scene):
     assert (line["input_tokens"], line["output_tokens"]) == (7, 2)
     (attempt,) = line["attempts"]
     assert (attempt["kind"], attempt["result"], attempt["status"]) == ("first", "won", 200)
-    assert attempt["start_ms"] <= line["own_ms"] + 1
+    assert attempt["start_ms"] <= line["own_ms"] + (line["upload_ms"] or 0) + 1
     assert 50 <= attempt["end_ms"] - attempt["start_ms"] <= line["total_ms"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
 
