@@ -7,6 +7,9 @@ import { bytes, duration, when } from "./format.js";
 const SIGNS = { queued: "○", running: "◐", succeeded: "●", failed: "▲", cancelled: "✕", expired: "◇" };
 const KINDS = { queued: "idle", running: "warn", succeeded: "good", failed: "bad", cancelled: "idle", expired: "bad" };
 
+/** How often a job that is over is looked at again for its last attempt. */
+const LOOKS = 10;
+
 /** A state as a sign and a word. @param {string} status */
 export function chip(status) {
   const kind = KINDS[/** @type {keyof typeof KINDS} */ (status)] ?? "idle";
@@ -48,12 +51,14 @@ export class JobView {
     this.dialog.addEventListener("click", (/** @type {Event} */ event) => event.target === this.dialog && this.dialog.close());
     this.asking = false;
     this.last = "";
+    this.looks = LOOKS;
   }
 
   /** @param {string} id */
   open(id) {
     this.id = id;
     this.last = "";
+    this.looks = LOOKS;
     this.body.replaceChildren(h("p", { class: "muted" }, "asking the gateway…"));
     if (!this.dialog.open) this.dialog.showModal();
     this.load();
@@ -69,7 +74,10 @@ export class JobView {
     try {
       const job = await ask(`api/jobs/${encodeURIComponent(id)}`);
       if (id !== this.id) return;
-      this.unfinished = ["queued", "running"].includes(job.status);
+      // What became of the last attempt is written after the job's end.
+      const over = !["queued", "running"].includes(job.status);
+      if (!over) this.looks = LOOKS;
+      this.unfinished = !over || (job.attempts > (job.history?.length ?? 0) && this.looks-- > 0);
       const text = JSON.stringify(job);
       if (text !== this.last) this.show(job);
       this.last = text;
