@@ -81,7 +81,7 @@ async fn metrics(admin: std::net::SocketAddr) -> Result<String> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut connection = tokio::net::TcpStream::connect(admin).await?;
     connection
-        .write_all(b"GET /metrics HTTP/1.0\r\nhost: x\r\n\r\n")
+        .write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n")
         .await?;
     let mut text = String::new();
     connection.read_to_string(&mut text).await?;

@@ -122,7 +122,7 @@ fn ask(at: SocketAddr, head: &str, prefer: &str, body: &str) -> Result<String> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let length = body.len();
     let request = format!(
-        "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        "{head} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
          prefer: {prefer}\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes())?;

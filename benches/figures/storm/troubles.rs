@@ -79,7 +79,7 @@ fn ready(house: &House) -> Option<(u16, String)> {
     let mut connection = TcpStream::connect_timeout(&admin, patience).ok()?;
     connection.set_read_timeout(Some(patience)).ok()?;
     connection
-        .write_all(b"GET /readyz HTTP/1.1\r\nhost: storm\r\nconnection: close\r\n\r\n")
+        .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .ok()?;
     let mut told = String::new();
     connection.read_to_string(&mut told).ok()?;
