@@ -20,7 +20,7 @@ use crate::upstream::dialect::Usage;
 use crate::upstream::target::Target;
 
 /// The status of a call whose caller left (nginx's).
-const CALLER_LEFT: u16 = 499;
+pub const CALLER_LEFT: u16 = 499;
 
 /// Bytes of a path, and of a model's name, that are kept.
 const LONGEST: usize = 256;

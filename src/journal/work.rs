@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::context::{Context, SAMPLED, TRACESTATE, span_id};
 use super::{Journal, Traced};
+use crate::upstream::peek::Peek;
 use crate::upstream::target::Target;
 
 /// A job's run.
@@ -44,8 +45,8 @@ pub struct Of<'a> {
     pub route: &'a str,
     /// Its request's path.
     pub path: &'a str,
-    /// The model that it asks for.
-    pub model: Option<&'a str>,
+    /// Its request's body, where its model is looked up.
+    pub body: &'a [u8],
     /// Which attempt of the job it is.
     pub number: u32,
     /// It will be called back.
@@ -61,6 +62,7 @@ impl Journal {
             self.remember(of.job, context);
         }
         context.is_sampled().then(|| {
+            let model = Peek::read(of.body).ok().and_then(|peek| peek.model);
             Box::new(Run {
                 journal: self.clone(),
                 context,
@@ -72,7 +74,7 @@ impl Journal {
                 job: of.job.into(),
                 route: of.route.into(),
                 path: of.path.into(),
-                model: of.model.map(Into::into),
+                model: model.map(Into::into),
                 number: of.number,
                 attempts: SmallVec::new(),
                 by: None,

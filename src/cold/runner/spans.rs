@@ -4,19 +4,17 @@ use super::Runner;
 use super::call;
 use crate::cold::job::{Job, StoredRequest};
 use crate::journal::work::{Of, Run};
-use crate::upstream::peek::Peek;
 use crate::upstream::target::Call;
 
 impl Runner {
     /// Of a run that begins with this call.
     pub(super) fn span(&self, job: &Job, call: &Call) -> Option<Box<Run>> {
         let journal = self.parts.journal.as_ref()?;
-        let model = Peek::read(&call.body).ok().and_then(|peek| peek.model);
         let of = Of {
             job: job.id.as_str(),
             route: &job.route,
             path: call.path.path(),
-            model: model.as_deref(),
+            body: &call.body,
             number: job.attempts,
             called_back: job.callback.is_some(),
         };
