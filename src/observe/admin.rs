@@ -15,9 +15,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::live::{self, Hub};
+use super::store::{Told, ask};
 use super::{histograms, jobs as jobs_api, origin, page, process, report};
 use crate::auth::Token;
-use crate::cold::job::{Status, UnixMillis};
+use crate::cold::job::Status;
 use crate::cold::runner::Runner;
 use crate::cold::store::asked;
 use crate::config::Period;
@@ -96,7 +97,7 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let alive: usize = admin.tasks.iter().map(Tasks::alive).sum();
     admin.meter.gauge("shunt_tasks", &[]).set(alive as f64);
-    stored(&admin).await;
+    stored(&admin, &ask(admin.runner.store()).await);
     for provider in admin.gateway.state.load().table.providers() {
         super::quota::show(provider, &admin.meter);
     }
@@ -124,58 +125,36 @@ fn slow(admin: &Admin) {
     }
 }
 
-/// Sets what only the store knows. All is asked at once: a silent one is waited for once, so that a scrape
-/// still tells the rest in time.
-async fn stored(admin: &Admin) {
-    let store = admin.runner.store();
-    let waiting = async {
-        if let Some(queued) = jobs(admin).await {
-            oldest(admin, queued).await;
-        }
-    };
-    let (ready, dead, ()) = tokio::join!(asked(store.ready()), asked(store.count_dead()), waiting);
-    let ready = if ready.is_ok() { 1.0 } else { 0.0 };
+/// Sets what only the store knows. A status without jobs is 0, not the last count.
+fn stored(admin: &Admin, told: &Told) {
+    let ready = if told.ready { 1.0 } else { 0.0 };
     admin.meter.gauge("shunt_store_ready", &[]).set(ready);
-    if let Ok(dead) = dead {
+    if let Some(dead) = told.dead {
         let gauge = admin.meter.gauge("shunt_callbacks_dead", &[]);
         gauge.set(dead as f64);
     }
-}
-
-/// Sets the gauges of jobs; a status without jobs is 0, not the last count. Tells whether any is queued.
-async fn jobs(admin: &Admin) -> Option<bool> {
-    let counts = asked(admin.runner.store().counts()).await.ok()?;
     for route in admin.gateway.state.load().table.routes() {
-        for status in Status::ALL {
-            let count = counts
-                .iter()
-                .find(|(name, of, _)| **name == *route.name && of == status)
-                .map_or(0, |(_, _, count)| *count);
-            let labels = [("route", &*route.name), ("status", status.as_str())];
-            admin.meter.gauge("shunt_jobs", &labels).set(count as f64);
+        if let Some(counts) = &told.counts {
+            jobs(admin, &route.name, counts);
+        }
+        if let Some(oldest) = &told.oldest {
+            let since = oldest.iter().find(|(name, _)| **name == *route.name);
+            let waited = since.map_or(Duration::ZERO, |(_, since)| since.until(told.at));
+            let labels = [("route", &*route.name)];
+            let name = "shunt_job_oldest_queued_seconds";
+            admin.meter.gauge(name, &labels).set(waited.as_secs_f64());
         }
     }
-    let queued = |(_, status, _): &(String, Status, u64)| *status == Status::Queued;
-    Some(counts.iter().any(queued))
 }
 
-/// Sets how long jobs wait that could run.
-async fn oldest(admin: &Admin, queued: bool) {
-    let (now, store) = (UnixMillis::now(), admin.runner.store());
-    let oldest = if queued {
-        asked(store.oldest(now)).await
-    } else {
-        Ok(Vec::new())
-    };
-    let Ok(oldest) = oldest else { return };
-    for route in admin.gateway.state.load().table.routes() {
-        let since = oldest.iter().find(|(name, _)| **name == *route.name);
-        let waited = since.map_or(Duration::ZERO, |(_, since)| since.until(now));
-        let labels = [("route", &*route.name)];
-        let gauge = admin
-            .meter
-            .gauge("shunt_job_oldest_queued_seconds", &labels);
-        gauge.set(waited.as_secs_f64());
+fn jobs(admin: &Admin, route: &str, counts: &[(String, Status, u64)]) {
+    for status in Status::ALL {
+        let count = counts
+            .iter()
+            .find(|(name, of, _)| **name == *route && of == status)
+            .map_or(0, |(_, _, count)| *count);
+        let labels = [("route", route), ("status", status.as_str())];
+        admin.meter.gauge("shunt_jobs", &labels).set(count as f64);
     }
 }
 

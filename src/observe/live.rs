@@ -12,6 +12,8 @@ mod hub;
 
 use serde::{Deserialize, Serialize};
 
+use crate::latency::Window;
+
 pub use self::hub::Hub;
 pub(super) use self::hub::{heatmap, live};
 
@@ -75,9 +77,9 @@ pub struct Route {
     /// Its second attempts.
     pub hedge: Hedge,
     /// Streamed calls to their first token, as their callers saw it.
-    pub first_token: Windows,
+    pub first_token: Windows<Figures>,
     /// Calls to their last byte.
-    pub duration: Windows,
+    pub duration: Windows<Figures>,
     /// The gateway's own part of a call, in the last minute.
     pub overhead: Figures,
     /// Where its calls go.
@@ -149,18 +151,38 @@ pub struct Hedge {
     pub answer_delay: Option<f64>,
 }
 
-/// The rolling windows.
+/// The same of each rolling window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Windows {
+pub struct Windows<T> {
     /// The last minute.
     #[serde(rename = "1m")]
-    pub minute: Figures,
+    pub minute: T,
     /// The last five minutes.
     #[serde(rename = "5m")]
-    pub five_minutes: Figures,
+    pub five_minutes: T,
     /// The last hour.
     #[serde(rename = "1h")]
-    pub hour: Figures,
+    pub hour: T,
+}
+
+impl<T> Windows<T> {
+    /// Made for each.
+    pub fn each(of: impl Fn(Window) -> T) -> Self {
+        Self {
+            minute: of(Window::Minute),
+            five_minutes: of(Window::FiveMinutes),
+            hour: of(Window::Hour),
+        }
+    }
+
+    /// That of one.
+    pub fn of(&self, window: Window) -> &T {
+        match window {
+            Window::Minute => &self.minute,
+            Window::FiveMinutes => &self.five_minutes,
+            Window::Hour => &self.hour,
+        }
+    }
 }
 
 /// Percentiles; all zero where nothing was counted.
@@ -282,7 +304,7 @@ pub struct Detail {
     /// The route.
     pub route: String,
     /// Percentile curves.
-    pub curves: Phases<Curves>,
+    pub curves: Phases<Windows<Curve>>,
     /// The last hour, in the first event and in every tenth; else `None`.
     pub heat: Option<Phases<Heatmap>>,
 }
@@ -296,20 +318,9 @@ pub struct Phases<T> {
     pub total: T,
 }
 
-/// The curve of each window: share of the calls, and the latency that it kept. Evenly spaced in
-/// log(1/(1-share)), up to the largest sample at 1; empty where nothing was counted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Curves {
-    /// The last minute.
-    #[serde(rename = "1m")]
-    pub minute: Vec<(f64, f64)>,
-    /// The last five minutes.
-    #[serde(rename = "5m")]
-    pub five_minutes: Vec<(f64, f64)>,
-    /// The last hour.
-    #[serde(rename = "1h")]
-    pub hour: Vec<(f64, f64)>,
-}
+/// Shares of the calls, and the latency that each kept. Evenly spaced in log(1/(1-share)), up to the
+/// largest sample at 1; empty where nothing was counted.
+pub type Curve = Vec<(f64, f64)>;
 
 /// Latencies of the last hour, by minutes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -353,7 +364,7 @@ mod tests {
 
     #[test]
     fn windows_and_health_have_the_names_that_the_other_pages_use() {
-        let windows = serde_json::to_value(Windows::default()).unwrap();
+        let windows = serde_json::to_value(Windows::<Figures>::default()).unwrap();
         let names: Vec<_> = windows.as_object().unwrap().keys().cloned().collect();
         let mut all = crate::latency::Window::ALL.map(crate::latency::Window::as_str);
         all.sort_unstable();

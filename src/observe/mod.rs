@@ -12,5 +12,6 @@ mod page;
 mod process;
 mod quota;
 mod report;
+mod store;
 
 pub use admin::{Admin, router};

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::feed::Update;
-use crate::observe::live::{Figures, Route, Snapshot, Windows};
+use crate::latency::Window;
+use crate::observe::live::{Figures, Route, Snapshot};
 
 /// Moments that a sparkline remembers, a second each.
 const REMEMBERED: usize = 120;
@@ -59,38 +60,6 @@ impl Sort {
             Self::Tail => "p99",
             Self::Over => "over",
             Self::InFlight => "in flight",
-        }
-    }
-}
-
-/// The window whose percentiles are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// The last minute.
-    Minute,
-    /// The last five.
-    FiveMinutes,
-    /// The last hour.
-    Hour,
-}
-
-impl Window {
-    const ALL: [Self; 3] = [Self::Minute, Self::FiveMinutes, Self::Hour];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Minute => "1m",
-            Self::FiveMinutes => "5m",
-            Self::Hour => "1h",
-        }
-    }
-
-    fn of(self, all: &Windows) -> &Figures {
-        match self {
-            Self::Minute => &all.minute,
-            Self::FiveMinutes => &all.five_minutes,
-            Self::Hour => &all.hour,
         }
     }
 }
@@ -194,9 +163,9 @@ impl App {
     /// A route's figures that are shown, and the budget for them.
     pub fn figures<'a>(&self, route: &'a Route) -> (&'a Figures, f64) {
         if self.first_tokens {
-            (self.window.of(&route.first_token), route.budget.first_token)
+            (route.first_token.of(self.window), route.budget.first_token)
         } else {
-            (self.window.of(&route.duration), route.budget.total)
+            (route.duration.of(self.window), route.budget.total)
         }
     }
 

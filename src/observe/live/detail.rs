@@ -1,10 +1,10 @@
 //! One route in full: its percentile curves and its last hour.
 
 use super::gather::seconds;
-use super::{Curves, Detail, HeatColumn, Heatmap, Phases};
+use super::{Curve, Detail, HeatColumn, Heatmap, Phases, Windows};
 use crate::cold::job::UnixMillis;
 use crate::hot::Route;
-use crate::latency::{COLUMN, Window, curve, rows};
+use crate::latency::{COLUMN, curve, rows};
 use crate::meter::Tracked;
 
 /// The route as it stands.
@@ -19,18 +19,13 @@ pub fn of(route: &Route, with_heat: bool) -> Detail {
     }
 }
 
-fn curves(tracked: &Tracked) -> Curves {
+fn curves(tracked: &Tracked) -> Windows<Curve> {
     let views = tracked.views();
-    let of = |window| {
+    Windows::each(|window| {
         let points = curve(views.window(window)).into_iter();
         let points = points.map(|(share, value)| (share, value.as_secs_f64()));
         points.collect()
-    };
-    Curves {
-        minute: of(Window::Minute),
-        five_minutes: of(Window::FiveMinutes),
-        hour: of(Window::Hour),
-    }
+    })
 }
 
 /// The last hour of both phases.

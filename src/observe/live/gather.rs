@@ -8,11 +8,12 @@ use super::{
     Target, Windows,
 };
 use crate::cold::job::{Status, UnixMillis};
-use crate::cold::store::{SharedStore, asked};
+use crate::cold::store::SharedStore;
 use crate::config::{Action, Period, Unasked};
 use crate::hot;
 use crate::latency::{self, Window};
 use crate::meter::Tracked;
+use crate::observe::store::ask;
 use crate::upstream::health::Admission;
 use crate::upstream::target;
 
@@ -95,14 +96,9 @@ fn minute(tracked: &Tracked) -> Figures {
     figures(tracked.views().window(Window::Minute), None)
 }
 
-fn windows(tracked: &Tracked, budget: Period) -> Windows {
+fn windows(tracked: &Tracked, budget: Period) -> Windows<Figures> {
     let views = tracked.views();
-    let of = |window| figures(views.window(window), Some(budget));
-    Windows {
-        minute: of(Window::Minute),
-        five_minutes: of(Window::FiveMinutes),
-        hour: of(Window::Hour),
-    }
+    Windows::each(|window| figures(views.window(window), Some(budget)))
 }
 
 fn targets(all: &[std::sync::Arc<target::Target>], now: Instant) -> Vec<Target> {
@@ -158,24 +154,18 @@ pub struct Stored {
     pub jobs: Option<Jobs>,
 }
 
-/// Asks the store, all at once: a silent one is waited for once.
+/// Asks the store.
 pub async fn stored(store: &SharedStore) -> Stored {
-    let at = UnixMillis::now();
-    let (ready, counts, oldest, dead) = tokio::join!(
-        asked(store.ready()),
-        asked(store.counts()),
-        asked(store.oldest(at)),
-        asked(store.count_dead()),
-    );
+    let told = ask(store).await;
     let jobs = || {
         Some(Jobs {
-            at: seconds(at),
-            routes: by_route(counts.ok()?, &oldest.ok()?, at),
-            dead_callbacks: dead.ok()?,
+            at: seconds(told.at),
+            routes: by_route(told.counts?, &told.oldest?, told.at),
+            dead_callbacks: told.dead?,
         })
     };
     Stored {
-        ready: Some(ready.is_ok()),
+        ready: Some(told.ready),
         jobs: jobs(),
     }
 }

@@ -60,7 +60,7 @@ pub fn routes_table(
         "whole answers"
     };
     let way = if app.reversed { ", reversed" } else { "" };
-    let (window, sort) = (app.window.name(), app.sort.name());
+    let (window, sort) = (app.window.as_str(), app.sort.name());
     let title = format!("Routes: {what}, last {window}, by {sort}{way}");
     let widths = [12, 7, 5, 6, 6, 7, 6, 5, 5];
     let taken: u16 = widths.iter().sum::<u16>() + 9;
