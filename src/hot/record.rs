@@ -13,13 +13,10 @@ use tokio::time::Instant;
 use super::route::Route;
 use crate::auth::Admission;
 use crate::cold::job::Owner;
-use crate::journal::timeline::{Ending, Timeline};
+use crate::journal::timeline::{CALLER_LEFT, Ending, Timeline};
 use crate::meter::Outcome;
 use crate::upstream::permits::Claimant;
 use crate::upstream::target::Target;
-
-/// The status of a call whose caller left (nginx's).
-const CALLER_LEFT: u16 = 499;
 
 /// The record of one call; dropped before `finish`, it says that the caller left.
 pub struct Record {

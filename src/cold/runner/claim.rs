@@ -31,9 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LATE: Duration = Duration::from_mins(1);
 
 impl Runner {
-    /// Starts due jobs of routes that are known to have some, or, where the store is asked for `all` that
-    /// has, of those. Gives how long
-    /// to wait for room in a quota, if jobs are held back.
+    /// Starts due jobs of routes that are known to have some; `all`: the store is asked first which have.
+    /// Gives how long to wait for room in a quota, if jobs are held back.
     pub(super) async fn claim(self: &Arc<Self>, all: bool) -> Option<Duration> {
         if all && let Ok(Ok(due)) = timeout(PATIENCE, self.parts.store.due(UnixMillis::now())).await
         {

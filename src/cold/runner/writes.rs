@@ -159,7 +159,8 @@ impl Runner {
     }
 
     /// Keeps an answer under its key. Where the store is away its caller hears so at once, and the answer
-    /// is kept when the store is back: others who ask by then are refused, not answered otherwise.
+    /// is kept as soon as the store is back. Who asks another gateway is refused while the store is away;
+    /// between its return and the next try, at most `SOON`, a second answer may be made.
     pub(crate) async fn surely_keep(&self, kept: Kept, reply: Reply<()>) {
         let store = &self.parts.store;
         let size = kept.answer().map_or(0, |answer| answer.body.len());

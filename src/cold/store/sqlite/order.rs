@@ -36,22 +36,31 @@ pub(super) const CALLERS: &str = "with recursive turn (owner, place) as (\
 pub(super) const NEXT: &str = "select seq, id from jobs where status = 'queued' and ready = 1 \
     and route = ?1 and owner = ?2 order by priority desc, expires_at, seq limit ?3";
 
-/// Routes with jobs that are ready: one step in `jobs_ready` for each.
-pub(super) const READY_ROUTES: &str = "with recursive found (route) as (\
-    select (select route from jobs where status = 'queued' and ready = 1 order by route limit 1) \
-    union all \
-    select (select jobs.route from jobs where jobs.status = 'queued' and jobs.ready = 1 \
-    and jobs.route > found.route order by jobs.route limit 1) from found where found.route is not null) \
-    select route from found where route is not null";
+/// Routes with jobs that are ready or not: one step in the index for each.
+macro_rules! routes {
+    ($ready:literal) => {
+        concat!(
+            "with recursive found (route) as (\
+             select (select route from jobs where status = 'queued' and ready = ",
+            $ready,
+            " order by route limit 1) union all \
+             select (select jobs.route from jobs where jobs.status = 'queued' and jobs.ready = ",
+            $ready,
+            " and jobs.route > found.route order by jobs.route limit 1) from found \
+             where found.route is not null) select route from found where route is not null"
+        )
+    };
+}
 
-/// Routes with jobs that are due and not ready yet: two steps in `jobs_later` for each that has some.
-pub(super) const DUE_ROUTES: &str = "with recursive found (route) as (\
-    select (select route from jobs where status = 'queued' and ready = 0 order by route limit 1) \
-    union all \
-    select (select jobs.route from jobs where jobs.status = 'queued' and jobs.ready = 0 \
-    and jobs.route > found.route order by jobs.route limit 1) from found where found.route is not null) \
-    select route from found where route is not null and exists (select 1 from jobs \
-    where jobs.status = 'queued' and jobs.ready = 0 and jobs.route = found.route and jobs.due <= ?1)";
+/// Routes with jobs that are ready.
+pub(super) const READY_ROUTES: &str = routes!("1");
+
+/// Routes with jobs that are due and not ready yet.
+pub(super) const DUE_ROUTES: &str = concat!(
+    routes!("0"),
+    " and exists (select 1 from jobs where jobs.status = 'queued' and jobs.ready = 0 \
+     and jobs.route = found.route and jobs.due <= ?1)"
+);
 
 /// Routes of which a claim would take jobs.
 pub(super) fn due(connection: &Connection, now: UnixMillis) -> rusqlite::Result<Vec<String>> {
