@@ -86,9 +86,9 @@ schedule = ["1s", "1s"]
 """
 
 
-def start(arguments, *names):
-    """Starts shunt and reads the addresses that it prints."""
-    environment = dict(os.environ, SHUNT_CALLBACK_SECRET=SECRET)
+def start(arguments, *names, **environment):
+    """Starts shunt, with these variables besides, and reads the addresses that it prints."""
+    environment = dict(os.environ, SHUNT_CALLBACK_SECRET=SECRET) | environment
     process = subprocess.Popen(
         [SHUNT, *arguments], stdout=subprocess.PIPE, text=True, env=environment
     )

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import os
 import random
 import sys
 import threading
@@ -76,8 +75,7 @@ class Scene:
 
     def begin(self):
         self.config.write_text(self.fill(self.admin.removeprefix("http://") if self.admin else "127.0.0.1:0"))
-        os.environ.update(self.environment)
-        self.gateway, found = start(["serve", "--config", str(self.config)], "public", "admin")
+        self.gateway, found = start(["serve", "--config", str(self.config)], "public", "admin", **self.environment)
         self.public, self.admin = found["public"], found["admin"]
 
     def end(self):

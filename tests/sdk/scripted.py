@@ -5,13 +5,11 @@ A call says it in `x-script`: for each attempt, in their order, `MILLISECONDS` o
 
 import http.server
 import json
-import os
-import subprocess
 import threading
 import time
 import uuid
 
-from conftest import SECRET, SHUNT, Gateway, Receiver
+from conftest import Gateway, Receiver, start
 
 PATH = "/v1/chat/completions"
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
@@ -136,14 +134,12 @@ class Scene:
         )
         self.config = folder / "shunt.toml"
         self.config.write_text(text + more.format(folder=folder))
-        self.environment = dict(os.environ, SHUNT_CALLBACK_SECRET=SECRET, **environment)
+        self.environment = environment
         self.begin()
 
     def begin(self):
-        arguments = [SHUNT, "serve", "--config", str(self.config)]
-        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=self.environment)
-        lines = [self.process.stdout.readline().split()[-1] for _ in range(2)]
-        self.gateway = Gateway(*lines, None, self.receiver)
+        self.process, found = start(["serve", "--config", str(self.config)], "public", "admin", **self.environment)
+        self.gateway = Gateway(found["public"], found["admin"], None, self.receiver)
 
     def begin_again(self):
         """The gateway is killed, and begins again on its store."""

@@ -148,8 +148,8 @@ class Watched:
         except OSError:
             return False
 
-    def ask(self, query):
-        """The values of an instant query; a mistake in it is an error with Prometheus's own words."""
+    def query(self, query):
+        """What an instant query gives; a mistake in it is an error with Prometheus's own words."""
         url = f"http://{self.web}/api/v1/query?" + urllib.parse.urlencode({"query": query})
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
@@ -157,8 +157,13 @@ class Watched:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{query}: {error.read().decode()}") from None
         assert told["status"] == "success" and not told.get("warnings"), (query, told)
-        found = told["data"]["result"]
-        values = [found] if told["data"]["resultType"] == "scalar" else [one["value"] for one in found]
+        return told["data"]
+
+    def ask(self, query):
+        """The values of an instant query."""
+        told = self.query(query)
+        found = told["result"]
+        values = [found] if told["resultType"] == "scalar" else [one["value"] for one in found]
         return [float(value) for _, value in values]
 
     def load(self, until):
