@@ -171,7 +171,8 @@ function noted(route) {
     if (target.health === "resting") notes.push(`Provider: ${target.name} asked to be left alone${target.closed_for ? ` for ${age(Math.ceil(target.closed_for))} yet` : ""}.`);
     if (target.health === "half_open") notes.push(`Provider: ${target.name} gets one call to find out whether it is back.`);
   }
-  const slow = [...route.targets].filter((target) => target.average_first_token).sort((a, b) => b.average_first_token - a.average_first_token);
+  // What gets no calls is told above, and its average is old.
+  const slow = route.targets.filter((target) => target.health === "healthy" && target.average_first_token).sort((a, b) => b.average_first_token - a.average_first_token);
   if (slow.length > 1 && slow[0].average_first_token > 3 * slow[slow.length - 1].average_first_token && slow[0].in_flight + (slow[0].share ?? 0) > 0)
     notes.push(`Provider: ${slow[0].name} takes ${duration(slow[0].average_first_token)} to its first content, ${slow[slow.length - 1].name} ${duration(slow[slow.length - 1].average_first_token)}.`);
   if (route.queue > 0) notes.push(`Queue: ${count(route.queue)} calls wait for a place at a target.`);
