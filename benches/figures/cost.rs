@@ -22,9 +22,9 @@ mod bare_proxy;
 
 const CONNECTIONS: usize = 32;
 const ROUND: Duration = Duration::from_secs(4);
-const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 5;
 
-const ROUTES: &str = r#"
+pub const ROUTES: &str = r#"
 [[routes]]
 name    = "other"
 match   = { path = "/v1/chat/completions", model = "claude*" }
@@ -89,7 +89,7 @@ async fn provide(listener: TcpListener) -> Result<()> {
 }
 
 /// A bare proxy on a thread of its own.
-fn bare(provider: SocketAddr) -> Result<SocketAddr> {
+pub fn bare(provider: SocketAddr) -> Result<SocketAddr> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -106,22 +106,22 @@ fn bare(provider: SocketAddr) -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// CPU time of a thread of this process, by its name.
-fn cpu(name: &str) -> Result<Duration> {
+/// CPU time of those threads of this process whose names are wanted; the main one is named `main` here.
+fn cpu(wanted: impl Fn(&str) -> bool) -> Result<Duration> {
+    let (main, mut found, mut all) = (std::process::id().to_string(), false, Duration::ZERO);
     for task in std::fs::read_dir("/proc/self/task")? {
-        let path = task?.path();
-        let comm = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
-        if comm.trim() == name {
-            let text = std::fs::read_to_string(path.join("schedstat"))?;
-            let nanos = text
-                .split(' ')
-                .next()
-                .context("schedstat has three fields")?
-                .parse()?;
-            return Ok(Duration::from_nanos(nanos));
+        let task = task?;
+        let comm = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let is_main = task.file_name().to_str() == Some(&main);
+        if wanted(if is_main { "main" } else { comm.trim() }) {
+            let text = std::fs::read_to_string(task.path().join("schedstat"))?;
+            let nanos = text.split(' ').next();
+            let nanos = nanos.context("schedstat has three fields")?.parse()?;
+            (found, all) = (true, all + Duration::from_nanos(nanos));
         }
     }
-    anyhow::bail!("there is no thread `{name}`")
+    anyhow::ensure!(found, "there is no such thread");
+    Ok(all)
 }
 
 /// Calls as fast as they go, or `rate` a second at a constant rate. Gives the calls made.
@@ -169,65 +169,74 @@ async fn load(address: SocketAddr, rate: Option<f64>) -> Result<u64> {
     Ok(made.load(Ordering::Relaxed))
 }
 
-struct Round {
-    rate: f64,
-    micros: f64,
+pub struct Round {
+    pub rate: f64,
+    pub micros: f64,
 }
 
-async fn round(address: SocketAddr, thread: &str, rate: Option<f64>) -> Result<Round> {
-    let before = cpu(thread)?;
-    let calls = load(address, rate).await?;
-    let used = cpu(thread)?.saturating_sub(before);
+/// Calls as fast as they go, and what they cost the threads of these names.
+pub async fn round(address: SocketAddr, threads: impl Fn(&str) -> bool) -> Result<Round> {
+    let before = cpu(&threads)?;
+    let calls = load(address, None).await?;
+    let used = cpu(&threads)?.saturating_sub(before);
     Ok(Round {
         rate: calls as f64 / ROUND.as_secs_f64(),
         micros: used.as_secs_f64() * 1e6 / calls as f64,
     })
 }
 
-/// An access log, and traces of a tenth of the calls, told to whoever answers.
-fn told(receiver: SocketAddr) -> String {
-    format!(
-        "{ROUTES}[access_log]\nformat = \"json\"\nfile = \"/dev/null\"\n\
-         [traces]\nendpoint = \"http://{receiver}\"\nprotocol = \"http\"\n"
-    )
+/// The median of rounds.
+pub fn median(rounds: &[Round], of: fn(&Round) -> f64) -> f64 {
+    at(&sorted(rounds.iter().map(of).collect()), 0.5)
 }
 
-/// `--told`: each call has its line, and a tenth of them their spans.
-pub fn run(options: &[String]) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    let provider = listener.local_addr()?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn_on(
-        async move { provide(listener).await.unwrap_or(()) },
-        runtime.handle(),
-    );
-    tasks.spawn_on(
-        async {
+/// Load and provider, on a thread whose core never sleeps.
+pub struct Around {
+    pub runtime: tokio::runtime::Runtime,
+    pub provider: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Around {
+    pub fn begin() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let provider = listener.local_addr()?;
+        let mut tasks = JoinSet::new();
+        let provides = async move { provide(listener).await.unwrap_or(()) };
+        tasks.spawn_on(provides, runtime.handle());
+        let wakes = async {
             loop {
                 tokio::task::yield_now().await;
             }
-        },
-        runtime.handle(),
-    );
+        };
+        tasks.spawn_on(wakes, runtime.handle());
+        Ok(Self {
+            runtime,
+            provider,
+            _tasks: tasks,
+        })
+    }
+}
+
+pub fn run() -> Result<()> {
+    let Around {
+        runtime,
+        provider,
+        _tasks,
+    } = Around::begin()?;
     let bare = bare(provider)?;
-    let routes = match options {
-        [told_of] if told_of == "--told" => told(provider),
-        _ => ROUTES.to_owned(),
-    };
-    let (server, _folder) = gateway(provider, "openai", &routes)?;
+    let (server, _folder) = gateway(provider, "openai", ROUTES)?;
     let (mut bares, mut shunts) = (Vec::new(), Vec::new());
     runtime.block_on(async {
         for _ in 0..ROUNDS {
-            bares.push(round(bare, "bare", None).await?);
-            shunts.push(round(server.public, "worker-0", None).await?);
+            bares.push(round(bare, |name| name == "bare").await?);
+            shunts.push(round(server.public, |name| name == "worker-0").await?);
         }
         anyhow::Ok(())
     })?;
-    let median =
-        |rounds: &[Round], of: fn(&Round) -> f64| at(&sorted(rounds.iter().map(of).collect()), 0.5);
     for (name, rounds) in [("bare hyper proxy", &bares), ("shunt", &shunts)] {
         println!(
             "{name:<18}{:>9.0} requests/s{:>8.1} us CPU a request",
@@ -246,7 +255,7 @@ pub fn run(options: &[String]) -> Result<()> {
     );
     let half = 0.5e6 / cost;
     // The windows of the rounds at full speed have to pass before the overhead is read.
-    let fresh = gateway(provider, "openai", &routes)?;
+    let fresh = gateway(provider, "openai", ROUTES)?;
     runtime.block_on(load(fresh.0.public, Some(half)))?;
     std::thread::sleep(Duration::from_millis(1_500));
     let overhead = fresh.0.overhead("chat").context("the route is measured")?;

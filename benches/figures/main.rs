@@ -1,6 +1,6 @@
 //! The figures that the README quotes. `cargo bench --bench figures -- NAME`; names: `auto`,
 //! `balance`, `bytes`, `cancel`, `cost`, `degrade`, `demote`, `hedge`, `jobs`, `leaves`, `outage`,
-//! `overload`, `percentiles`, `predict`, `queue`, `quota`, `start`, `storm`. Everything runs on
+//! `overload`, `percentiles`, `predict`, `queue`, `quota`, `start`, `storm`, `told`. Everything runs on
 //! loopback, in this process; only `start` and `storm` start gateways as processes, the latter to
 //! kill them, and those on PostgreSQL a cluster. Options go to the figures that are named; all that
 //! follows `storm` is its own.
@@ -28,6 +28,7 @@ mod rig;
 mod start;
 mod stored;
 mod storm;
+mod told;
 
 /// The allocator of the real binary.
 #[global_allocator]
@@ -64,7 +65,7 @@ fn main() -> anyhow::Result<()> {
         arguments.into_iter().partition(|one| one.starts_with('-'));
     if named.is_empty() {
         anyhow::bail!(
-            "name a figure: auto, balance, bytes, cancel, chaos, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, queue, quota, start or storm"
+            "name a figure: auto, balance, bytes, cancel, chaos, cost, degrade, demote, hedge, jobs, leaves, outage, overload, percentiles, predict, queue, quota, start, storm or told"
         );
     }
     for name in named {
@@ -84,7 +85,8 @@ fn main() -> anyhow::Result<()> {
             "predict" => predict::run()?,
             "queue" => queue::run()?,
             "quota" => quota::run()?,
-            "cost" => cost::run(&options)?,
+            "cost" => cost::run()?,
+            "told" => told::run()?,
             "start" => start::run()?,
             other => anyhow::bail!("there is no figure `{other}`"),
         }
