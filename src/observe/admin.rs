@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::live::{self, Hub};
 use super::store::{Told, ask};
-use super::{histograms, jobs as jobs_api, origin, page, process, report};
+use super::{histograms, jobs as jobs_api, origin, page, process, protobuf, report};
 use crate::auth::Token;
 use crate::cold::job::Status;
 use crate::cold::runner::Runner;
@@ -94,7 +94,20 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     }
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scrape {
+    /// A scraper that takes native histograms leaves classic ones out unless it is told otherwise, and
+    /// rules that ask for those fall silent: so it has to ask.
+    #[serde(default)]
+    native_histograms: bool,
+}
+
+async fn metrics(
+    State(admin): State<Arc<Admin>>,
+    Query(scrape): Query<Scrape>,
+    headers: HeaderMap,
+) -> Response {
     let alive: usize = admin.tasks.iter().map(Tasks::alive).sum();
     admin.meter.gauge("shunt_tasks", &[]).set(alive as f64);
     stored(&admin, &ask(admin.runner.store()).await);
@@ -102,9 +115,14 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         super::quota::show(provider, &admin.meter);
     }
     slow(&admin);
-    let mut text = histograms::render(&admin.meter);
+    let (mut text, counted) = histograms::render(&admin.meter);
     text.push('\n');
     process::render(&mut text);
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    if scrape.native_histograms && accept.is_some_and(protobuf::is_wanted) {
+        let bytes = protobuf::render(&text, &counted);
+        return ([(CONTENT_TYPE, protobuf::CONTENT_TYPE)], bytes).into_response();
+    }
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         text,

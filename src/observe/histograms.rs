@@ -6,7 +6,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::latency::Window;
+use super::protobuf::Counted;
+use crate::latency::{Snapshot, Window};
 use crate::meter::{Meter, Metric, Tracked, escaped};
 
 struct Family {
@@ -118,9 +119,10 @@ fn labels(tracked: &Tracked) -> String {
     labels
 }
 
-/// Everything, in Prometheus's text format.
-pub fn render(meter: &Meter) -> String {
+/// Everything, in Prometheus's text format, and what its histograms were rendered from.
+pub fn render(meter: &Meter) -> (String, Counted) {
     let mut text = meter.render();
+    let mut all = Counted::default();
     let tracked = meter.tracked();
     for family in FAMILIES {
         let members: Vec<_> = tracked
@@ -142,17 +144,17 @@ pub fn render(meter: &Meter) -> String {
             .map(|bound| Duration::from_micros(*bound))
             .collect();
         for one in members {
-            histogram(&mut text, name, one, &bounds);
+            let (labels, counted) = (labels(one), one.cumulative());
+            histogram(&mut text, name, &labels, &counted, &bounds);
+            all.insert((name, labels), counted);
         }
         text.push('\n');
     }
     windows(&mut text, &tracked);
-    text
+    (text, all)
 }
 
-fn histogram(text: &mut String, name: &str, tracked: &Tracked, bounds: &[Duration]) {
-    let counted = tracked.cumulative();
-    let labels = labels(tracked);
+fn histogram(text: &mut String, name: &str, labels: &str, counted: &Snapshot, bounds: &[Duration]) {
     let comma = if labels.is_empty() { "" } else { "," };
     for (bound, count) in bounds.iter().zip(counted.counts_to(bounds)) {
         let le = bound.as_secs_f64();

@@ -10,6 +10,7 @@ pub mod live;
 mod origin;
 mod page;
 mod process;
+mod protobuf;
 mod quota;
 mod report;
 mod store;

@@ -126,18 +126,24 @@ class Watched:
         with urllib.request.urlopen(self.admin + "/metrics", timeout=10) as answer:
             return answer.read().decode()
 
-    def scrape(self, every="1s"):
-        """Starts Prometheus with the rules that are shipped, and the example's one job."""
+    def scrape(self, every="1s", native=False):
+        """Starts Prometheus with the rules that are shipped, and the example's one job; `native`: and one
+        more that asks for native histograms."""
         config = yaml.safe_load((RULES / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": every, "evaluation_interval": every}
         [job] = config["scrape_configs"]
         job["static_configs"] = [{"targets": [urllib.parse.urlsplit(self.admin).netloc]}]
+        if native:
+            asks = {"job_name": "native", "params": {"native_histograms": ["true"]}}
+            config["scrape_configs"].append(job | asks)
         for name in config["rule_files"]:
             shutil.copy(RULES / name, self.folder / name)
         (self.folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         self.web = f"127.0.0.1:{free_port()}"
         command = ["prometheus", f"--config.file={self.folder}/prometheus.yml",
                    f"--web.listen-address={self.web}", f"--storage.tsdb.path={self.folder}/tsdb"]
+        if native:
+            command.append("--enable-feature=native-histograms")
         with open(self.folder / "prometheus.log", "wb") as log:
             self.processes.append(subprocess.Popen(command, stdout=log, stderr=log))
         until(self.is_ready)
