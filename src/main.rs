@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,9 +63,13 @@ const LOGGED: &str = "info,rustls=error,h2=error";
 fn main() -> ExitCode {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| LOGGED.into());
+    // Colours are for a terminal: in a file or a journal they are noise. no-color.org.
+    let colours = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(colours)
         .init();
     let done = match Cli::parse().command {
         Command::Serve(file) => serve(&file),

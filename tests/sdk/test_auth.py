@@ -375,6 +375,7 @@ def test_no_key_stands_in_a_log_a_metric_or_a_file(guarded):
     files = {path.name: path.read_bytes() for path in guarded.folder.rglob("*") if path.is_file()}
     assert {"log", "keys.toml", "jobs.db"} <= files.keys()
     assert b"each call needs a key" in files["log"]
+    assert b"\x1b" not in files["log"], "colours are for a terminal"
     for key in guarded.made.values():
         secret = key.split("_")[2].encode()
         assert secret not in metrics
