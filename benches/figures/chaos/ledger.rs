@@ -1,7 +1,7 @@
 //! What was promised, held against what callers, providers, the receiver and the system saw.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::callers::{Done, Kind, Step, What};
 use super::control::Control;
@@ -66,15 +66,31 @@ pub fn calls(report: &mut Report, all: &[Done], made: &Made, control: &Control, 
         .filter(|step| step.what == What::Answered(500))
         .collect();
     report.hold("no answer says that the gateway failed", &bugs);
-    // What a silent store could not keep in time may be asked for at another gateway, which cannot know.
+}
+
+/// One key has one answer. `unkept`: when each gateway said that it could not keep one in time; what is
+/// asked for then at another gateway, that one cannot know.
+pub fn keys(report: &mut Report, all: &[Done], made: &Made, unkept: &[Vec<SystemTime>]) {
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    let at = |moment: Instant| wall - (now - moment);
+    let said = |step: &Step| {
+        let until = at(step.ended) + Duration::from_secs(1);
+        let mut all = unkept[step.gateway].iter();
+        all.any(|told| *told >= at(step.from) && *told <= until)
+    };
     let unlike = all.iter().filter(|done| done.unlike);
     let silent = |done: &&Done| done.steps.iter().any(|step| was_away(step, &made.away));
-    let (excused, unlike): (Vec<_>, Vec<_>) = unlike.partition(silent);
-    let unlike: Vec<_> = unlike.iter().map(|done| done.tag).collect();
+    let (silent, unlike): (Vec<_>, Vec<_>) = unlike.partition(silent);
+    let (slow, unlike): (Vec<&Done>, Vec<&Done>) = unlike
+        .into_iter()
+        .partition(|done| done.steps.iter().any(said));
+    let unlike: Vec<_> = unlike.iter().map(|done| (done.tag, &done.steps)).collect();
     report.say(format!(
-        "keys under which two answers were given: {}, and {} while their store was silent",
+        "keys under which two answers were given: {}; {} while their store was silent, {} that took it \
+         longer to keep than a gateway waits, which it said",
         unlike.len(),
-        excused.len()
+        silent.len(),
+        slow.len()
     ));
     report.hold("one key, one answer", &unlike);
 }

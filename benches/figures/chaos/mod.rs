@@ -335,6 +335,10 @@ impl Chaos {
             made.kinds.values().sum::<u32>(),
             made.kinds
         ));
+        let unkept: Vec<_> = (0..ALL)
+            .map(|gateway| self.ground.house.told(gateway, "was not kept under its"))
+            .collect();
+        ledger::keys(&mut report, all, &made, &unkept);
         ledger::calls(&mut report, all, &made, &self.control, self.ground.began);
         ledger::jobs(&mut report, all, found);
         report.say(format!(

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
@@ -227,6 +227,20 @@ impl House {
         let log = std::fs::read_to_string(self.file(gateway, "log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// When a gateway wrote these words into its log.
+    pub fn told(&self, gateway: usize, words: &str) -> Vec<SystemTime> {
+        let log = std::fs::read_to_string(self.file(gateway, "log")).unwrap_or_default();
+        let at = |line: &str| {
+            let stamp: jiff::Timestamp = line.split(' ').next()?.parse().ok()?;
+            let since = Duration::from_millis(stamp.as_millisecond().try_into().ok()?);
+            Some(SystemTime::UNIX_EPOCH + since)
+        };
+        log.lines()
+            .filter(|line| line.contains(words))
+            .filter_map(at)
+            .collect()
     }
 }
 
