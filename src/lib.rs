@@ -17,6 +17,7 @@ pub mod latency;
 pub mod listen;
 pub mod meter;
 pub mod observe;
+mod placed;
 mod problem;
 pub mod server;
 pub mod simulate;

@@ -35,6 +35,7 @@ use crate::config::{Dialect, Limits};
 use crate::journal::Journal;
 use crate::journal::timeline::Timeline;
 use crate::meter::Refused;
+use crate::placed::pinned;
 use crate::tasks::Tasks;
 use crate::upstream::inflow::{Fate, Inflow};
 
@@ -280,8 +281,8 @@ impl Worker {
         }
         if peek.earlier_at.is_some() && route.dialect == Dialect::Openai {
             let (door, owner) = (&self.gateway.door, record.owner(&parts.headers));
-            let asked = translated(door, owner, &mut parts.headers, &kept, &peek);
-            match Box::pin(asked).await {
+            let headers = &mut parts.headers;
+            match pinned(|| translated(door, owner, headers, &kept, &peek)).await {
                 Ok(None) => {}
                 Ok(Some(other)) => (kept, peek) = other,
                 Err(why) => return Err(Refusal::of(&route, record, why)),
@@ -315,21 +316,16 @@ impl Worker {
             pipeline::bound(&mut ready, scope);
         }
         if ready.switched.is_some() && ready.route.dialect != Dialect::Anthropic {
-            return tunnel::open(
-                self.seat.worker,
-                &self.gateway,
-                &self.tunnels,
-                &state,
-                ready,
-            )
-            .await;
+            let (worker, tunnels) = (self.seat.worker, &self.tunnels);
+            // Boxed here and below, so that other calls have no room for it.
+            return pinned(|| tunnel::open(worker, &self.gateway, tunnels, &state, ready)).await;
         }
         let (mut ready, twin) = twin(ready, &state.limits)?;
         let Some(twin) = twin else {
             return run(self.seat.clone(), self.gateway.clone(), state, ready).await;
         };
         loop {
-            match self.shared(&state, ready, twin).await {
+            match pinned(|| self.shared(&state, ready, twin)).await {
                 Joined::Answered(answered) => return answered,
                 Joined::Anew(again) => ready = again,
             }

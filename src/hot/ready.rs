@@ -22,6 +22,7 @@ use crate::cold::recall::CallKey;
 use crate::config::Dialect;
 use crate::journal::timeline::Timeline;
 use crate::meter::Said;
+use crate::placed::boxed;
 use crate::upstream::body::OutBody;
 use crate::upstream::peek::Peek;
 use crate::upstream::target::Call;
@@ -155,7 +156,7 @@ pub(super) fn prepare(
     let switched = is_upgrade.then(|| parts.headers.clone());
     let mut headers = parts.headers;
     towards_the_provider(&mut headers);
-    Ok(Box::new(Ready {
+    Ok(boxed(|| Ready {
         call: Call {
             method: parts.method,
             path,

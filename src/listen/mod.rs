@@ -37,6 +37,7 @@ use self::spare::Spare;
 use crate::config::Limits;
 use crate::hot::Worker;
 use crate::meter::Refused;
+use crate::placed::pinned;
 use crate::tasks::{Signal, Tasks};
 
 /// Connections that the system holds before they are accepted.
@@ -149,7 +150,7 @@ impl<A: Answers> Listener<A> {
             let answers = answers.clone();
             // Boxed: a connection keeps room for this future as long as it lives, and needs it only
             // until the head of an answer.
-            Box::pin(async move {
+            pinned(|| async move {
                 let response: Response<A::Body> = answers.answer(request).await;
                 Ok::<_, Infallible>(response.map(|body| Counted::new(body, running)))
             })

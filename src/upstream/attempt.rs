@@ -34,6 +34,7 @@ use super::send::send;
 use super::target::Target;
 pub use super::verdict::{Broken, Verdict};
 use crate::meter::{Sampled, Use, Witness};
+use crate::placed::{boxed, pinned};
 
 /// How much of an answer is read before its verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,19 +103,12 @@ impl Attempt {
     /// Starts it; nothing happens before it is polled. Boxed, as it changes hands often.
     pub fn start(mut start: Start) -> Box<Self> {
         let (fate, judged) = (start.request.body_mut().fate(), start.now);
-        let gauge = Gauge::new(
-            start.target.clone(),
-            start.permit,
-            start.now,
-            start.streamed,
-            start.basis,
-            start.witness,
-            Body::size_hint(start.request.body()).lower(),
-        );
+        let target = start.target.clone();
+        let length = Body::size_hint(start.request.body()).lower();
         let pool = start.target.provider.pool(start.worker).clone();
-        let head = send(start.target, pool, start.request, start.connect, start.part);
-        Box::new(Self {
-            state: State::Head(Box::pin(head)),
+        let head = pinned(|| send(start.target, pool, start.request, start.connect, start.part));
+        boxed(|| Self {
+            state: State::Head(head),
             head: None,
             held: Queue::default(),
             held_bytes: 0,
@@ -122,7 +116,15 @@ impl Attempt {
             refused: false,
             fate,
             judged,
-            gauge,
+            gauge: Gauge::new(
+                target,
+                start.permit,
+                start.now,
+                start.streamed,
+                start.basis,
+                start.witness,
+                length,
+            ),
         })
     }
 
