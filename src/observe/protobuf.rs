@@ -159,7 +159,7 @@ pub fn render(text: &str, counted: &Counted) -> Vec<u8> {
                 _ => Kind::Gauge,
             });
         } else if let Some(sample) = Sample::read(line) {
-            family.take(sample, counted);
+            family.take(&sample, counted);
         }
     }
     end(&family);
@@ -202,8 +202,8 @@ impl<'a> Sample<'a> {
 }
 
 impl Family {
-    fn take(&mut self, sample: Sample<'_>, counted: &Counted) {
-        let value = |sample: &Sample<'_>| {
+    fn take(&mut self, sample: &Sample<'_>, counted: &Counted) {
+        let value = || {
             Some(Value {
                 value: sample.number(),
             })
@@ -213,9 +213,9 @@ impl Family {
             ..Metric::default()
         };
         match self.kind() {
-            Kind::Counter => metric.counter = value(&sample),
-            Kind::Gauge => metric.gauge = value(&sample),
-            Kind::Histogram => return self.part(&sample, metric, counted),
+            Kind::Counter => metric.counter = value(),
+            Kind::Gauge => metric.gauge = value(),
+            Kind::Histogram => return self.part(sample, metric, counted),
         }
         self.metrics.push(metric);
     }
