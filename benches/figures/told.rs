@@ -73,7 +73,8 @@ pub fn run() -> Result<()> {
         }
         anyhow::Ok(())
     })?;
-    let (rate, micros): (fn(&Round) -> f64, fn(&Round) -> f64) = (|one| one.rate, |one| one.micros);
+    let rate = |one: &Round| one.rate;
+    let micros = |one: &Round| one.micros;
     for (name, rounds) in [
         ("bare hyper proxy", &bares),
         ("nothing told", &quiets),
