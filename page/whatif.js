@@ -8,6 +8,9 @@ import { count, duration, share } from "./format.js";
 const [LEAST, MOST] = [0.01, 600];
 const STEPS = 240;
 
+/** What is told is asked for again after so many milliseconds: calls go on. */
+const AGAIN = 5000;
+
 /** @param {number} step */
 function seconds(step) {
   const value = LEAST * (MOST / LEAST) ** (step / STEPS);
@@ -45,6 +48,7 @@ export class WhatIf {
     /** @type {Record<string, any>} */
     this.told = {};
     this.timer = 0;
+    this.asked = 0;
     this.sliders = Object.fromEntries(PHASES.map((phase) => [phase, this.slider(phase)]));
     this.reset = h("button", { type: "button", disabled: true, onclick: () => this.back() }, "Back to the budget in force");
     this.hedge = h("p", { class: "hint" });
@@ -67,7 +71,10 @@ export class WhatIf {
   /** Another route. @param {string} route @param {{first_token: number, total: number}} budget */
   of(route, budget) {
     const same = this.route === route && PHASES.every((phase) => this.budget[phase] === budget[phase]);
-    if (same) return;
+    if (same) {
+      if (Date.now() - this.asked >= AGAIN) this.ask();
+      return;
+    }
     this.route = route;
     this.budget = { ...budget };
     this.back();
@@ -101,6 +108,7 @@ export class WhatIf {
 
   async ask() {
     const route = this.route;
+    this.asked = Date.now();
     const milliseconds = (/** @type {"first_token"|"total"} */ phase) => `${Math.max(1, Math.round(this.at(phase) * 1000))}ms`;
     const path = `api/routes/${encodeURIComponent(route)}/what-if?first_token=${milliseconds("first_token")}&total=${milliseconds("total")}`;
     try {
@@ -123,8 +131,9 @@ export class WhatIf {
       if (!told) continue;
       const whose = this.tried[phase] === null ? "in force" : `now ${duration(this.budget[phase])}`;
       const demoted = `${share(told.over)} over, of ${count(told.count)} ${WHOM[phase]} in the last hour (${whose})`;
+      const cut = told.unknown ? `; ${share(told.unknown)} were let go sooner, so nobody knows (observe would tell)` : "";
       const once = told.at_once ? `; ${share(told.at_once)} told at once` : "";
-      say(says, told.count ? demoted + once : `no ${WHOM[phase]} in the last hour`);
+      say(says, told.count ? demoted + cut + once : `no ${WHOM[phase]} in the last hour`);
     }
     const delays = [this.told.hedge?.delay_stream, this.told.hedge?.delay_answer];
     const [stream, answer] = delays.map((delay) => (delay ? duration(delay) : null));
@@ -134,13 +143,14 @@ export class WhatIf {
   }
 
   /**
-   * The line to draw on a curve, where a budget is tried; it says what is over it on that curve.
+   * The line to draw on a curve, where a budget is tried; up to the one in force it says what is over it on that
+   * curve. Beyond, calls that were let go are missing on it.
    * @param {"first_token"|"total"} phase @param {[number, number][]} points
    */
   line(phase, points) {
     const tried = this.tried[phase];
     if (tried === null) return null;
-    const over = points.length ? `: ${share(above(points, tried))} over` : "";
+    const over = points.length && tried <= this.budget[phase] ? `: ${share(above(points, tried))} over` : "";
     return { seconds: tried, text: `what if ${duration(tried)}${over}`, moved: true };
   }
 }

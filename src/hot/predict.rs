@@ -114,6 +114,7 @@ pub(super) async fn at_once(
     if !prediction.at_once {
         return Err(ready);
     }
+    ready.record.lets_go(ready.deadline.budget);
     demote::at_once(door, ready, Reason::Predicted).await
 }
 

@@ -27,6 +27,8 @@ pub struct Record {
     status: u16,
     outcome: Option<Outcome>,
     over: bool,
+    /// The budget at whose end, or before it, its caller was let go.
+    let_go: Option<Duration>,
     /// It was counted.
     counted: bool,
     first_token: Option<Duration>,
@@ -51,6 +53,7 @@ impl Record {
             status: CALLER_LEFT,
             outcome: None,
             over: false,
+            let_go: None,
             counted: false,
             first_token: None,
             waited_for_caller: Duration::ZERO,
@@ -143,6 +146,11 @@ impl Record {
         self.over = true;
     }
 
+    /// Its caller is let go for this budget's sake: how long it would have taken is not known.
+    pub fn lets_go(&mut self, budget: Duration) {
+        self.let_go = Some(budget);
+    }
+
     /// The stream's tokens come too slowly; it is cut, or goes on.
     pub fn too_slow(&mut self, cut: bool) {
         self.route
@@ -208,6 +216,9 @@ impl Record {
         meter.total.record(age);
         if self.streamed {
             meter.first_token.record(self.first_token.unwrap_or(age));
+        }
+        if let Some(budget) = self.let_go {
+            meter.lets_go(self.streamed, age, budget);
         }
         let orphaned = self.orphaned.as_ref();
         let left = orphaned.is_some_and(|orphaned| orphaned.load(Ordering::Relaxed));

@@ -65,6 +65,9 @@ async fn conclude(
     }
     // Its scope's deadline may have passed: nothing is sent for a call that cannot be in time.
     let late = ready.deadline.budget.is_zero() && !matches!(ready.deadline.then, Then::GoOn(_));
+    if late {
+        ready.record.lets_go(ready.deadline.budget);
+    }
     if late && !ready.deadline.then.is_job() {
         ready.route.meter.exceeded(ready.deadline.then.as_str());
         return Err(demote::too_slow(ready));
@@ -158,6 +161,7 @@ async fn race(
         }
         Finish::Overloaded(wait) => shed::shed(&gateway.door, ready, attempts, wait).await,
         Finish::Deadline => {
+            ready.record.lets_go(ready.deadline.budget);
             route.meter.exceeded(ready.deadline.then.as_str());
             if ready.deadline.then.is_job() {
                 return demote::demote(&gateway.door, ready, attempts).await;

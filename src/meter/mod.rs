@@ -6,6 +6,7 @@
 
 mod healthy;
 mod live;
+mod over;
 mod predict;
 mod refused;
 mod route;
@@ -22,6 +23,7 @@ use crate::config;
 
 pub use healthy::Healthy;
 pub use live::{Live, escaped, label};
+pub use over::Share;
 pub use predict::{Predictions, Said, Turned, Witness};
 pub use refused::Refused;
 pub use route::{Kind, Lines, Outcome, RouteMeter, TargetMeter, Use};

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use metrics::{Counter, Gauge};
 
+use super::over::LetGo;
 use super::tracked::{Metric, Tracked};
 use super::{Healthy, Meter, Sampled};
 
@@ -251,6 +252,8 @@ pub struct RouteMeter {
     pub total: Arc<Tracked>,
     /// Streamed calls: first token.
     pub first_token: Arc<Tracked>,
+    pub(super) let_go: LetGo,
+    pub(super) streams_let_go: LetGo,
     /// The gateway's own time.
     pub overhead: Arc<Tracked>,
     /// What hedging learns of streamed calls.
@@ -299,6 +302,8 @@ impl RouteMeter {
         Self {
             total: meter.track(Metric::RequestDuration, route, None),
             first_token: meter.track(Metric::RouteFirstToken, route, None),
+            let_go: LetGo::new(meter, route, false),
+            streams_let_go: LetGo::new(meter, route, true),
             overhead: meter.track(Metric::Overhead, route, None),
             streams: Lines::new(meter, route, true),
             answers: Lines::new(meter, route, false),

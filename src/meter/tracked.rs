@@ -31,6 +31,13 @@ pub enum Metric {
         /// Those that were given up before.
         given_up: bool,
     },
+    /// Calls that were let go at their deadlines, of streams that had no token yet.
+    LetGo {
+        /// For the first token, or the whole call.
+        first_token: bool,
+        /// By the budget that they had, or by their age.
+        budget: bool,
+    },
     /// A job, from its call's arrival to its final state.
     JobDuration,
     /// A job's wait for its next attempt.

@@ -108,13 +108,12 @@ fn hedging(route: &Route, streamed: bool, callers: &crate::meter::Tracked) -> Va
 /// What a budget would have done to the calls of the last hour, and, by what is known of their
 /// classes, what share of the calls that may become jobs would be told so at once.
 pub fn what_if(route: &Route, first_token: Option<Duration>, total: Option<Duration>) -> Value {
-    let share = |tracked: &crate::meter::Tracked, limit: Option<Duration>, streamed| {
-        let views = tracked.views();
-        let window = views.window(Window::Hour);
+    let share = |limit: Option<Duration>, streamed| {
         limit.map(|limit| {
+            let share = route.meter.over(streamed, Window::Hour, limit);
             json!({
-                "budget": seconds(limit), "count": window.count(),
-                "over": window.share_above(limit),
+                "budget": seconds(limit), "count": share.count,
+                "over": share.over, "unknown": share.unknown,
                 "at_once": route.predictor.told(streamed, limit),
             })
         })
@@ -127,8 +126,8 @@ pub fn what_if(route: &Route, first_token: Option<Duration>, total: Option<Durat
     };
     json!({
         "route": &*route.name,
-        "first_token": share(&route.meter.first_token, first_token, true),
-        "total": share(&route.meter.total, total, false),
+        "first_token": share(first_token, true),
+        "total": share(total, false),
         "hedge": {
             "armed": route.hedge.after != HedgeAfter::Off,
             "delay_stream": delay(true),

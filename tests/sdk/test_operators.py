@@ -4,6 +4,8 @@ import json
 import subprocess
 
 import openai
+import pytest
+from conftest import SHUNT
 
 
 def ask_once(gateway):
@@ -49,3 +51,34 @@ def test_the_api_tells_percentiles_and_what_a_budget_would_have_done(gateway):
     assert json.loads(text)["total"]["over"] > 0.5
     _, _, text = gateway.fetch(gateway.admin + "/api/routes/chat/histogram.hgrm")
     assert b"#[Mean" in text
+
+
+def test_what_if_guesses_nothing_about_calls_that_were_let_go(gateway):
+    late = {"model": "gpt-4o", "messages": [], "metadata": {"sim_latency_ms": "700"}}
+    assert gateway.call("/v1/chat/completions", late, **{"x-shunt-budget": "50ms"})[0] == 504
+
+    def what_if(total):
+        _, _, text = gateway.fetch(f"{gateway.admin}/api/routes/chat/what-if?total={total}")
+        return json.loads(text)["total"]
+
+    gateway.until(lambda: what_if("10m")["unknown"] > 0)
+    assert what_if("10m")["over"] == 0
+    assert what_if("50ms")["over"] > 0 and what_if("50ms")["unknown"] == 0
+
+
+@pytest.mark.parametrize("taken", ["public", "admin"])
+def test_a_second_gateway_on_the_same_address_is_refused_and_takes_no_calls(gateway, tmp_path, taken):
+    listen = {"public": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    listen[taken] = getattr(gateway, taken).removeprefix("http://")
+    (tmp_path / "shunt.toml").write_text(f"""
+[listen]
+public = "{listen['public']}"
+admin  = "{listen['admin']}"
+[providers.one]
+base_url = "http://127.0.0.1:9"
+[cold]
+store = "sqlite:{tmp_path}/jobs.db"
+""")
+    serve = [SHUNT, "serve", "--config", str(tmp_path / "shunt.toml")]
+    told = subprocess.run(serve, capture_output=True, text=True, timeout=30)
+    assert told.returncode == 1 and f"the {taken} address {listen[taken]} cannot be used" in told.stderr

@@ -55,6 +55,7 @@ pub(in crate::hot) async fn follow(
                 ready.record.waited_for_provider(began.elapsed());
                 let Then::GoOn(action) = ready.deadline.then else {
                     // What runs is another caller's, and cannot become this one's job.
+                    ready.record.lets_go(ready.deadline.budget);
                     ready.route.meter.exceeded(Then::Fail.as_str());
                     return Joined::Answered(Err(too_slow(ready)));
                 };

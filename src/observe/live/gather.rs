@@ -12,7 +12,7 @@ use crate::cold::store::SharedStore;
 use crate::config::{Action, Period, Unasked};
 use crate::hot;
 use crate::latency::{self, Window};
-use crate::meter::Tracked;
+use crate::meter::{RouteMeter, Tracked};
 use crate::observe::store::ask;
 use crate::upstream::health::Admission;
 use crate::upstream::target;
@@ -54,8 +54,8 @@ fn route(route: &hot::Route, rates: &Rates, now: Instant) -> Route {
             stream_delay: delay(true),
             answer_delay: delay(false),
         },
-        first_token: windows(&route.meter.first_token, first_token),
-        duration: windows(&route.meter.total, whole),
+        first_token: windows(&route.meter, true, first_token),
+        duration: windows(&route.meter, false, whole),
         overhead: minute(&route.meter.overhead),
         targets,
     }
@@ -78,7 +78,7 @@ fn over_budget(action: Action, unasked: Unasked) -> OverBudget {
     }
 }
 
-fn figures(snapshot: &latency::Snapshot, budget: Option<Period>) -> Figures {
+fn figures(snapshot: &latency::Snapshot, over: Option<f64>) -> Figures {
     let all = snapshot.summary();
     Figures {
         count: all.count,
@@ -88,7 +88,7 @@ fn figures(snapshot: &latency::Snapshot, budget: Option<Period>) -> Figures {
         p99: all.p99.as_secs_f64(),
         p999: all.p999.as_secs_f64(),
         max: all.max.as_secs_f64(),
-        over: budget.map(|budget| snapshot.share_above(budget.get())),
+        over,
     }
 }
 
@@ -96,9 +96,17 @@ fn minute(tracked: &Tracked) -> Figures {
     figures(tracked.views().window(Window::Minute), None)
 }
 
-fn windows(tracked: &Tracked, budget: Period) -> Windows<Figures> {
+fn windows(meter: &RouteMeter, first_token: bool, budget: Period) -> Windows<Figures> {
+    let tracked = if first_token {
+        &meter.first_token
+    } else {
+        &meter.total
+    };
     let views = tracked.views();
-    Windows::each(|window| figures(views.window(window), Some(budget)))
+    Windows::each(|window| {
+        let over = meter.over(first_token, window, budget.get()).over;
+        figures(views.window(window), Some(over))
+    })
 }
 
 fn targets(all: &[std::sync::Arc<target::Target>], now: Instant) -> Vec<Target> {
