@@ -38,7 +38,7 @@ use crate::config::Config;
 use crate::hot::{Gateway, Worker};
 use crate::journal::{Journal, Log};
 use crate::latency::{Summary, Window, set_shard};
-use crate::listen::{self, Listener};
+use crate::listen::{self, Listener, Shared};
 use crate::meter::{Meter, Refused};
 use crate::upstream::connect::Transport;
 use crate::upstream::names::Names;
@@ -217,8 +217,13 @@ impl Server {
     }
 
     fn serve_public(&mut self, config: &Config, count: usize) -> Result<()> {
+        let bind = |address, shared| {
+            listen::bind(address, shared).with_context(|| taken("public", address))
+        };
+        // Workers share the address; a second gateway there would take half of the calls in silence.
+        drop(bind(self.public, Shared::No)?);
         for index in 0..count {
-            let socket = listen::bind(self.public).with_context(|| taken("public", self.public))?;
+            let socket = bind(self.public, Shared::WithWorkers)?;
             self.public = socket.local_addr()?;
             let listener = Listener {
                 answers: Arc::new(Worker::new(index, self.gateway.clone())),

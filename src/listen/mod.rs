@@ -48,8 +48,17 @@ const CROWDED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: text/pl
     content-length: 62\r\nretry-after: 5\r\nconnection: close\r\n\r\n\
     too many connections of one address: limits.caller.per_address";
 
-/// Binds an address so that every worker can have a listener of its own on it.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Who else may listen on an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Shared {
+    /// Nobody: another process there is an error.
+    No,
+    /// Every worker, with a listener of its own.
+    WithWorkers,
+}
+
+/// Binds an address.
+pub fn bind(address: SocketAddr, shared: Shared) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -57,7 +66,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     )?;
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared == Shared::WithWorkers)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -18,7 +18,7 @@ use crate::auth::Token;
 use crate::cold::runner::Runner;
 use crate::config::{Config, Limits};
 use crate::hot::Gateway;
-use crate::listen::{self, Answers, Listener};
+use crate::listen::{self, Answers, Listener, Shared};
 use crate::meter::Refused;
 use crate::observe::live::Hub;
 use crate::observe::{self, Admin};
@@ -71,7 +71,8 @@ impl Server {
             tasks: vec![owners.calls.clone(), owners.jobs.clone()],
             live: Hub::new(owners.background.clone()),
         });
-        let listener = listen::bind(self.admin).with_context(|| taken("admin", self.admin))?;
+        let listener =
+            listen::bind(self.admin, Shared::No).with_context(|| taken("admin", self.admin))?;
         self.admin = listener.local_addr()?;
         let operators = Listener {
             answers: Arc::new(Operators {
