@@ -84,7 +84,8 @@ def test_a_stream_has_its_first_token(scene):
     with Next(scene) as line:
         scene.call("80", body={"stream": True})
     assert line["stream"] and 80 <= line["first_token_ms"] < line["total_ms"]
-    assert line["total_ms"] - line["first_token_ms"] >= 90
+    # Not their difference: a loaded machine reads the first content late.
+    assert line["total_ms"] >= 170
     (attempt,) = line["attempts"]
     assert 80 <= attempt["first_token_ms"] <= line["first_token_ms"] + 1
     assert (line["input_tokens"], line["output_tokens"]) == (7, 2)
