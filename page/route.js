@@ -23,6 +23,8 @@ const HEDGES = /** @type {const} */ ([
   ["failed", "▲", "Failed", "failed by themselves"],
 ]);
 
+const WINDOWS = { "1m": "1 min", "5m": "5 min", "1h": "1 h" };
+
 const HEALTH = {
   healthy: ["●", "healthy", "good"],
   half_open: ["◆", "half open", "warn"],
@@ -60,7 +62,7 @@ export class RouteView {
       this.phase = /** @type {Phase} */ (value);
       this.draw();
     });
-    segments(at("window"), [["1m", "1 min"], ["5m", "5 min"], ["1h", "1 h"]], this.window, (value) => {
+    segments(at("window"), Object.entries(WINDOWS), this.window, (value) => {
       this.window = /** @type {any} */ (value);
       this.draw();
     });
@@ -152,7 +154,7 @@ export class RouteView {
     const budget = route.budget[this.phase];
     const curves = this.curves?.[this.phase];
     const line = this.whatIf.line(this.phase, curves?.[this.window] ?? []);
-    const over = figures[this.window].count ? `: ${share(figures[this.window].over)} over` : "";
+    const over = figures[this.window].count ? `: ${share(figures[this.window].over)} over in ${WINDOWS[this.window]}` : "";
     this.curve.show({
       points: curves?.[this.window] ?? [], count: figures[this.window].count,
       hour: this.window === "1h" ? [] : curves?.["1h"] ?? [], hourCount: figures["1h"].count,
@@ -191,7 +193,7 @@ function flows(box, caption, kinds) {
     id, line: spark(id), cells: [h("td", { class: "number" }), h("td", { class: "number" }), h("td", { class: "number" })], sign, label, title,
   }));
   box.append(h("table", { class: "flows" }, h("caption", { class: "hidden" }, caption),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "What"), h("th", { scope: "col" }, h("span", { class: "hidden" }, "The last two minutes")),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "What"), h("th", { scope: "col" }, h("span", { class: "hidden" }, "Two minutes at most, since this page was opened")),
       h("th", { scope: "col", class: "number" }, "Now"), h("th", { scope: "col", class: "number" }, "Share"), h("th", { scope: "col", class: "number" }, "Since start"))),
     h("tbody", {}, ...rows.map((row) => h("tr", { title: row.title },
       h("th", { scope: "row" }, h("span", { class: `sign ${row.id}`, "aria-hidden": "true" }, row.sign), row.label),

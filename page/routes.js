@@ -67,7 +67,7 @@ export class Routes {
           say(main, word);
           say(aside, route.over_budget.action === "observe" && kind !== "idle" ? ", observed" : "");
         } },
-      { id: "rate", label: "Calls", title: "Calls a second, and the last two minutes", number: true,
+      { id: "rate", label: "Calls", title: "Calls a second, now and since this page was opened (two minutes at most)", number: true,
         sort: (/** @type {any} */ route) => route.per_second?.calls ?? 0, cell: (/** @type {any} */ route, /** @type {any} */ cell) => {
           cell.spark ??= spark();
           const box = once(cell, () => h("div", { class: "sparked" }, cell.spark.element, h("span")));
