@@ -5,9 +5,9 @@
 
 mod client;
 mod receiver;
+mod told;
 
-use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +16,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
+use bytes::Bytes;
+use http::{Response, StatusCode};
 use serde_json::json;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, interval_at};
 
 use self::receiver::Arrived;
+use self::told::{Addresses, Figures, Firsts};
 use crate::cold::callback::Signer;
 use crate::config::{self, Secret};
-use crate::latency::{Series, Summary};
+use crate::latency::Series;
 use crate::server::Server;
 use crate::simulate::{Settings, Simulation};
 use crate::tasks::Tasks;
@@ -32,6 +35,13 @@ const RATE: u32 = 40;
 
 /// One call in so many takes far longer than its budget.
 const SLOW_EVERY: u64 = 40;
+
+/// One call in so many is a stream.
+const STREAM_EVERY: u64 = 3;
+
+/// How often the figures are told: on a terminal in place, elsewhere as a line each.
+const EVERY: Duration = Duration::from_secs(1);
+const EVERY_LINE: Duration = Duration::from_secs(5);
 
 /// Flags of `shunt demo`.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,7 +55,7 @@ pub struct Arguments {
 struct Seen {
     straight: Series,
     through: Series,
-    calls: AtomicU64,
+    hedged: AtomicU64,
     demoted: AtomicU64,
     failed: AtomicU64,
 }
@@ -134,7 +144,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         seen: Seen {
             straight: Series::new(1),
             through: Series::new(1),
-            calls: AtomicU64::new(0),
+            hedged: AtomicU64::new(0),
             demoted: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         },
@@ -160,24 +170,43 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn introduce(server: &Server, scene: &Scene) -> Result<()> {
-    writeln!(
-        std::io::stdout(),
-        "Shunt demo: {RATE} calls a second, straight to a simulated provider and through Shunt.\n\
-         One call in 20 meets the provider's tail (1.2 s instead of 0.12 s); one in {SLOW_EVERY} takes 4 s,\n\
-         past the route's budget of 1.5 s, and becomes a job with a signed callback.\n\n  \
-         gateway   http://{}/v1/chat/completions\n  \
-         metrics   http://{}/metrics\n  \
-         routes    http://{}/api/routes\n  \
-         provider  http://{}/stats\n",
-        server.public,
-        server.admin,
-        server.admin,
-        scene.provider
-    )?;
+    let addresses = Addresses {
+        admin: server.admin.to_string(),
+        public: server.public.to_string(),
+        provider: scene.provider.to_string(),
+    };
+    let text = told::introduction(&addresses, RATE, STREAM_EVERY, SLOW_EVERY);
+    let mut out = std::io::stdout();
+    writeln!(out, "{text}")?;
+    out.flush()?;
     Ok(())
 }
 
-/// Traffic at a constant rate, and a line each second; then the summary.
+/// Where the figures are told.
+struct Screen {
+    terminal: bool,
+    began: Instant,
+    firsts: Firsts,
+}
+
+impl Screen {
+    fn write(&self, line: &str, stays: bool) -> Result<()> {
+        let mut out = std::io::stdout();
+        out.write_all(told::shown(line, self.terminal, stays).as_bytes())?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Tells what is seen for the first time.
+    fn tell_firsts(&mut self, scene: &Scene) -> Result<()> {
+        for news in self.firsts.news(&scene.counted(), self.began.elapsed()) {
+            self.write(&news, true)?;
+        }
+        Ok(())
+    }
+}
+
+/// Traffic at a constant rate and what is seen of it; then the summary.
 async fn play(
     scene: &Arc<Scene>,
     tasks: &Tasks,
@@ -186,7 +215,14 @@ async fn play(
 ) -> Result<()> {
     let began = Instant::now();
     let mut calls = interval(Duration::from_secs(1) / RATE);
-    let mut second = interval(Duration::from_secs(1));
+    let terminal = std::io::stdout().is_terminal();
+    let every = if terminal { EVERY } else { EVERY_LINE };
+    let mut lines = interval_at(began + every, every);
+    let mut screen = Screen {
+        terminal,
+        began,
+        firsts: Firsts::default(),
+    };
     let stop = tokio::signal::ctrl_c();
     tokio::pin!(stop);
     let mut count = 0;
@@ -199,20 +235,26 @@ async fn play(
                 }
                 count += 1;
                 tasks.spawn(call(scene.clone(), count));
+                screen.tell_firsts(scene)?;
             }
-            _ = second.tick() => {
-                let line = line(scene);
-                write!(std::io::stdout(), "\r{line}")?;
-                std::io::stdout().flush()?;
-            }
+            _ = lines.tick() => screen.write(&told::line(&scene.figures()), false)?,
         }
     }
     // The last callbacks are still on their way.
     let patience = Instant::now() + Duration::from_secs(6);
     while owed(scene) > 0 && Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::select! {
+            // Who asks twice does not wait for them.
+            _ = tokio::signal::ctrl_c() => break,
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+        screen.tell_firsts(scene)?;
     }
-    writeln!(std::io::stdout(), "\n\n{}", summary(scene, server))?;
+    let all = scene.figures();
+    screen.write(&told::line(&all), true)?;
+    let won = server.counter_sum("shunt_hedges_total", "result=\"won\"");
+    let summary = told::summary(&all, won);
+    writeln!(std::io::stdout(), "\n{summary}")?;
     Ok(())
 }
 
@@ -221,10 +263,58 @@ fn owed(scene: &Scene) -> u64 {
     demoted.saturating_sub(scene.arrived.verified.load(Ordering::Relaxed))
 }
 
+impl Scene {
+    /// What is cheap to tell: counts alone.
+    fn counted(&self) -> Figures {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            hedged: load(&self.seen.hedged),
+            demoted: load(&self.seen.demoted),
+            failed: load(&self.seen.failed),
+            verified: load(&self.arrived.verified),
+            refused: load(&self.arrived.refused),
+            ..Figures::default()
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            straight: self.seen.straight.cumulative().summary(),
+            through: self.seen.through.cumulative().summary(),
+            ..self.counted()
+        }
+    }
+}
+
+impl Seen {
+    /// Counts what a call through the gateway came to.
+    fn count(&self, answer: &Response<Bytes>, stream: bool) {
+        let add = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        let attempts = answer.headers().get("x-shunt-attempts");
+        if attempts.is_some_and(|attempts| attempts != "1") {
+            add(&self.hedged);
+        }
+        match answer.status() {
+            StatusCode::OK if stream && !is_whole_stream(answer.body()) => add(&self.failed),
+            StatusCode::OK => 0,
+            StatusCode::ACCEPTED => add(&self.demoted),
+            _ => add(&self.failed),
+        };
+    }
+}
+
+fn is_whole_stream(body: &[u8]) -> bool {
+    body.ends_with(b"data: [DONE]\n\n")
+}
+
+/// One call, straight and through the gateway: the same both ways.
 async fn call(scene: Arc<Scene>, count: u64) {
-    let slow = count.is_multiple_of(SLOW_EVERY);
     let mut body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]});
-    if slow {
+    let stream = count.is_multiple_of(STREAM_EVERY);
+    if stream {
+        body["stream"] = json!(true);
+    }
+    if count.is_multiple_of(SLOW_EVERY) {
         body["metadata"] = json!({"sim_latency_ms": "4000"});
     }
     let path = "/v1/chat/completions";
@@ -241,66 +331,13 @@ async fn call(scene: Arc<Scene>, count: u64) {
             ("x-shunt-callback", scene.hook.as_str()),
         ];
         let answer = client::post(scene.gateway, path, &headers, &body).await;
-        scene.seen.calls.fetch_add(1, Ordering::Relaxed);
-        match answer.map(|answer| answer.status().as_u16()) {
-            Ok(200) => {}
-            Ok(202) => {
-                scene.seen.demoted.fetch_add(1, Ordering::Relaxed);
-            }
-            _ => {
+        scene.seen.through.record(began.elapsed());
+        match answer {
+            Ok(answer) => scene.seen.count(&answer, stream),
+            Err(_) => {
                 scene.seen.failed.fetch_add(1, Ordering::Relaxed);
             }
         }
-        scene.seen.through.record(began.elapsed());
     };
     tokio::join!(straight, through);
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{:.2} s", duration.as_secs_f64())
-}
-
-fn line(scene: &Scene) -> String {
-    let of = |series: &Series| series.cumulative().summary();
-    let (straight, through) = (of(&scene.seen.straight), of(&scene.seen.through));
-    format!(
-        "straight p50 {} p99 {}   through Shunt p50 {} p99 {}   demoted {}   callbacks verified {}   ",
-        seconds(straight.p50),
-        seconds(straight.p99),
-        seconds(through.p50),
-        seconds(through.p99),
-        scene.seen.demoted.load(Ordering::Relaxed),
-        scene.arrived.verified.load(Ordering::Relaxed),
-    )
-}
-
-fn summary(scene: &Scene, server: &Server) -> String {
-    let hedges = server.counter_sum("shunt_hedges_total", "result=\"won\"");
-    let row = |name: &str, all: Summary| {
-        format!(
-            "{name:<16}{:>8}{:>10}{:>10}{:>10}\n",
-            all.count,
-            seconds(all.p50),
-            seconds(all.p95),
-            seconds(all.p99)
-        )
-    };
-    let mut text = format!(
-        "{:<16}{:>8}{:>10}{:>10}{:>10}\n",
-        "", "calls", "p50", "p95", "p99"
-    );
-    text += &row("straight", scene.seen.straight.cumulative().summary());
-    text += &row("through Shunt", scene.seen.through.cumulative().summary());
-    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    // Writing to a string cannot fail.
-    let _ = write!(
-        text,
-        "\nhedges won {hedges}, calls demoted {}, callbacks received and verified {}, refused {}, \
-         failed calls {}",
-        load(&scene.seen.demoted),
-        load(&scene.arrived.verified),
-        load(&scene.arrived.refused),
-        load(&scene.seen.failed),
-    );
-    text
 }
