@@ -185,7 +185,11 @@ fn target_row(target: &Target, look: Look) -> Row<'static> {
 /// Jobs in the store.
 pub fn jobs_table(frame: &mut Frame<'_>, area: Rect, picture: &Picture, look: Look) {
     let Some(jobs) = &picture.snapshot.jobs else {
-        let says = Paragraph::new("the store does not answer").style(look.bad());
+        // The first snapshot comes before the store was heard.
+        let says = match picture.snapshot.gateway.store_ready {
+            None => Paragraph::new("asking the store ...").style(look.faint()),
+            Some(_) => Paragraph::new("the store does not answer").style(look.bad()),
+        };
         frame.render_widget(says.block(titled("Jobs".into())), area);
         return;
     };

@@ -68,6 +68,23 @@ fn without_colour_nothing_is_lost() {
 }
 
 #[test]
+fn a_store_that_was_not_asked_yet_is_not_told_to_be_silent() {
+    let silent = "the store does not answer";
+    for (ready, says, not) in [
+        (None, "asking the store ...", silent),
+        (Some(false), silent, "asking"),
+        (Some(true), silent, "asking"),
+    ] {
+        let mut app = app();
+        let mut bare = snapshot();
+        (bare.gateway.store_ready, bare.jobs) = (ready, None);
+        app.hear(Update::Snapshot(Box::new(bare)));
+        let text = screen(&app, PLAIN, 80, 24).backend().to_string();
+        assert!(text.contains(says) && !text.contains(not), "{text}");
+    }
+}
+
+#[test]
 fn no_size_of_a_terminal_and_no_store_away_breaks_it() {
     let mut app = app();
     let mut bare = snapshot();
