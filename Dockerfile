@@ -1,3 +1,9 @@
+#   docker build -t shunt:local .
+#   docker run --rm -p 127.0.0.1:8080:8080 -v shunt:/data -e OPENAI_API_KEY=… --stop-timeout 90 --name shunt shunt:local
+# Apps: http://127.0.0.1:8080/v1. Operators ask inside: docker exec -it shunt shunt top. A configuration of your own:
+#   -v $PWD/shunt.toml:/etc/shunt/docker/shunt.toml:ro
+# An admin listener that is open to other containers (0.0.0.0:8081) needs auth.admin_token: config/compose/shunt.toml.
+#
 # Two stages; the binary is optimised by what its demo does (tools/pgo).
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
@@ -27,4 +33,4 @@ HEALTHCHECK --interval=10s --timeout=2s CMD curl -fsS http://127.0.0.1:8081/read
 # SIGTERM drains: running calls end before the process does.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["shunt"]
-CMD ["serve", "--config", "/etc/shunt/shunt.toml"]
+CMD ["serve", "--config", "/etc/shunt/docker/shunt.toml"]

@@ -2,6 +2,7 @@
 take their files, and what these name is there."""
 
 import base64
+import json
 import pathlib
 import re
 import subprocess
@@ -48,6 +49,39 @@ def test_a_stop_waits_longer_than_the_gateway_drains():
     stop = int(re.search(r"^TimeoutStopSec=(\d+)s", (ROOT / "config/shunt.service").read_text(), re.M)[1])
     drain = int(re.search(r'^drain *= "(\d+)s"', (ROOT / "config/reference.toml").read_text(), re.M)[1])
     assert stop > drain
+
+
+# The image.
+
+
+def test_the_image_runs_a_valid_configuration_that_a_published_port_reaches_and_keeps_its_admin_listener_inside(tmp_path):
+    text = (ROOT / "Dockerfile").read_text()
+    command = json.loads(re.search(r"^CMD (\[.*\])$", text, re.M)[1])
+    assert command[:2] == ["serve", "--config"] and "\nCOPY config /etc/shunt\n" in text
+    file = ROOT / "config" / pathlib.Path(command[2]).relative_to("/etc/shunt")
+    told = subprocess.run([SHUNT, "check", "--config", str(file)], capture_output=True, text=True, timeout=20)
+    assert told.returncode == 0, told.stderr
+    config = tomllib.loads(file.read_text())
+    public, admin = config["listen"]["public"], config["listen"]["admin"]
+    ports = [address.rsplit(":", 1)[1] for address in (public, admin)]
+    assert public.startswith("0.0.0.0:") and admin.startswith("127.0.0.1:")
+    assert f"\nEXPOSE {' '.join(ports)}\n" in text and f"http://{admin}/readyz" in text
+    assert f"-p 127.0.0.1:{ports[0]}:{ports[0]}" in text
+    # It differs from the newcomer's in nothing else.
+    newcomer = tomllib.loads((ROOT / "config/shunt.toml").read_text())
+    assert config == newcomer | {"listen": newcomer["listen"] | {"public": public}}
+    # And so it starts: with one key, in a folder that it may write to.
+    open_ports = file.read_text().replace(public, "0.0.0.0:0").replace(admin, "127.0.0.1:0")
+    (tmp_path / "shunt.toml").write_text(open_ports)
+    command = [SHUNT, "serve", "--config", str(tmp_path / "shunt.toml")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"OPENAI_API_KEY": "x"}, cwd=tmp_path)
+    try:
+        process.stdout.readline()
+        address = process.stdout.readline().split()[-1]
+        assert urllib.request.urlopen(f"{address}/readyz", timeout=10).status == 200
+    finally:
+        process.terminate()
+        assert process.wait(timeout=40) == 0
 
 
 # Compose.

@@ -69,7 +69,7 @@ def test_an_editor_marks_a_mistake(right, wrong, says, edit):
 
 def test_every_configuration_that_is_shipped_names_the_schema_and_keeps_to_it():
     files = sorted((ROOT / "config").rglob("*.toml"))
-    assert len(files) == 4
+    assert len(files) == 5
     for file in files:
         first = file.read_text().splitlines()[0]
         assert (file.parent / first.removeprefix("#:schema ")).resolve() == ROOT / "config/schema.json", file
