@@ -6,7 +6,9 @@
     ```LANG +FILE  is added to it
 
 There is no other block, so that nothing in a guide is not run. A line that ends with `&` starts a server, which says
-`listening on` unless its output goes to a file. Ports are exchanged for free ones.
+`listening on` unless its output goes to a file. Ports are exchanged for free ones, /tmp/try for a folder of the test.
+Nothing is built or installed: `cargo`, `pip`, `npm` and `python3 -m venv` only look whether the tests have what is named.
+At its end a guide has stopped all that it started.
 """
 
 import os
@@ -32,13 +34,17 @@ TENS = ["810$", "820$"]
 
 
 class Guide:
+    # How long a gateway may drain at the end.
+    patience = 20
+
     def __init__(self, name, folder, replacements=()):
         self.folder, self.name, self.steps = folder, name, 0
         text = (ROOT / "docs" / name).read_text()
         self.lines = len(text.splitlines())
         # The default ports are said, so that they can be exchanged.
         text = re.sub(r"^```toml (\S+)\n(?!\[listen)", LISTEN, text, flags=re.M)
-        for old, new in [*replacements, *free_ports()]:
+        self.opening, self.code = text.split("```", 1)[0], "".join(block[2] for block in FENCE.findall(text))
+        for old, new in [*replacements, *free_ports(), ("/tmp/try", str(folder))]:
             text = text.replace(old, new)
         self.blocks = FENCE.findall(text)
         assert text.count("```") == 2 * len(self.blocks), "a fence is not closed"
@@ -47,9 +53,14 @@ class Guide:
         self.bin.mkdir()
         shunt = pathlib.Path(SHUNT).resolve()
         (self.bin / "shunt").symlink_to(shunt)
-        self.program("python", f'exec {sys.executable} "$@"')
+        venv = 'test "$1 $2" = "-m venv" && mkdir -p "$3/bin" && exec touch "$3/bin/activate"'
+        self.program("python3", f'{venv}\nexec {sys.executable} "$@"')
+        requirements, package = ROOT / "tests/requirements.txt", ROOT / "tests/sdk/package.json"
+        self.program("pip", f'test $1 = install || exit\nshift\nfor one; do grep -q "^$one==" {requirements} || exit; done')
+        self.program("npm", f"test $1 = i || exit\nshift\nfor one; do grep -q '\"'$one'\": ' {package} || exit; done")
         # The Rust of a guide is an example of this crate, which `cargo test` has built.
-        self.program("cargo", f'test "$1 $2" = "run --" && exec {shunt.parent}/examples/receive "$3"')
+        receive = f'test "$1 $2" = "run --" && exec {shunt.parent}/examples/receive "$3"'
+        self.program("cargo", f'case "$*" in build | "build --release") exit ;; esac\n{receive}')
 
     def program(self, name, does):
         (self.bin / name).write_text(f"#!/bin/sh\n{does}\n")
@@ -68,9 +79,17 @@ class Guide:
         )
         try:
             self.all()
+            self.has_stopped()
         finally:
             self.stop(signal.SIGTERM, 10)
             self.stop(signal.SIGKILL, 10)
+
+    def has_stopped(self):
+        """Waits until only the shell runs of all that the guide started."""
+        end = time.monotonic() + self.patience
+        while others := [one for one in running(self.shell.pid) if one[0] != self.shell.pid]:
+            assert time.monotonic() < end, f"{self.name} leaves these running: {others}"
+            time.sleep(0.05)
 
     def stop(self, by, seconds):
         """Ends all that the guide started."""
@@ -120,6 +139,13 @@ class Guide:
             pattern = ".*?".join(re.escape(part) for part in wanted.strip("\n").split("…"))
             output = said.read_text().strip("\n")
             assert re.fullmatch(pattern, output, re.S), f"{where}:\n{text}\n--- wanted\n{wanted}\n--- got\n{output}"
+
+
+def running(group):
+    """Processes of a group, zombies left out."""
+    told = subprocess.run(["ps", "-e", "-o", "pgid=,pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = (line.split(None, 3) for line in told.splitlines())
+    return [(int(pid), args) for pgid, pid, stat, args in rows if int(pgid) == group and not stat.startswith("Z")]
 
 
 # Ports that were given away: guides run beside each other.

@@ -35,7 +35,16 @@ def runs(request, tmp_path_factory):
 def test_a_guide_does_what_it_says_and_is_short(name, runs):
     guide, run = runs[name]
     run.result()
-    assert guide.lines <= 140
+    assert guide.lines <= 160
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_a_guide_says_first_which_ports_it_uses(name, tmp_path):
+    guide = Guide(f"{name}.md", tmp_path)
+    used = set(re.findall(r"\b(80[08][0-9]|90[0-9][0-9])\b", guide.code))
+    if name == "many-gateways":
+        used = used - {"8080", "8081"} | {"8100", "8109", "8200", "8209"}
+    assert used == set(re.findall(r"\b[89]\d{3}\b", guide.opening))
 
 
 def test_the_rust_receiver_is_the_one_that_is_built():
@@ -59,6 +68,22 @@ def test_a_guide_whose_output_is_another_fails(tmp_path):
     guide.blocks = [("sh", "", "true\n")]
     with pytest.raises(AssertionError, match="nothing is looked at"):
         guide.run()
+
+
+def test_a_guide_that_leaves_something_running_or_installs_what_no_test_has_fails(tmp_path):
+    guide = Guide("start.md", tmp_path)
+    guide.patience = 0.5
+    guide.blocks = [("sh", "", "sleep 30 >/dev/null &\necho one\n"), ("text", "", "one\n")]
+    with pytest.raises(AssertionError, match="leaves these running.*sleep 30"):
+        guide.run()
+    for install, right in [("pip install openai anthropic", True), ("pip install openai nothing", False),
+                           ("npm i @ai-sdk/openai ai", True), ("npm i nothing", False)]:
+        guide.blocks = [("sh", "", f"{install}\necho one\n"), ("text", "", "one\n")]
+        if right:
+            guide.run()
+        else:
+            with pytest.raises(AssertionError, match="failed"):
+                guide.run()
 
 
 def durations(table, path=""):
