@@ -1,5 +1,6 @@
 //! The configuration files of the repository, held to the schema.
 
+use serde_json::Value;
 use shunt::config::{Config, Problems, load, parse};
 
 const REFERENCE: &str = include_str!("../config/reference.toml");
@@ -74,4 +75,90 @@ fn every_mistake_of_a_file_is_told_with_its_place_and_its_sentence() {
         assert!(!problems.to_string().contains("very-secret"));
         insta::assert_snapshot!(problems.to_string());
     });
+}
+
+/// Every key that a schema has, as a file would nest a value there: `a = { b = [VALUE] }`.
+fn nestings(
+    schema: &Value,
+    whole: &Value,
+    before: &str,
+    after: &str,
+    found: &mut Vec<(String, String)>,
+) {
+    found.push((before.to_owned(), after.to_owned()));
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.rsplit('/').next().expect("a name");
+        return nestings(&whole["$defs"][name], whole, before, after, found);
+    }
+    for one in schema["anyOf"].as_array().into_iter().flatten() {
+        nestings(one, whole, before, after, found);
+    }
+    for (key, one) in schema["properties"].as_object().into_iter().flatten() {
+        nestings(
+            one,
+            whole,
+            &format!("{before}{{ {key} = "),
+            &format!(" }}{after}"),
+            found,
+        );
+    }
+    if schema["additionalProperties"].is_object() {
+        let one = &schema["additionalProperties"];
+        nestings(
+            one,
+            whole,
+            &format!("{before}{{ any = "),
+            &format!(" }}{after}"),
+            found,
+        );
+    }
+    if schema["items"].is_object() {
+        nestings(
+            &schema["items"],
+            whole,
+            &format!("{before}["),
+            &format!("]{after}"),
+            found,
+        );
+    }
+}
+
+/// Found by one who wrote `budget = "5"` and was told of a `struct Budget`.
+#[test]
+fn what_is_told_of_a_value_names_no_type_of_the_programs() {
+    let whole = serde_json::to_value(schemars::schema_for!(Config)).expect("a schema is JSON");
+    let types = whole["$defs"].as_object().expect("definitions");
+    let mut found = Vec::new();
+    for (key, one) in whole["properties"].as_object().expect("keys") {
+        nestings(one, &whole, &format!("{key} = "), "", &mut found);
+    }
+    assert!(found.len() > 150, "{}", found.len());
+    let words = [
+        "struct", "enum", "variant", "untagged", "tuple", "map", "sequence", "string", "usize",
+        "u16", "u32", "u64", "i64", "f64", "option", "invalid", "expected", "integer",
+    ];
+    for (before, after) in &found {
+        for value in [
+            "5",
+            "-5",
+            "1.5",
+            "true",
+            "\"?\"",
+            "1979-05-27",
+            "[]",
+            "[5]",
+            "{}",
+            "{ zzz = 1 }",
+        ] {
+            let text = format!("{before}{value}{after}\n");
+            let Err(problems) = parse(&text, "f") else {
+                continue;
+            };
+            let told = problems.to_string();
+            for word in told.split(|one: char| !one.is_alphanumeric() && one != '_') {
+                let is_type = types.contains_key(word) || words.contains(&word);
+                assert!(!is_type, "{word}: {text}{told}");
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod concurrency;
 mod glob;
 mod load;
 mod names;
+mod period;
 mod postgres;
 mod predict;
 mod quota;
@@ -22,6 +23,7 @@ mod tls;
 mod traces;
 mod typed;
 mod values;
+mod wanted;
 
 pub use access_log::{AccessLog, LogFormat};
 pub use auth::Auth;

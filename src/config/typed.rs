@@ -11,6 +11,7 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 
 use super::Config;
 use super::load::Problem;
+use super::wanted::wanted;
 
 /// Mistakes told at most.
 const MOST: usize = 100;
@@ -146,24 +147,9 @@ fn problem(path: &[Step], error: &Error) -> Problem {
     } else if message.contains("enum TargetEntry") {
         "takes names of providers, or { provider = \"NAME\", weight = 1, model = \"…\" }".into()
     } else {
-        plain(message)
+        wanted(&key, message)
     };
     Problem { key, says }
-}
-
-/// serde's words without Rust's names of types.
-fn plain(message: &str) -> String {
-    let text = message.lines().collect::<Vec<_>>().join(", ");
-    let Some((found, expected)) = text.rsplit_once(", expected ") else {
-        return text;
-    };
-    let expected = match expected {
-        "usize" | "u16" | "u32" | "u64" => "a whole number from 0",
-        "f64" => "a number",
-        "socket address" => "an address with its port; write \"127.0.0.1:8080\"",
-        other => other,
-    };
-    format!("{found}, expected {expected}")
 }
 
 /// The word in backquotes that follows an introduction.

@@ -4,70 +4,12 @@
 //! other, and has a JSON Schema. Never prints a secret.
 
 use std::fmt;
-use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 
-/// A length of time, written as a whole number and a unit: `250ms`, `2s`, `15m`, `24h`.
-///
-/// Limits: at least zero, at most 365 days. `0s` is allowed; a key that must not be zero says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Period(pub Duration);
-
-const LONGEST: Duration = Duration::from_hours(8760);
-
-impl Period {
-    /// The duration.
-    pub const fn get(self) -> Duration {
-        self.0
-    }
-
-    /// A period of whole milliseconds, for defaults.
-    pub const fn from_millis(millis: u64) -> Self {
-        Self(Duration::from_millis(millis))
-    }
-
-    /// A period of whole seconds, for defaults.
-    pub const fn from_secs(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
-    }
-}
-
-impl std::str::FromStr for Period {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a duration; write it like 250ms, 2s, 15m or 24h");
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-        let millis = match &text[digits..] {
-            "ms" => Some(number),
-            "s" => number.checked_mul(1_000),
-            "m" => number.checked_mul(60_000),
-            "h" => number.checked_mul(3_600_000),
-            _ => return Err(wrong()),
-        };
-        millis
-            .map(Duration::from_millis)
-            .filter(|period| *period <= LONGEST)
-            .map(Self)
-            .ok_or_else(|| format!("`{text}` is longer than a year; use at most 8760h"))
-    }
-}
-
-impl fmt::Display for Period {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_millis();
-        match millis {
-            0 => write!(out, "0s"),
-            _ if millis.is_multiple_of(3_600_000) => write!(out, "{}h", millis / 3_600_000),
-            _ if millis.is_multiple_of(60_000) => write!(out, "{}m", millis / 60_000),
-            _ if millis.is_multiple_of(1_000) => write!(out, "{}s", millis / 1_000),
-            _ => write!(out, "{millis}ms"),
-        }
-    }
-}
+pub use super::period::Period;
 
 /// A number of bytes: a bare integer, or a whole number with `KiB`, `MiB` or `GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,13 +133,27 @@ impl fmt::Display for HedgeAfter {
     }
 }
 
+/// Reads a value from its spelling, and says what is wanted where there is something else.
+struct Spelling<T>(&'static str, std::marker::PhantomData<T>);
+
+impl<T: std::str::FromStr<Err = String>> Visitor<'_> for Spelling<T> {
+    type Value = T;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.0)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 /// Gives a string-spelled value its `Deserialize` and its schema.
 macro_rules! spelled {
-    ($type:ty, $name:literal, $pattern:literal, $says:literal) => {
+    ($type:ty, $name:literal, $pattern:literal, $says:literal, $wanted:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(from)?;
-                text.parse().map_err(serde::de::Error::custom)
+                from.deserialize_str(Spelling($wanted, std::marker::PhantomData))
             }
         }
 
@@ -216,26 +172,30 @@ macro_rules! spelled {
 spelled!(
     Period,
     "Period",
-    "^[0-9]+(ms|s|m|h)$",
-    "A duration: 250ms, 2s, 15m, 24h."
+    r"^([0-9]+ms|[0-9]+(\.[0-9]{1,3})?(s|m|h))$",
+    "A duration: 250ms, 1.5s, 15m, 24h.",
+    "a duration, in quotes and with its unit: \"5s\", \"250ms\""
 );
 spelled!(
     Size,
     "Size",
     "^[0-9]+(B|KiB|MiB|GiB)?$",
-    "A size: 64KiB, 32MiB, 1GiB."
+    "A size: 64KiB, 32MiB, 1GiB.",
+    "a size, in quotes and with its unit: \"64KiB\", \"32MiB\""
 );
 spelled!(
     Switch,
     "Switch",
-    "^(off|[0-9]+(ms|s|m|h))$",
-    "A duration, or `off`."
+    r"^(off|[0-9]+ms|[0-9]+(\.[0-9]{1,3})?(s|m|h))$",
+    "A duration, or `off`.",
+    "a duration or \"off\", in quotes: \"15s\""
 );
 spelled!(
     HedgeAfter,
     "HedgeAfter",
-    r"^(off|auto|p[0-9]+(\.[0-9]+)?|[0-9]+(ms|s|m|h))$",
-    "p95, a duration, auto or off."
+    r"^(off|auto|p[0-9]+(\.[0-9]+)?|[0-9]+ms|[0-9]+(\.[0-9]{1,3})?(s|m|h))$",
+    "p95, a duration, auto or off.",
+    "a hedge delay, in quotes: \"p95\", \"300ms\", \"auto\" or \"off\""
 );
 
 /// Where a secret is read from; never the secret itself.
