@@ -162,3 +162,17 @@ fn what_is_told_of_a_value_names_no_type_of_the_programs() {
         }
     }
 }
+
+#[test]
+fn a_contradiction_is_no_mistake_and_is_told_with_its_place() -> Result<(), Problems> {
+    let text = "[providers.a]\nbase_url = \"https://a.example/v1\"\n[[routes]]\nname = \"r\"\n\
+                match = { path = \"/v1/*\" }\ntargets = [\"a\"]\nhedge = { after = \"6s\" }\n\
+                budget = { total = \"5s\", first_token = \"7s\" }\n";
+    let warnings = shunt::config::parse_with_warnings(text, "shunt.toml")?.warnings;
+    insta::assert_snapshot!(warnings.join("\n"));
+    for file in ["config/shunt.toml", "config/reference.toml"] {
+        let loaded = shunt::config::load_with_warnings(std::path::Path::new(file))?;
+        assert_eq!(loaded.warnings, Vec::<String>::new(), "{file}");
+    }
+    Ok(())
+}

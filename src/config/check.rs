@@ -1,10 +1,13 @@
 //! What the types cannot say: names that must exist, values that must fit together.
 
 mod auth;
+mod doubts;
 mod store;
 mod told;
 
 use std::collections::HashSet;
+
+pub(super) use doubts::doubts;
 
 use super::load::Problem;
 use super::{

@@ -96,6 +96,11 @@ impl PathPattern {
         }
     }
 
+    /// Whether some path that begins so is one of its own.
+    pub fn may_begin_with(&self, beginning: &str) -> bool {
+        self.text.starts_with(beginning) || (self.prefix && beginning.starts_with(&self.text))
+    }
+
     /// Whether every path that `other` stands for is one of its own.
     pub fn covers(&self, other: &Self) -> bool {
         if self.prefix {
@@ -151,6 +156,16 @@ mod tests {
         let below = PathPattern::parse("/v1/*").unwrap();
         assert!(below.matches("/v1/x/y") && !below.matches("/v2"));
         assert!(below.covers(&exact) && !exact.covers(&below));
+        assert!(exact.may_begin_with("/v1/") && !exact.may_begin_with("/v1/models/"));
+        for (pattern, may) in [
+            ("/*", true),
+            ("/v1/a*", true),
+            ("/v1beta/*", false),
+            ("/v", false),
+        ] {
+            let pattern = PathPattern::parse(pattern).unwrap();
+            assert_eq!(pattern.may_begin_with("/v1/"), may, "{pattern}");
+        }
         assert!(PathPattern::parse("v1").is_err() && PathPattern::parse("/a*b").is_err());
     }
 }

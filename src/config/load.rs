@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Config;
-use super::check::check;
+use super::check::{check, doubts};
 use super::typed::typed;
 
 /// A mistake, where it stands and what would be right.
@@ -32,18 +32,35 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// A file without mistakes.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What in it is hardly meant so, one a line, in the form of a problem.
+    pub warnings: Vec<String>,
+}
+
 /// Reads a file.
 ///
 /// # Errors
 /// Every mistake in it.
 pub fn load(path: &Path) -> Result<Config, Problems> {
+    load_with_warnings(path).map(|loaded| loaded.config)
+}
+
+/// The same, with what is hardly meant.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn load_with_warnings(path: &Path) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
     let source = std::fs::read_to_string(path).map_err(|error| {
         Problems(vec![format!(
             "{name}:1:1: the file cannot be read: {error}; give --config FILE"
         )])
     })?;
-    parse(&source, &name)
+    parse_with_warnings(&source, &name)
 }
 
 /// Reads a file's text; `file` is its name in messages.
@@ -51,6 +68,14 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// # Errors
 /// Every mistake in it, in the order of the file.
 pub fn parse(source: &str, file: &str) -> Result<Config, Problems> {
+    parse_with_warnings(source, file).map(|loaded| loaded.config)
+}
+
+/// The same, with what is hardly meant.
+///
+/// # Errors
+/// Every mistake in it, in the order of the file.
+pub fn parse_with_warnings(source: &str, file: &str) -> Result<Loaded, Problems> {
     let (tree, broken) = DeTable::parse_recoverable(source);
     let mut found: Vec<(Range<usize>, Problem)> = broken
         .iter()
@@ -63,23 +88,29 @@ pub fn parse(source: &str, file: &str) -> Result<Config, Problems> {
         // What a missing table would make wrong elsewhere is not told.
         if let Some(read_config) = read.config.as_ref().filter(|_| !read.partial) {
             let more = check(read_config).into_iter();
-            found.extend(more.map(|problem| {
-                let at = span(tree.get_ref(), &problem.key);
-                (at.unwrap_or(0..0), problem)
-            }));
+            found.extend(more.map(|problem| placed(&tree, problem)));
         }
         config = read.config;
     }
-    found.sort_by_key(|(at, _)| at.start);
-    match config {
-        Some(config) if found.is_empty() => Ok(config),
-        _ => Err(Problems(
-            found
-                .iter()
-                .map(|(at, problem)| told(source, file, at, &problem.key, &problem.says))
-                .collect(),
-        )),
-    }
+    let lines = |mut found: Vec<(Range<usize>, Problem)>| {
+        found.sort_by_key(|(at, _)| at.start);
+        let line = |(at, problem): &(Range<usize>, Problem)| {
+            told(source, file, at, &problem.key, &problem.says)
+        };
+        found.iter().map(line).collect()
+    };
+    let Some(config) = config.filter(|_| found.is_empty()) else {
+        return Err(Problems(lines(found)));
+    };
+    let stands = |key: &str| span(tree.get_ref(), key).is_some_and(|(_, whole)| whole);
+    let doubts = doubts(&config, stands).into_iter();
+    let warnings = lines(doubts.map(|problem| placed(&tree, problem)).collect());
+    Ok(Loaded { config, warnings })
+}
+
+fn placed(tree: &Spanned<DeTable>, problem: Problem) -> (Range<usize>, Problem) {
+    let at = span(tree.get_ref(), &problem.key);
+    (at.map_or(0..0, |(at, _)| at), problem)
 }
 
 /// What is no TOML.
@@ -116,8 +147,9 @@ fn on_one_line(text: &str) -> String {
     line
 }
 
-/// Where the nearest existing part of a key stands; `routes[1].targets` is a path.
-fn span(table: &DeTable, key: &str) -> Option<Range<usize>> {
+/// Where the nearest existing part of a key stands, and whether that is the whole key;
+/// `routes[1].targets` is a path.
+fn span(table: &DeTable, key: &str) -> Option<(Range<usize>, bool)> {
     let (step, rest) = key.split_once('.').unwrap_or((key, ""));
     let (name, at) = match step.split_once('[') {
         Some((name, at)) => (name, at.trim_end_matches(']').parse::<usize>().ok()),
@@ -134,8 +166,10 @@ fn span(table: &DeTable, key: &str) -> Option<Range<usize>> {
         found.span()
     };
     match value.get_ref() {
-        DeValue::Table(inner) if !rest.is_empty() => Some(span(inner, rest).unwrap_or(here)),
-        _ => Some(here),
+        DeValue::Table(inner) if !rest.is_empty() => {
+            Some(span(inner, rest).unwrap_or((here, false)))
+        }
+        _ => Some((here, rest.is_empty())),
     }
 }
 

@@ -31,7 +31,7 @@ pub use callbacks::{Callbacks, Secrets};
 pub use caller::{Caller, Network};
 pub use concurrency::{Concurrency, ConcurrencyMode};
 pub use glob::{Glob, PathPattern};
-pub use load::{Problem, Problems, load, parse};
+pub use load::{Loaded, Problem, Problems, load, load_with_warnings, parse, parse_with_warnings};
 pub use names::Names;
 pub use postgres::{Postgres, PostgresAddress, SslMode, is_postgres};
 pub use predict::Predict;
