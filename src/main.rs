@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use shunt::config;
+use shunt::config::{self, Loaded};
 use shunt::server::Server;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -92,8 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(file: &File) -> Result<()> {
-    let config = config::load(&file.config)?;
-    let server = Server::start(&config)?;
+    let server = Server::start(&loaded(file)?)?;
     let mut out = std::io::stdout();
     writeln!(out, "public listening on {}", server.public_url())?;
     writeln!(out, "admin listening on {}", server.admin_url())?;
@@ -107,6 +106,15 @@ fn serve(file: &File) -> Result<()> {
         "{left} tasks were left after the drain; please report this"
     );
     Ok(())
+}
+
+/// The configuration; what in it is hardly meant is logged.
+fn loaded(file: &File) -> Result<config::Config> {
+    let Loaded { config, warnings } = config::load_with_warnings(&file.config)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(config)
 }
 
 /// Signals to stop.
@@ -138,8 +146,7 @@ async fn until_stopped(server: &Server, file: &File, stops: &mut Stops) -> Resul
             () = stops.next() => return Ok(()),
             _ = hang_up.recv() => {
                 server.open_anew();
-                let loaded = config::load(&file.config).map_err(anyhow::Error::from);
-                match loaded.and_then(|config| server.reload(&config)) {
+                match loaded(file).and_then(|config| server.reload(&config)) {
                     Ok(()) => tracing::info!("the configuration was reloaded"),
                     Err(error) => tracing::error!("the old configuration stays: {error:#}"),
                 }
@@ -149,11 +156,21 @@ async fn until_stopped(server: &Server, file: &File, stops: &mut Stops) -> Resul
 }
 
 fn check(Check { file, call }: &Check) -> Result<()> {
-    let config = config::load(&file.config)?;
+    let Loaded { config, warnings } = config::load_with_warnings(&file.config)?;
+    for warning in warnings {
+        writeln!(std::io::stderr(), "warning: {warning}")?;
+    }
     if call.asks() {
         return shunt::explain::run(&config, call);
     }
-    writeln!(std::io::stdout(), "{} is valid", file.config.display())?;
+    let (mut out, name) = (std::io::stdout(), file.config.display());
+    let missing = shunt::server::missing(&config);
+    if missing.is_empty() {
+        writeln!(out, "{name} is valid")?;
+    }
+    for why in missing {
+        writeln!(out, "{name} is valid; serve would not start here: {why}")?;
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod callbacks;
 mod dry;
 mod operators;
 mod owners;
+mod secrets;
 mod secured;
 mod told;
 
@@ -28,6 +29,7 @@ use self::build::{live, reloads, signer, store};
 use self::callbacks::Callbacks;
 pub use self::dry::dry;
 pub(crate) use self::owners::Owners;
+pub use self::secrets::missing;
 use self::secured::Secured;
 use self::told::told;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
@@ -103,7 +105,7 @@ impl Server {
         store.share_out(turns);
         let guard = AddressGuard::new(&config.callbacks.allow).map_err(|why| anyhow!(why))?;
         let guard = Arc::new(guard);
-        let signer = signer(config)?;
+        let signer = signer(&config.callbacks)?;
         let journal = Journal::new(config, &meter);
         let log = told(config, &ground, &meter, journal.as_ref(), &control, &owners)?;
         let (door, intake) = Door::new(signer.is_some().then(|| guard.clone()));

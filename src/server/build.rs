@@ -14,7 +14,7 @@ use crate::cold::store::SharedStore;
 use crate::cold::store::postgres::PostgresStore;
 use crate::cold::store::sealed::Sealed;
 use crate::cold::store::sqlite::{self, SqliteStore};
-use crate::config::{Config, PostgresAddress, Secret, Secrets, is_postgres};
+use crate::config::{Callbacks, Config, PostgresAddress, Secret, Secrets, is_postgres};
 use crate::hot::{Gate, State, Table};
 use crate::meter::{Live, Meter, Refused};
 use crate::tasks::Tasks;
@@ -97,8 +97,7 @@ pub(crate) fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, 
 }
 
 /// The signer of callbacks; none where there is neither secret nor key.
-pub(super) fn signer(config: &Config) -> Result<Option<Arc<Signer>>> {
-    let callbacks = &config.callbacks;
+pub(super) fn signer(callbacks: &Callbacks) -> Result<Option<Arc<Signer>>> {
     if callbacks.secret.is_none() && callbacks.signing_key.is_none() {
         return Ok(None);
     }
@@ -139,7 +138,7 @@ pub(super) async fn store(config: &Config, tasks: &Tasks) -> Result<SharedStore>
 }
 
 /// The variable that holds the keys of a store that several gateways share, where none is named.
-const SEAL_KEYS: &str = "SHUNT_SEAL_KEYS";
+pub(super) const SEAL_KEYS: &str = "SHUNT_SEAL_KEYS";
 
 /// The keys of the environment; those of the file open also what was sealed before there were any.
 fn sealer(variable: Option<&str>, file: &Path) -> Result<Sealer, String> {

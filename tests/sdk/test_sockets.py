@@ -228,3 +228,42 @@ store = "sqlite:x.db"
     assert done.stderr.startswith(f"{config}:"), done.stderr
     assert says in done.stderr, done.stderr
     assert "very-secret" not in done.stderr
+
+
+def test_what_is_hardly_meant_and_what_is_not_set_are_told_and_are_no_mistakes(tmp_path):
+    import os
+
+    import conftest
+
+    config = tmp_path / "shunt.toml"
+    config.write_text("""[listen]
+public = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+[providers.sim]
+base_url = "http://127.0.0.1:9/v1"
+dialect = "openai"
+api_key = { env = "SHUNT_TEST_KEY" }
+[[routes]]
+name = "a"
+match = { path = "/v1/*" }
+targets = ["sim"]
+[callbacks]
+secret = { env = "SHUNT_CALLBACK_SECRET" }
+""")
+    without = {name: value for name, value in os.environ.items() if not name.startswith("SHUNT_")}
+    shunt = lambda command, **more: subprocess.run(
+        [conftest.SHUNT, command, "--config", str(config)], capture_output=True, text=True, timeout=30,
+        cwd=tmp_path, env=without | more,
+    )
+    told = shunt("check", SHUNT_CALLBACK_SECRET="whsec_dmVyeS1zZWNyZXQ=")
+    assert told.returncode == 0
+    begins = f"{config} is valid; serve would not start here: "
+    assert [line.startswith(begins) for line in told.stdout.splitlines()] == [True, True]
+    assert "providers.sim.api_key: the environment variable SHUNT_TEST_KEY is not set" in told.stdout
+    assert "callbacks.secret: " in told.stdout and "dmVyeS1zZWNyZXQ" not in told.stdout
+    doubt = f"{config}:5:1: providers.sim.base_url: ends in /v1"
+    assert told.stderr.startswith(f"warning: {doubt}"), told.stderr
+    secret = {"SHUNT_CALLBACK_SECRET": conftest.SECRET}
+    assert shunt("check", SHUNT_TEST_KEY="k", **secret).stdout == f"{config} is valid\n"
+    served = shunt("serve", **secret)
+    assert served.returncode == 1 and "WARN" in served.stderr and doubt in served.stderr
