@@ -20,6 +20,7 @@ mod hedge;
 mod intake;
 pub(crate) mod intent;
 mod keepalive;
+mod nowhere;
 mod pace;
 mod pipeline;
 mod predict;

@@ -14,9 +14,10 @@ use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
 use super::call::State;
-use super::error::{self, Code};
+use super::error::Code;
 use super::intake::{Kept, keep};
 use super::intent::Intent;
+use super::nowhere::{Stray, no_route};
 use super::ready::Refusal;
 use super::record::Record;
 use super::route::Route;
@@ -43,8 +44,9 @@ pub(super) async fn route(
     // Gone through again rather than kept: a route is asked in a few instructions.
     let candidates = || state.table.candidates(path, &parts.headers);
     let Some(first) = candidates().next() else {
-        return Err(no_route(path, ""));
+        return Err(no_route(state, path, &parts.headers, Stray::Path));
     };
+    let stray = |stray| no_route(state, path, &parts.headers, stray);
     let refuse = |code, message| {
         let record = Record::new(first.clone(), arrived, false);
         Refusal::of(first, record, (code, message))
@@ -58,7 +60,13 @@ pub(super) async fn route(
     if is_upgrade || !wants_body(candidates(), parts, &asked, json) {
         let body = Kept::Once(OutBody::streamed(Queue::default(), body));
         let route = state.table.taking(path, &parts.headers, None);
-        let route = route.ok_or_else(|| no_route(path, ""))?;
+        // One that asks for another protocol has no body to name a model in.
+        let why = if is_upgrade {
+            Stray::Path
+        } else {
+            Stray::of(None, json)
+        };
+        let route = route.ok_or_else(|| stray(why))?;
         return Ok((
             (route.clone(), body, Peek::default(), asked),
             Duration::ZERO,
@@ -83,7 +91,7 @@ pub(super) async fn route(
     };
     let model = peek.model.as_deref();
     let route = state.table.taking(path, &parts.headers, model);
-    let route = route.ok_or_else(|| no_route(path, &told(model)))?;
+    let route = route.ok_or_else(|| stray(Stray::of(model, json)))?;
     Ok(((route.clone(), kept, peek, asked), waited))
 }
 
@@ -153,18 +161,4 @@ async fn until<F: Future>(end: Instant, future: F) -> Option<F::Output> {
 fn may_be_json(headers: &HeaderMap) -> bool {
     // Without a type it may be JSON: the body will tell.
     is_json(headers).unwrap_or(true)
-}
-
-/// How a call's model is named in a refusal.
-fn told(model: Option<&str>) -> String {
-    match model {
-        Some(model) => format!(" with the model `{model}`"),
-        None => " without a `model`".into(),
-    }
-}
-
-fn no_route(path: &str, model: &str) -> Refusal {
-    let message =
-        format!("no route takes {path}{model}; add one to [[routes]], or call /PROVIDER{path}");
-    Refusal::early(error::guess(path), Code::NoRoute, message)
 }

@@ -123,6 +123,68 @@ async fn a_call_that_would_be_refused_is_told_what_its_caller_is() {
     assert!(hook.contains("sends no callbacks"), "{hook}");
 }
 
+/// Found by one who left `/v1` out of the base URL, and by one whose client sends forms.
+#[tokio::test]
+async fn a_call_that_no_route_takes_is_told_what_its_sender_can_do() {
+    let of = |one: &str| {
+        FILE.replace("/v1/*", "/v1/rest")
+            .replace("/v1/chat/completions", one)
+    };
+    let file = of(CHAT).replace("header = { x-team = \"search*\" }", "model = \"search\"");
+    let config = config::parse(&file, "shunt.toml").unwrap();
+    let told = async |path: &str, kind: &'static str, body: &'static str| {
+        let (state, door) = dry(&config).unwrap();
+        let request = Request::builder()
+            .method("POST")
+            .uri(path)
+            .header("host", "gateway");
+        let request = request.header("content-type", kind).body(Bytes::from(body));
+        let turned = explain(state, &door, request.unwrap()).await.err().unwrap();
+        assert_eq!(turned.code, "no_route");
+        turned.message
+    };
+    let json = "application/json";
+    let no_model = told(CHAT, json, "{}").await;
+    assert!(
+        no_model.contains("without a `model`; send a `model` in the body"),
+        "{no_model}"
+    );
+    let form = told(
+        CHAT,
+        "application/x-www-form-urlencoded",
+        r#"{"model":"gpt-4o"}"#,
+    )
+    .await;
+    assert!(
+        form.contains("send Content-Type: application/json"),
+        "{form}"
+    );
+    let unknown = told(CHAT, json, r#"{"model":"zzz"}"#).await;
+    assert!(
+        unknown.contains("with the model `zzz`; send another"),
+        "{unknown}"
+    );
+    let bare = told("/chat/completions", json, "{}").await;
+    assert!(
+        bare.ends_with("did you mean /v1/chat/completions?"),
+        "{bare}"
+    );
+    // Nothing takes it there either, or it is no path of an SDK's.
+    for path in ["/embeddings", "/rest", "/"] {
+        let strange = told(path, json, "{}").await;
+        assert!(
+            strange.contains("a provider's name, such as /a/…, /b/…;"),
+            "{strange}"
+        );
+    }
+    for message in [no_model, form, unknown, bare] {
+        assert!(
+            !message.contains("claude") && !message.contains("search"),
+            "{message}"
+        );
+    }
+}
+
 /// What is told of the routes before is what routing does: none of them takes the call, and the one
 /// that does has nothing against it.
 #[tokio::test]
