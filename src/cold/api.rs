@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -19,7 +20,7 @@ use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, header_map};
 use super::responses;
 use super::runner::Runner;
 use super::store::{Outcome, StoreError, asked, page};
-use crate::problem::problem;
+use crate::problem::{Named, problem, wrong_method};
 
 /// Longest wait that a caller can ask for.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -31,6 +32,7 @@ pub fn router(runner: Arc<Runner>) -> Router {
         .route("/jobs/{id}", get(show).delete(cancel))
         .route("/jobs/{id}/result", get(result))
         .route("/jobs/{id}/events", get(super::events::events))
+        .method_not_allowed_fallback(wrong_method)
         .fallback(async || problem(StatusCode::NOT_FOUND, "not_found", "there is no such page"))
         .with_state(runner.clone())
         .merge(responses::router(runner))
@@ -42,6 +44,12 @@ fn unknown() -> Response {
         "no_job",
         "there is no such job, or it is not yours",
     )
+}
+
+/// A query that cannot be read; `wanted` says what may stand there.
+fn unreadable(wanted: &str) -> Response {
+    let detail = format!("the query cannot be read; {wanted}");
+    problem(StatusCode::BAD_REQUEST, "bad_request", &detail)
 }
 
 fn unavailable(error: &StoreError) -> Response {
@@ -93,7 +101,7 @@ fn preferred_wait(headers: &HeaderMap) -> Duration {
 
 async fn show(
     State(runner): State<Arc<Runner>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let wait = preferred_wait(&headers);
@@ -109,10 +117,12 @@ struct Wait {
 
 async fn result(
     State(runner): State<Arc<Runner>>,
-    Path(id): Path<String>,
-    Query(Wait { wait }): Query<Wait>,
+    Named(id): Named,
+    query: Result<Query<Wait>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
+    let wanted = "send wait as a whole number of seconds, such as ?wait=30";
+    let Query(Wait { wait }) = query.map_err(|_| unreadable(wanted))?;
     let patience = wait.map_or_else(|| preferred_wait(&headers), Duration::from_secs);
     let told = told(&runner, &id, &headers, patience, wait);
     page(patience.min(LONGEST_WAIT), told, unavailable).await
@@ -177,7 +187,7 @@ pub(super) fn cancelled() -> Outcome {
 
 async fn cancel(
     State(runner): State<Arc<Runner>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     page(Duration::ZERO, ended(&runner, &id, &headers), unavailable).await
@@ -198,9 +208,12 @@ async fn ended(runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Respons
 
 async fn list(
     State(runner): State<Arc<Runner>>,
-    Query(filter): Query<Filter>,
+    query: Result<Query<Filter>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
+    let wanted = "send each of status, route, limit and after once at most, limit as a whole \
+                  number, such as ?status=failed&limit=20";
+    let Query(filter) = query.map_err(|_| unreadable(wanted))?;
     let bad = |detail: String| problem(StatusCode::BAD_REQUEST, "bad_request", &detail);
     let query = filter.query(Some(Owner::of(&headers)), 100).map_err(bad)?;
     let jobs = asked(runner.store().list(query)).await;

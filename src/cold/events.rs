@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -22,12 +22,13 @@ use super::follow::{Follow, Step};
 use super::job::{Job, Status};
 use super::runner::Runner;
 use super::store::StoreError;
+use crate::problem::Named;
 use crate::upstream::sse::{Lines, data};
 
 /// `GET /jobs/{id}/events`.
 pub(super) async fn events(
     State(runner): State<Arc<Runner>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let job = own(&runner, &id, &headers).await?;

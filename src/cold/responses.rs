@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
@@ -127,10 +128,10 @@ struct Asked {
 async fn show(
     State(runner): State<Arc<Runner>>,
     Path(name): Path<String>,
-    Query(asked): Query<Asked>,
+    query: Result<Query<Asked>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    page_of(shown(runner, &name, &asked, &headers)).await
+    page_of(shown(runner, &name, query, &headers)).await
 }
 
 /// No page waits for the store longer than once.
@@ -143,10 +144,16 @@ async fn page_of(
 async fn shown(
     runner: Arc<Runner>,
     name: &str,
-    asked: &Asked,
+    query: Result<Query<Asked>, QueryRejection>,
     headers: &HeaderMap,
 ) -> Result<Response, Response> {
+    // First: a name that is not ours goes on to its provider with whatever query it has.
     let (job, background) = own(&runner, name, headers).await?;
+    let Query(asked) = query.map_err(|_| {
+        let wanted = "the query cannot be read; send stream=true or false, and starting_after as a \
+                      whole number";
+        refused(StatusCode::BAD_REQUEST, "bad_request", wanted)
+    })?;
     if !asked.stream.unwrap_or(false) {
         return told(&runner, &job, &background).await;
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::{Path, State as Shared};
+use axum::extract::State as Shared;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -19,7 +19,7 @@ use super::scope::{Closed, Scope, Scopes, is_name};
 use crate::cold::door::Door;
 use crate::cold::job::{Job, Owner};
 use crate::cold::store::StoreError;
-use crate::problem::problem;
+use crate::problem::{Named, problem, wrong_method};
 
 struct Desk {
     scopes: Arc<Scopes>,
@@ -36,6 +36,7 @@ pub fn router(scopes: Arc<Scopes>, door: Door, state: Arc<ArcSwap<State>>) -> Ro
     };
     Router::new()
         .route("/scopes/{scope}", get(show).delete(cancel))
+        .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::new(desk))
 }
 
@@ -55,7 +56,7 @@ fn unavailable(why: &StoreError) -> Response {
 
 async fn show(
     Shared(desk): Shared<Arc<Desk>>,
-    Path(name): Path<String>,
+    Named(name): Named,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     named(&name)?;
@@ -98,7 +99,7 @@ fn told(name: &str, scope: Option<&Scope>, jobs: &[Job]) -> Value {
 
 async fn cancel(
     Shared(desk): Shared<Arc<Desk>>,
-    Path(name): Path<String>,
+    Named(name): Named,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     named(&name)?;

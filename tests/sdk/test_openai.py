@@ -230,3 +230,23 @@ def test_a_bad_request_says_what_to_send_and_starts_nothing(gateway, body, heade
 def test_a_path_that_no_route_takes_says_so(gateway):
     status, _, answer = gateway.call("/v2/nothing", {})
     assert (status, json.loads(answer)["code"]) == (404, "no_route")
+    assert "/sim/…" in json.loads(answer)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/jobs?limit=many", "/jobs?status=failed&status=failed", "/jobs/job_0/result?wait=abc"])
+def test_a_query_that_cannot_be_read_is_a_problem_like_any_other(gateway, path):
+    status, headers, answer = gateway.fetch(gateway.public + path)
+    problem = json.loads(answer)
+    assert (status, problem["code"]) == (400, "bad_request")
+    assert headers["content-type"] == "application/problem+json"
+    assert "the query cannot be read; send " in problem["detail"]
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/job_0/result", "/scopes/a", "/jobs/%ff", "/scopes/%ff"])
+def test_a_page_that_is_asked_wrongly_answers_with_a_problem(gateway, path):
+    method = "GET" if "%" in path else "POST"
+    status, headers, answer = gateway.fetch(gateway.public + path, method)
+    wanted = (400, "bad_request") if "%" in path else (405, "method_not_allowed")
+    assert (status, json.loads(answer)["code"]) == wanted
+    assert headers["content-type"] == "application/problem+json"
+    assert ("allow" in {name.lower() for name in headers}) == (status == 405)
