@@ -65,18 +65,21 @@ impl Gate {
             Err((Code::Unauthorized, says.to_owned()))
         };
         let Some(text) = sent(headers) else {
-            return told(
-                &self.missing,
-                "the call carries no key of this gateway's; send one as the SDK's API key, or in \
-                 X-Shunt-Key",
-            );
+            let says = if carries_another(headers) {
+                "the key is not known here: this gateway's begin with `shunt_`; send one as the \
+                 SDK's API key, or in X-Shunt-Key beside a provider's"
+            } else {
+                "the call carries no key; send one of this gateway's as the SDK's API key, or in \
+                 X-Shunt-Key"
+            };
+            return told(&self.missing, says);
         };
         match self.keys.find(text) {
             Ok(key) => Ok(key),
             Err(Unknown::Expired) => told(&self.expired, "the key has expired; ask for a new one"),
             Err(Unknown::NoSuchKey) if is_whole(text) => told(
                 &self.unknown,
-                "the key is not known; it may have been revoked",
+                "the key is not known here, or it was revoked; ask for a new one",
             ),
             Err(Unknown::NoSuchKey) => {
                 told(&self.unknown, "the key was cut or mistyped; copy it again")
@@ -101,6 +104,12 @@ fn sent(headers: &HeaderMap) -> Option<&[u8]> {
     let lines = PLACES.into_iter().flat_map(|name| headers.get_all(name));
     let mut texts = lines.map(HeaderValue::as_bytes);
     texts.find(|text| is_ours(text)).map(bare)
+}
+
+/// Whether a call that has no such text has other credentials.
+fn carries_another(headers: &HeaderMap) -> bool {
+    let mut lines = PLACES.into_iter().flat_map(|name| headers.get_all(name));
+    lines.any(|line| !bare(line.as_bytes()).is_empty())
 }
 
 /// Takes out what may be a key of the gateway's.
@@ -212,6 +221,24 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         headers
+    }
+
+    #[test]
+    fn no_key_and_a_key_of_anothers_are_told_apart() {
+        for (name, value, another) in [
+            ("authorization", "Bearer sk-mine", true),
+            ("x-api-key", "sk-mine", true),
+            ("x-shunt-key", "mine", true),
+            ("authorization", "Bearer ", false),
+            ("x-api-key", "", false),
+            ("x-team", "a", false),
+        ] {
+            assert_eq!(
+                carries_another(&headers(&[(name, value)])),
+                another,
+                "{value}"
+            );
+        }
     }
 
     #[test]

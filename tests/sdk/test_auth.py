@@ -1,6 +1,7 @@
 """Who may call: the gateway's own keys with real SDKs, and the admin listener's token."""
 
 import contextlib
+import hashlib
 import http.client
 import http.server
 import json
@@ -167,7 +168,15 @@ def test_a_wrong_or_missing_key_is_an_authentication_error(guarded):
     for path in ["/jobs", "/jobs/job_0", "/scopes/a", "/v1/responses/resp_0", "/raw/x"]:
         status, _, body = gateway.fetch(gateway.public + path)
         assert status == 401, path
-        assert b"unauthorized" in body
+        assert b"unauthorized" in body and b"carries no key" in body
+    made = guarded.create("--name", "unloaded")
+    # An id that is known with another's secret tells no more than one that is not.
+    forged = key[:19] + made[19:59]
+    forged += hashlib.sha256(forged.encode()).hexdigest()[:6]
+    for wrong, says in [("sk-not-ours", "is not known here"), (made[:-1], "was cut or mistyped"),
+                        (made, "is not known here, or it was revoked"), (forged, "is not known here, or it was revoked")]:
+        told = gateway.fetch(gateway.public + "/jobs", headers={"authorization": f"Bearer {wrong}"})
+        assert told[0] == 401 and says in json.loads(told[2])["detail"], told
     assert 'shunt_auth_refusals_total{reason="missing"}' in guarded.metrics()[2].decode()
 
 
