@@ -47,6 +47,10 @@ pub struct Admin {
     pub live: Hub,
 }
 
+/// Said where there is no page: mostly an app has the wrong port.
+const NO_PAGE: &str = "there is no such page: this is the admin listener; apps use the public one \
+                       (listen.public). / shows the gateway, /metrics and /api/routes tell of it\n";
+
 /// The pages.
 pub fn router(admin: Arc<Admin>) -> Router {
     let jobs = jobs_api::router(admin.runner.clone());
@@ -61,6 +65,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/routes/{name}/histogram.hgrm", get(histogram))
         .route("/", get(page::index))
         .route("/page/{*name}", get(page::part))
+        .fallback(async || (StatusCode::NOT_FOUND, NO_PAGE))
         .with_state(admin.clone())
         .merge(jobs)
         .layer(from_fn_with_state(admin, guard))

@@ -39,6 +39,13 @@ def test_the_gateway_is_ready_and_never_serves_operators_pages_to_callers(gatewa
     assert gateway.fetch(gateway.public + "/metrics")[0] == 404
 
 
+def test_an_app_that_calls_the_admin_listener_is_told_where_it_is(gateway):
+    for path in ["/v1/chat/completions", "/none"]:
+        status, _, told = gateway.fetch(gateway.admin + path)
+        assert status == 404
+        assert b"this is the admin listener; apps use the public one (listen.public)" in told
+
+
 def test_the_api_tells_percentiles_and_what_a_budget_would_have_done(gateway):
     def routes():
         _, _, text = gateway.fetch(gateway.admin + "/api/routes")
