@@ -86,7 +86,7 @@ def until(wanted, seconds=20):
 class Watched:
     def __init__(self, folder):
         self.folder, self.receiver = folder, Receiver()
-        self.processes = []
+        self.processes, self.at = [], None
 
     def begin(self):
         folder = self.folder
@@ -155,8 +155,10 @@ class Watched:
             return False
 
     def query(self, query):
-        """What an instant query gives; a mistake in it is an error with Prometheus's own words."""
-        url = f"http://{self.web}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+        """What an instant query gives, of the moment `at` if one is set; a mistake in it is an error with
+        Prometheus's own words."""
+        asked = {"query": query} | ({"time": self.at} if self.at else {})
+        url = f"http://{self.web}/api/v1/query?" + urllib.parse.urlencode(asked)
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
                 told = json.load(answer)
