@@ -67,10 +67,10 @@ async fn conclude(
     let late = ready.deadline.budget.is_zero() && !matches!(ready.deadline.then, Then::GoOn(_));
     if late {
         ready.record.lets_go(ready.deadline.budget);
-    }
-    if late && !ready.deadline.then.is_job() {
-        ready.route.meter.exceeded(ready.deadline.then.as_str());
-        return Err(demote::too_slow(ready));
+        if !ready.deadline.then.is_job() {
+            ready.route.meter.exceeded(ready.deadline.then.as_str());
+            return Err(demote::too_slow(ready));
+        }
     }
     if late || (asked && ready.deadline.then == Then::Demote) {
         return demote::demote(&gateway.door, ready, Attempts::default()).await;

@@ -157,13 +157,9 @@ impl Snapshot {
         counts
     }
 
-    /// The share of samples above a limit, 0 to 1.
-    pub fn share_above(&self, limit: Duration) -> f64 {
-        if self.count == 0 {
-            return 0.0;
-        }
-        let below = self.counts_to(&[limit])[0];
-        (self.count - below) as f64 / self.count as f64
+    /// Samples above a limit; what `counts_to` counts not.
+    pub fn count_above(&self, limit: Duration) -> u64 {
+        self.count - self.counts_to(&[limit])[0]
     }
 
     /// The figures that dashboards ask for.
@@ -224,6 +220,18 @@ impl Snapshot {
     }
 }
 
+#[cfg(test)]
+impl Snapshot {
+    /// Of these milliseconds.
+    pub fn of(millis: &[u64]) -> Self {
+        let series = super::series::Series::new(1);
+        for value in millis {
+            series.record(Duration::from_millis(*value));
+        }
+        series.cumulative()
+    }
+}
+
 /// The number of the sample at a quantile, from 1.
 fn rank(share: f64, count: u64) -> u64 {
     // Truncation is meant, and a share outside 0..=1 is taken as the nearest end.
@@ -237,19 +245,11 @@ mod tests {
     use super::super::series::Series;
     use super::*;
 
-    fn of(millis: &[u64]) -> Snapshot {
-        let series = Series::new(1);
-        for value in millis {
-            series.record(Duration::from_millis(*value));
-        }
-        series.cumulative()
-    }
-
     #[test]
     fn an_empty_histogram_answers_with_zeros() {
         let empty = Snapshot::default();
         assert_eq!(empty.summary(), Summary::default());
-        assert!(empty.share_above(Duration::ZERO) < f64::EPSILON);
+        assert_eq!(empty.count_above(Duration::ZERO), 0);
         assert_eq!(empty.mean(), Duration::ZERO);
     }
 
@@ -261,14 +261,14 @@ mod tests {
         series.record(Duration::from_millis(5));
         series.record(Duration::from_millis(9));
         let later = series.cumulative().since(&before);
-        assert_eq!(later, of(&[5, 9]));
+        assert_eq!(later, Snapshot::of(&[5, 9]));
         assert_eq!(before.since(&before), Snapshot::default());
     }
 
     #[test]
     fn shares_and_counts_agree_with_the_samples() {
-        let snapshot = of(&[10, 20, 30, 40]);
-        assert!((snapshot.share_above(Duration::from_millis(25)) - 0.5).abs() < 1e-9);
+        let snapshot = Snapshot::of(&[10, 20, 30, 40]);
+        assert_eq!(snapshot.count_above(Duration::from_millis(25)), 2);
         let limits = [5, 10, 35, 1_000].map(Duration::from_millis);
         assert_eq!(snapshot.counts_to(&limits), [0, 1, 3, 4]);
         assert!((snapshot.sum_seconds() - 0.1).abs() < 1e-4);
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_plotter_gets_its_columns_and_its_footer() {
-        let text = of(&[10, 20]).hgrm();
+        let text = Snapshot::of(&[10, 20]).hgrm();
         assert!(text.contains("Value     Percentile TotalCount"));
         assert!(text.contains("#[Mean "));
         assert_eq!(text.lines().filter(|line| line.starts_with('#')).count(), 3);

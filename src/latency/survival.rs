@@ -75,22 +75,13 @@ impl Survival {
 
 #[cfg(test)]
 mod tests {
-    use super::super::series::Series;
     use super::*;
     use proptest::prelude::*;
-
-    fn of(millis: &[u64]) -> Snapshot {
-        let series = Series::new(1);
-        for value in millis {
-            series.record(Duration::from_millis(*value));
-        }
-        series.cumulative()
-    }
 
     #[test]
     fn it_is_the_textbooks_estimate() {
         // Ends at 1, 3 and 4; given up at 2 and 4: 1 − 1/5, then · (1 − 1/3), then · (1 − 1/2).
-        let survival = Survival::of(&of(&[1, 3, 4]), &of(&[2, 4]));
+        let survival = Survival::of(&Snapshot::of(&[1, 3, 4]), &Snapshot::of(&[2, 4]));
         for (millis, wanted) in [(0, 1.0), (1, 0.8), (2, 0.8), (3, 0.533_333), (9, 0.266_667)] {
             let told = survival.beyond(Duration::from_millis(millis) + Duration::from_micros(9));
             assert!((told - wanted).abs() < 1e-5, "{millis} ms: {told}");
@@ -105,7 +96,7 @@ mod tests {
             values in prop::collection::vec(1..5_000u64, 1..200),
             share in 0.01..1.0f64,
         ) {
-            let ended = of(&values);
+            let ended = Snapshot::of(&values);
             let survival = Survival::of(&ended, &Snapshot::default());
             prop_assert_eq!(survival.quantile(share), Some(ended.quantile(share)));
         }
@@ -117,7 +108,7 @@ mod tests {
             let (lost, seen): (Vec<u64>, Vec<u64>) =
                 all.iter().partition(|value| **value > limit && **value % 2 == 0);
             let lost: Vec<u64> = lost.iter().map(|_| limit).collect();
-            let survival = Survival::of(&of(&seen), &of(&lost));
+            let survival = Survival::of(&Snapshot::of(&seen), &Snapshot::of(&lost));
             for millis in [100, 500, 900, 990] {
                 let told = survival.beyond(Duration::from_millis(millis));
                 let wanted = 1.0 - millis as f64 / 1e3;

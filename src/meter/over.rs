@@ -62,9 +62,10 @@ impl LetGo {
         }
         // Below the limit by more than a cell is wide: a budget that is the limit was missed.
         let missed = limit.mul_f64(0.998);
-        let above = |of: &crate::latency::Snapshot, limit| of.count() - of.counts_to(&[limit])[0];
-        let ended_over = above(seen, limit).saturating_sub(above(age, limit));
-        let let_go = above(budget, missed);
+        let ended_over = seen
+            .count_above(limit)
+            .saturating_sub(age.count_above(limit));
+        let let_go = budget.count_above(missed);
         let unknown = budget.count() - let_go;
         let share = |part: u64| (part as f64 / count as f64).min(1.0);
         Share {

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::protobuf::Counted;
+use super::protobuf::{Counted, series};
 use crate::latency::{Snapshot, Window};
 use crate::meter::{Meter, Metric, Tracked, escaped};
 
@@ -146,7 +146,7 @@ pub fn render(meter: &Meter) -> (String, Counted) {
         for one in members {
             let (labels, counted) = (labels(one), one.cumulative());
             histogram(&mut text, name, &labels, &counted, &bounds);
-            all.insert((name, labels), counted);
+            all.insert(series(name, &labels), counted);
         }
         text.push('\n');
     }

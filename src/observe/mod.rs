@@ -7,6 +7,7 @@ mod admin;
 mod histograms;
 mod jobs;
 pub mod live;
+mod native;
 mod origin;
 mod page;
 mod process;

@@ -2,24 +2,18 @@
 //!
 //! Promises: the series of the text format, since they are read from that text; a native histogram
 //! counts the samples of its classic one. Never changes what a text scrape says.
-//! Sources: `metrics.proto` of `prometheus/client_model`; Prometheus's "Native Histograms" specification.
+//! Source: `metrics.proto` of `prometheus/client_model`.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use prost::Message as _;
 
+use super::native::{Bucket, Histogram};
 use crate::latency::Snapshot;
 
 /// What a scrape in this format is called.
 pub const CONTENT_TYPE: &str =
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
-
-/// Buckets an octave: 2^3, so that one is 9% wide, as of Prometheus's own clients.
-const SCHEMA: i32 = 3;
-
-/// The native buckets' indices: above 2^-20 s (a microsecond) to 2^12 s (over an hour).
-const BUCKETS: std::ops::RangeInclusive<i32> = (-20 << SCHEMA) + 1..=(12 << SCHEMA);
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Label {
@@ -34,42 +28,6 @@ struct Label {
 struct Value {
     #[prost(double, tag = "1")]
     value: f64,
-}
-
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-struct Bucket {
-    #[prost(uint64, tag = "1")]
-    cumulative_count: u64,
-    #[prost(double, tag = "2")]
-    upper_bound: f64,
-}
-
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-struct Span {
-    #[prost(sint32, tag = "1")]
-    offset: i32,
-    #[prost(uint32, tag = "2")]
-    length: u32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Histogram {
-    #[prost(uint64, tag = "1")]
-    count: u64,
-    #[prost(double, tag = "2")]
-    sum: f64,
-    #[prost(message, repeated, tag = "3")]
-    buckets: Vec<Bucket>,
-    #[prost(sint32, tag = "5")]
-    schema: i32,
-    #[prost(double, tag = "6")]
-    zero_threshold: f64,
-    #[prost(uint64, tag = "7")]
-    zero_count: u64,
-    #[prost(message, repeated, tag = "12")]
-    spans: Vec<Span>,
-    #[prost(sint64, repeated, tag = "13")]
-    deltas: Vec<i64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -103,8 +61,13 @@ struct Family {
     metrics: Vec<Metric>,
 }
 
-/// What native histograms are made of, by name and labels as the text has them.
-pub type Counted = HashMap<(&'static str, String), Snapshot>;
+/// What native histograms are made of, by their series.
+pub type Counted = HashMap<String, Snapshot>;
+
+/// A series' name and labels as the text has them.
+pub fn series(name: &str, labels: &str) -> String {
+    format!("{name}{{{labels}}}")
+}
 
 /// Whether a scraper takes this format, and takes it as gladly as text (RFC 9110, section 12.5.1).
 pub fn is_wanted(accept: &str) -> bool {
@@ -228,10 +191,10 @@ impl Family {
             .last()
             .is_none_or(|last| last.labels != metric.labels)
         {
-            let snapshot = counted
-                .iter()
-                .find(|((name, labels), _)| *name == self.name && is_of(sample.labels, labels));
-            metric.histogram = Some(snapshot.map_or_else(Histogram::default, |one| native(one.1)));
+            let labels = sample.labels.rsplit_once("le=\"");
+            let labels = labels.map_or("", |(others, _)| others.trim_end_matches(','));
+            let snapshot = counted.get(&series(&self.name, labels));
+            metric.histogram = Some(snapshot.map_or_else(Histogram::default, Histogram::of));
             self.metrics.push(metric);
         }
         let last = self
@@ -248,12 +211,6 @@ impl Family {
             None => histogram.count = sample.count(),
         }
     }
-}
-
-/// Whether a bucket's labels are these and its bound.
-fn is_of(bucket: &str, labels: &str) -> bool {
-    let rest = bucket.strip_prefix(labels);
-    rest.is_some_and(|rest| rest.trim_start_matches(',').starts_with("le=\""))
 }
 
 /// `name="value",…`, values escaped.
@@ -286,44 +243,9 @@ fn labels(text: &str) -> Vec<Label> {
     labels
 }
 
-/// Spans of buckets that are not empty, each count as its difference to the one before.
-fn native(snapshot: &Snapshot) -> Histogram {
-    let bound = |index: i32| 2f64.powf(f64::from(index) / f64::from(1 << SCHEMA));
-    let zero_threshold = bound(BUCKETS.start() - 1);
-    let limits: Vec<_> = (BUCKETS.start() - 1..=*BUCKETS.end())
-        .map(|index| Duration::from_secs_f64(bound(index)))
-        .collect();
-    let up_to = snapshot.counts_to(&limits);
-    let mut histogram = Histogram {
-        schema: SCHEMA,
-        zero_threshold,
-        zero_count: up_to[0],
-        ..Histogram::default()
-    };
-    let (mut free, mut before) = (0, 0);
-    for (index, pair) in BUCKETS.zip(up_to.windows(2)) {
-        let count = i64::try_from(pair[1] - pair[0]).expect("fewer than 2^63 samples");
-        if count == 0 {
-            continue;
-        }
-        match histogram.spans.last_mut() {
-            Some(span) if index == free => span.length += 1,
-            _ => histogram.spans.push(Span {
-                offset: index - free,
-                length: 1,
-            }),
-        }
-        histogram.deltas.push(count - before);
-        (free, before) = (index + 1, count);
-    }
-    histogram
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::latency::Series;
-    use proptest::prelude::*;
 
     fn families(mut bytes: &[u8]) -> Vec<Family> {
         let mut all = Vec::new();
@@ -333,14 +255,6 @@ mod tests {
         all
     }
 
-    fn of(millis: &[u64]) -> Snapshot {
-        let series = Series::new(1);
-        for value in millis {
-            series.record(Duration::from_millis(*value));
-        }
-        series.cumulative()
-    }
-
     #[test]
     fn every_series_of_the_text_is_there_with_its_labels_unescaped() {
         let text = "# HELP a_total What.\n# TYPE a_total counter\na_total{r=\"x\\\"},\\\\\",t=\"\\n\"} 3\n\
@@ -348,7 +262,7 @@ mod tests {
                     # HELP h Times.\n# TYPE h histogram\n\
                     h_bucket{r=\"x\",le=\"0.5\"} 1\nh_bucket{r=\"x\",le=\"+Inf\"} 2\nh_sum{r=\"x\"} 1.5\nh_count{r=\"x\"} 2\n\
                     h_bucket{r=\"y\",le=\"0.5\"} 0\nh_bucket{r=\"y\",le=\"+Inf\"} 0\nh_sum{r=\"y\"} 0\nh_count{r=\"y\"} 0\n";
-        let counted = Counted::from([(("h", "r=\"x\"".to_owned()), of(&[250, 1_250]))]);
+        let counted = Counted::from([(series("h", "r=\"x\""), Snapshot::of(&[250, 1_250]))]);
         let all = families(&render(text, &counted));
         let names: Vec<_> = all
             .iter()
@@ -378,36 +292,6 @@ mod tests {
         assert!(x.buckets[1].upper_bound.is_infinite() && x.buckets[1].cumulative_count == 2);
         let y = all[2].metrics[1].histogram.as_ref().unwrap();
         assert!(y.deltas.is_empty() && y.count == 0);
-    }
-
-    proptest! {
-        #[test]
-        fn a_native_histogram_counts_each_sample_within_its_bucket(
-            values in prop::collection::vec(0..3_600_000u64, 1..200)
-        ) {
-            let histogram = native(&of(&values));
-            let (mut index, mut count, mut all) = (0, 0, histogram.zero_count);
-            let mut deltas = histogram.deltas.iter();
-            for span in &histogram.spans {
-                index += span.offset;
-                for _ in 0..span.length {
-                    count += deltas.next().unwrap();
-                    let bound = |at: i32| 2f64.powf(f64::from(at) / 8.0) * 1e3;
-                    // A cell is 0.1% wide: what lies so near to a bound may be on its other side.
-                    let (low, high) = (bound(index - 1), bound(index));
-                    let sure = |slack: f64| values.iter().filter(|one| {
-                        let value = **one as f64;
-                        value > low * (1.0 + slack) && value <= high * (1.0 - slack)
-                    }).count();
-                    let counted = usize::try_from(count).unwrap();
-                    prop_assert!((sure(0.002)..=sure(-0.002)).contains(&counted), "{index}: {count}");
-                    all += counted as u64;
-                    index += 1;
-                }
-            }
-            prop_assert!(deltas.next().is_none());
-            prop_assert_eq!(all, values.len() as u64);
-        }
     }
 
     #[test]
