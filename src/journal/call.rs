@@ -175,33 +175,6 @@ impl Call {
         }
     }
 
-    /// What is told of it that cannot be.
-    #[cfg(test)]
-    pub fn fault(&self) -> Option<String> {
-        let within = |from: Instant, moment: Instant| from <= moment && moment <= self.ended;
-        let attempts = self.attempts.iter();
-        let timely = attempts.clone().all(|one| {
-            let content = one.first_content.unwrap_or(one.ended);
-            within(self.arrived, one.started)
-                && within(one.started, one.ended)
-                && (one.started..=one.ended).contains(&content)
-        });
-        let running = attempts.clone().any(|one| one.came == Came::Running);
-        let won = attempts.filter(|one| matches!(one.came, Came::Won | Came::Broke));
-        let possible = timely && !running && won.count() <= 1;
-        let shares = [Some(self.queued), self.own, self.first_token];
-        let fits = shares
-            .into_iter()
-            .flatten()
-            .all(|share| share <= self.took());
-        let demoted = self.outcome != "demoted" || self.job.is_some() && self.why.is_some();
-        (!possible || !fits || !demoted).then(|| {
-            let mut line = Vec::new();
-            super::line::json(self, &mut line);
-            String::from_utf8(line).expect("JSON is UTF-8")
-        })
-    }
-
     /// Whether it is traced to the end: its trace is kept, or it is one to look at.
     pub fn is_kept(&self) -> bool {
         let sampled = self.context.is_some_and(|context| context.is_sampled());

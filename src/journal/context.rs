@@ -54,6 +54,13 @@ impl Context {
         self.flags & SAMPLED != 0
     }
 
+    /// Its trace, in hexadecimal digits.
+    pub fn trace_digits(&self) -> [u8; 32] {
+        let mut text = [0; 32];
+        digits(&mut text, &self.trace.to_be_bytes());
+        text
+    }
+
     /// As it is sent on, for what is done within this span.
     pub fn header(&self) -> HeaderValue {
         let mut text = [b'-'; LENGTH];

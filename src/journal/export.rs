@@ -9,16 +9,15 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use metrics::Counter;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use prost::Message as _;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::otlp::{Receiver, Trouble};
-use super::span::Attributes;
+use super::span::{Spans, attribute, begin, field};
 use super::{Journal, Queue, Traced, dropped_spans, exported, spans};
 use crate::cold::history::this_gateway;
 use crate::config::{TraceProtocol, Traces};
@@ -27,6 +26,10 @@ use crate::upstream::provider::Ground;
 
 /// How often the queue is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Fields of OTLP 1.x: `ExportTraceServiceRequest.resource_spans`, `ResourceSpans.scope_spans`.
+const RESOURCE_SPANS: u32 = 1;
+const SCOPE_SPANS: u32 = 2;
 
 /// Spans of one request; a few more where the last call has several. Some 400 KiB: receivers take 4 MiB.
 const BATCH: usize = 512;
@@ -50,7 +53,12 @@ pub struct Exporter {
     receiver: Receiver,
     /// As gRPC frames it.
     framed: bool,
-    resource: Resource,
+    /// What stands before the spans: who tells of them, as an encoded `ResourceSpans`, and what saw
+    /// them, as an encoded `ScopeSpans`.
+    resource: Vec<u8>,
+    scope: Vec<u8>,
+    /// Memory of the last request, used again for the next one.
+    body: BytesMut,
     exported: Counter,
     failed: Counter,
     rejected: Counter,
@@ -66,17 +74,32 @@ impl Exporter {
         let Some(endpoint) = &config.endpoint else {
             return Ok(None);
         };
-        let mut about = Attributes::default();
-        about.text("service.name", &config.service);
-        about.text("service.version", env!("CARGO_PKG_VERSION"));
-        about.text("service.instance.id", this_gateway());
+        let version = env!("CARGO_PKG_VERSION");
+        let resource = ResourceSpans {
+            resource: Some(Resource {
+                attributes: vec![
+                    attribute("service.name", &config.service),
+                    attribute("service.version", version),
+                    attribute("service.instance.id", this_gateway()),
+                ],
+                ..Resource::default()
+            }),
+            ..ResourceSpans::default()
+        };
+        let scope = ScopeSpans {
+            scope: Some(InstrumentationScope {
+                name: "shunt".into(),
+                version: version.into(),
+                ..InstrumentationScope::default()
+            }),
+            ..ScopeSpans::default()
+        };
         Ok(Some(Self {
             receiver: Receiver::new(endpoint, config, ground)?,
             framed: config.protocol == TraceProtocol::Grpc,
-            resource: Resource {
-                attributes: about.into_inner(),
-                ..Resource::default()
-            },
+            resource: resource.encode_to_vec(),
+            scope: scope.encode_to_vec(),
+            body: BytesMut::new(),
             exported: exported(meter),
             failed: dropped_spans(meter, "failed"),
             rejected: dropped_spans(meter, "rejected"),
@@ -89,12 +112,13 @@ impl Exporter {
         let Some(traces) = &journal.traces else {
             return;
         };
+        let mut batch = Spans::default();
         loop {
             // Asked before the queue is looked at: what was left there until then is told.
             let last = end.is_cancelled();
-            let batch = take(&traces.queue);
-            if !batch.is_empty() {
-                self.tell(batch, &end).await;
+            take(&traces.queue, &mut batch);
+            if batch.count > 0 {
+                self.tell(&batch, &end).await;
                 continue;
             }
             if last {
@@ -108,8 +132,8 @@ impl Exporter {
         }
     }
 
-    async fn tell(&mut self, batch: Vec<Span>, end: &CancellationToken) {
-        let count = batch.len() as u64;
+    async fn tell(&mut self, batch: &Spans, end: &CancellationToken) {
+        let count = batch.count as u64;
         let body = self.encoded(batch);
         let mut waits = WAITS.iter();
         let trouble = loop {
@@ -147,40 +171,33 @@ impl Exporter {
         }
     }
 
-    fn encoded(&self, spans: Vec<Span>) -> Bytes {
-        let request = ExportTraceServiceRequest {
-            resource_spans: vec![ResourceSpans {
-                resource: Some(self.resource.clone()),
-                scope_spans: vec![ScopeSpans {
-                    scope: Some(InstrumentationScope {
-                        name: "shunt".into(),
-                        version: env!("CARGO_PKG_VERSION").into(),
-                        ..InstrumentationScope::default()
-                    }),
-                    spans,
-                    ..ScopeSpans::default()
-                }],
-                ..ResourceSpans::default()
-            }],
-        };
-        let length = request.encoded_len();
-        let mut body = BytesMut::with_capacity(length + 5);
+    /// An encoded `ExportTraceServiceRequest`.
+    fn encoded(&mut self, spans: &Spans) -> Bytes {
+        let in_scope = self.scope.len() + spans.encoded.len();
+        let in_resource = self.resource.len() + field(in_scope);
+        let length = field(in_resource);
+        let body = &mut self.body;
+        body.reserve(length + 5);
         if self.framed {
             // Not compressed; so long.
             body.put_u8(0);
             body.put_u32(u32::try_from(length).expect("a batch is far from 4 GiB"));
         }
-        request.encode(&mut body).expect("there is room");
-        body.freeze()
+        begin(RESOURCE_SPANS, in_resource, body);
+        body.put_slice(&self.resource);
+        begin(SCOPE_SPANS, in_scope, body);
+        body.put_slice(&self.scope);
+        body.put_slice(&spans.encoded);
+        body.split().freeze()
     }
 }
 
-fn take(queue: &Queue<Traced>) -> Vec<Span> {
-    let mut batch = Vec::new();
-    while batch.len() < BATCH
+/// Takes a batch from the queue.
+fn take(queue: &Queue<Traced>, batch: &mut Spans) {
+    batch.clear();
+    while batch.count < BATCH
         && let Some(traced) = queue.waiting.pop()
     {
-        spans::of(&traced, &mut batch);
+        spans::of(&traced, batch);
     }
-    batch
 }

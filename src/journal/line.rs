@@ -2,20 +2,36 @@
 //!
 //! Promises: one line each, whatever a caller wrote; times in milliseconds from the call's arrival.
 
-use std::io::Write as _;
+use std::cell::RefCell;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
 
 use super::call::{Attempted, Call};
 use crate::cold::job::UnixMillis;
+use crate::config::{AccessLog, LogFormat};
+
+/// Writes a call, with the line's end.
+pub(super) type Format = fn(&Call, &mut Vec<u8>);
+
+/// How calls are to be written; `None`: they are not.
+pub(super) fn format(config: &AccessLog) -> Option<Format> {
+    match config.format {
+        LogFormat::Off => None,
+        LogFormat::Text => Some(text),
+        LogFormat::Auto if config.file.is_none() && io::stdout().is_terminal() => Some(text),
+        LogFormat::Auto | LogFormat::Json => Some(json),
+    }
+}
 
 /// The names of the fields are kept to: programs read them.
 #[derive(Serialize)]
 struct Line<'a> {
-    time: UnixMillis,
+    time: &'a str,
     request_id: Option<&'a str>,
-    trace_id: Option<String>,
+    trace_id: Option<&'a str>,
     key: Option<&'a str>,
     method: &'a str,
     path: &'a str,
@@ -38,7 +54,15 @@ struct Line<'a> {
     total_ms: f64,
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
-    attempts: Vec<Attempt<'a>>,
+    attempts: Attempts<'a>,
+}
+
+struct Attempts<'a>(&'a Call);
+
+impl Serialize for Attempts<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.attempts.iter().map(|one| attempt(self.0, one)))
+    }
 }
 
 #[derive(Serialize)]
@@ -51,6 +75,26 @@ struct Attempt<'a> {
     result: &'a str,
     status: Option<u16>,
     error: Option<&'a str>,
+}
+
+/// JSON whose fractions are milliseconds with three digits after the point: to look for the shortest
+/// digits of a number of any size takes ten times as long as these.
+struct Millis;
+
+impl Formatter for Millis {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a time since a call's arrival; `as` saturates"
+    )]
+    fn write_f64<W: ?Sized + io::Write>(&mut self, to: &mut W, millis: f64) -> io::Result<()> {
+        let micros = (millis * 1e3).round() as u64;
+        let (mut whole, mut rest) = (itoa::Buffer::new(), itoa::Buffer::new());
+        to.write_all(whole.format(micros / 1_000).as_bytes())?;
+        to.write_all(b".")?;
+        // Four digits, of which the first keeps zeros in their places.
+        to.write_all(&rest.format(1_000 + micros % 1_000).as_bytes()[1..])
+    }
 }
 
 /// Milliseconds with three digits after the point.
@@ -79,14 +123,30 @@ fn moment(call: &Call) -> UnixMillis {
     UnixMillis(i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX))
 }
 
+thread_local! {
+    /// The last moment that this thread wrote, as text: many calls arrive in one millisecond.
+    static LAST: RefCell<(UnixMillis, String)> = const { RefCell::new((UnixMillis(i64::MIN), String::new())) };
+}
+
 /// Writes a call as JSON, with the line's end.
 pub(super) fn json(call: &Call, to: &mut Vec<u8>) {
+    LAST.with_borrow_mut(|(last, text)| {
+        let moment = moment(call);
+        if *last != moment {
+            (*last, *text) = (moment, moment.to_string());
+        }
+        json_at(text, call, to);
+    });
+}
+
+fn json_at(time: &str, call: &Call, to: &mut Vec<u8>) {
+    let trace = call.context.map(|context| context.trace_digits());
     let line = Line {
-        time: moment(call),
+        time,
         request_id: call.id.as_ref().and_then(|id| id.to_str().ok()),
-        trace_id: call
-            .context
-            .map(|context| format!("{:032x}", context.trace)),
+        trace_id: trace
+            .as_ref()
+            .map(|digits| str::from_utf8(digits).expect("digits are ASCII")),
         key: call.key.as_deref(),
         method: call.method.as_str(),
         path: &call.path,
@@ -109,9 +169,11 @@ pub(super) fn json(call: &Call, to: &mut Vec<u8>) {
         total_ms: millis(call.took()),
         input_tokens: call.usage.prompt_tokens,
         output_tokens: call.usage.completion_tokens,
-        attempts: call.attempts.iter().map(|one| attempt(call, one)).collect(),
+        attempts: Attempts(call),
     };
-    serde_json::to_writer(&mut *to, &line).expect("text and numbers are JSON");
+    let mut json = serde_json::Serializer::with_formatter(&mut *to, Millis);
+    line.serialize(&mut json)
+        .expect("text and numbers are JSON");
     to.push(b'\n');
 }
 

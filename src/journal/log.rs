@@ -5,7 +5,7 @@
 //! written, for as long as somebody waits for it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,16 +16,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use metrics::Counter;
 
-use super::call::Call;
-use super::{Journal, Queue, dropped_lines, line};
-use crate::config::{AccessLog, LogFormat};
+use super::sheets::Sheets;
+use super::{Journal, dropped_lines};
+use crate::config::AccessLog;
 use crate::meter::Meter;
 
-/// How often the queue is looked at.
+/// How often lines are taken.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// Bytes that are written at once.
-const BATCH: usize = 64 << 10;
 
 /// How often at most it is said that nothing can be written.
 const SAID: Duration = Duration::from_mins(1);
@@ -44,8 +41,6 @@ struct Asked {
     end: AtomicBool,
 }
 
-type Format = fn(&Call, &mut Vec<u8>);
-
 impl Log {
     /// Begins to write what is left in the journal; `None`: no log is wanted.
     ///
@@ -63,12 +58,6 @@ impl Log {
             Some(path) => open(path).with_context(|| cannot(path))?,
             None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
         };
-        let terminal = config.file.is_none() && io::stdout().is_terminal();
-        let format: Format = match config.format {
-            LogFormat::Text => line::text,
-            LogFormat::Auto if terminal => line::text,
-            _ => line::json,
-        };
         let asked = Arc::<Asked>::default();
         let mut writer = Writer {
             path: config.file.clone(),
@@ -81,8 +70,8 @@ impl Log {
         let thread = std::thread::Builder::new()
             .name("access-log".into())
             .spawn(move || {
-                if let Some(queue) = &journal.log {
-                    writer.run(queue, format, &told);
+                if let Some(log) = &journal.log {
+                    writer.run(&log.sheets, &told);
                 }
             })?;
         Ok(Some(Self { asked, thread }))
@@ -130,22 +119,20 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self, queue: &Queue<Arc<Call>>, format: Format, asked: &Asked) {
-        let mut text = Vec::with_capacity(BATCH + BATCH / 4);
+    fn run(&mut self, sheets: &Sheets, asked: &Asked) {
+        let mut taken = Vec::new();
         loop {
-            // Asked before the queue is looked at: what was left there until then is written.
+            // Asked before lines are taken: what was left there until then is written.
             let end = asked.end.load(Ordering::Acquire);
             if asked.anew.swap(false, Ordering::Relaxed) {
                 self.open_anew();
             }
-            while text.len() < BATCH
-                && let Some(call) = queue.waiting.pop()
-            {
-                format(&call, &mut text);
+            let pressed = sheets.take(&mut taken);
+            for sheet in taken.drain(..) {
+                self.write(&sheet.text);
+                sheets.give_back(sheet);
             }
-            let more = text.len() >= BATCH;
-            self.write(&mut text);
-            match (more, end) {
+            match (pressed, end) {
                 // However many there are, what is asked is looked at in between.
                 (true, _) => {}
                 (false, true) => return,
@@ -163,10 +150,7 @@ impl Writer {
     }
 
     /// Writes lines, and counts those that could not be.
-    fn write(&mut self, text: &mut Vec<u8>) {
-        if text.is_empty() {
-            return;
-        }
+    fn write(&mut self, text: &[u8]) {
         if self.torn && self.out.write_all(b"\n").is_ok() {
             self.torn = false;
         }
@@ -186,7 +170,6 @@ impl Writer {
         self.torn |= written > 0 && !left.is_empty() && text[written - 1] != b'\n';
         let lost = memchr::memchr_iter(b'\n', left).count();
         self.lost.increment(lost as u64);
-        text.clear();
     }
 
     fn say(&mut self, error: &io::Error) {

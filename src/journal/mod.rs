@@ -1,8 +1,9 @@
 //! What is told of single calls: the access log, and traces.
 //!
-//! Promises: a call leaves its timeline in a bounded queue, with one addition and one exchange, and
-//! goes on; where the queue is full it is left out and counted. Formatting and I/O are done by
-//! others, later; whoever is slow there holds no call up. Off, there is no timeline at all.
+//! Promises: a call leaves a line on its thread's sheet and, where it is traced, its timeline in a
+//! bounded queue, without waiting for anyone; where too many wait it is left out and counted. I/O and
+//! spans are made by others, later; whoever is slow there holds no call up. Off, there is no timeline
+//! at all.
 
 mod call;
 pub mod context;
@@ -10,6 +11,7 @@ mod export;
 mod line;
 mod log;
 mod otlp;
+mod sheets;
 mod span;
 mod spans;
 pub mod timeline;
@@ -27,15 +29,22 @@ use self::call::Call;
 use self::context::{Context, SAMPLED, TRACESTATE, Told};
 pub use self::export::Exporter;
 pub use self::log::Log;
+use self::sheets::Sheets;
 use self::timeline::Timeline;
 use self::work::{Delivery, Run};
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
 use crate::meter::Meter;
 
 /// Where calls are left.
 pub struct Journal {
-    log: Option<Queue<Arc<Call>>>,
+    log: Option<Lines>,
     traces: Option<Traces>,
+}
+
+/// Lines of the access log.
+struct Lines {
+    sheets: Sheets,
+    format: line::Format,
 }
 
 /// What waits to be told, and what was left out because it was too much.
@@ -113,7 +122,10 @@ impl Journal {
         let ([full, _], [too_many, ..]) = (lines, spans);
         let (log, traces) = (&config.access_log, &config.traces);
         let journal = Self {
-            log: (log.format != LogFormat::Off).then(|| Queue::new(log.queue, full)),
+            log: line::format(log).map(|format| Lines {
+                sheets: Sheets::new(meter.shards(), log.queue, full),
+                format,
+            }),
             traces: traces.endpoint.is_some().then(|| Traces {
                 queue: Queue::new(traces.queue, too_many),
                 below: below(traces.sample),
@@ -160,16 +172,17 @@ impl Journal {
 
     /// Takes what waits to be written.
     #[cfg(test)]
-    pub fn left(&self) -> Vec<Arc<Call>> {
-        let log = self.log.as_ref();
-        log.map_or_else(Vec::new, |log| {
-            std::iter::from_fn(|| log.waiting.pop()).collect()
-        })
+    pub fn left(&self) -> Vec<u8> {
+        let mut waiting = Vec::new();
+        if let Some(log) = &self.log {
+            log.sheets.take(&mut waiting);
+        }
+        waiting.into_iter().flat_map(|sheet| sheet.text).collect()
     }
 
     fn tell(&self, call: &Arc<Call>) {
         if let Some(log) = &self.log {
-            log.leave(call.clone(), 1);
+            log.sheets.add(|text| (log.format)(call, text));
         }
         if let Some(traces) = &self.traces
             && call.is_kept()
@@ -218,11 +231,11 @@ fn below(share: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LogFormat;
 
     fn journal(traces: bool) -> Arc<Journal> {
         let mut config = Config::default();
         config.access_log.format = LogFormat::Json;
-        config.access_log.queue = 2;
         config.traces.endpoint = traces.then(|| "http://127.0.0.1:4317".into());
         config.traces.sample = 0.25;
         Journal::new(&config, &Meter::new(1)).expect("something is on")
@@ -269,12 +282,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_leaves_out_and_counts() {
+    fn each_call_is_a_line() {
         let journal = journal(false);
         for _ in 0..5 {
             drop(call(&journal, None));
         }
-        assert_eq!(journal.log.as_ref().unwrap().waiting.len(), 2);
+        let text = String::from_utf8(journal.left()).unwrap();
+        assert_eq!(text.lines().count(), 5);
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! A span of OpenTelemetry's, put together.
+//!
+//! Promises: encoded as the messages of `opentelemetry-proto` are. Attributes are written as protobuf
+//! at once: as values they are fifty allocations a call, which cost more than all else of its spans.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use bytes::BufMut;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::context::Context;
 
@@ -14,22 +20,59 @@ use super::context::Context;
 const KNOWN: u32 = 0x100;
 const REMOTE: u32 = 0x200;
 
-/// Attributes.
+/// Fields of OTLP 1.x: `ScopeSpans.spans`, `Span.attributes`, those of `KeyValue`, and of `AnyValue`.
+const SPANS: u32 = 2;
+const ATTRIBUTES: u32 = 9;
+const KEY: u32 = 1;
+const VALUE: u32 = 2;
+const TEXT: u32 = 1;
+const FLAG: u32 = 2;
+const NUMBER: u32 = 3;
+const FRACTION: u32 = 4;
+
+/// A text attribute as a value.
+pub fn attribute(key: &str, text: &str) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue {
+            value: Some(Value::StringValue(text.to_owned())),
+        }),
+        ..KeyValue::default()
+    }
+}
+
+/// Bytes of a field that holds so many.
+pub fn field(bytes: usize) -> usize {
+    1 + encoded_len_varint(bytes as u64) + bytes
+}
+
+/// Begins a field of so many bytes. All numbers of fields here are below 16: one byte.
+pub fn begin(tag: u32, bytes: usize, to: &mut impl BufMut) {
+    encode_key(tag, WireType::LengthDelimited, to);
+    encode_varint(bytes as u64, to);
+}
+
+/// Attributes of a span, encoded.
 #[derive(Default)]
-pub struct Attributes(Vec<KeyValue>);
+pub struct Attributes(Vec<u8>);
 
 impl Attributes {
-    fn add(&mut self, key: &str, value: Value) {
-        self.0.push(KeyValue {
-            key: key.to_owned(),
-            value: Some(AnyValue { value: Some(value) }),
-            ..KeyValue::default()
-        });
+    /// Writes an attribute whose value takes so many bytes.
+    fn add(&mut self, key: &str, bytes: usize, value: impl FnOnce(&mut Vec<u8>)) {
+        let to = &mut self.0;
+        begin(ATTRIBUTES, field(key.len()) + field(bytes), to);
+        begin(KEY, key.len(), to);
+        to.extend_from_slice(key.as_bytes());
+        begin(VALUE, bytes, to);
+        value(to);
     }
 
     /// A text.
     pub fn text(&mut self, key: &str, text: &str) {
-        self.add(key, Value::StringValue(text.to_owned()));
+        self.add(key, field(text.len()), |to| {
+            begin(TEXT, text.len(), to);
+            to.extend_from_slice(text.as_bytes());
+        });
     }
 
     /// A text, where there is one.
@@ -42,26 +85,55 @@ impl Attributes {
     /// A number, where there is one.
     pub fn number(&mut self, key: &str, number: Option<u64>) {
         if let Some(number) = number {
-            let number = i64::try_from(number).unwrap_or(i64::MAX);
-            self.add(key, Value::IntValue(number));
+            let number = number.min(i64::MAX as u64);
+            self.add(key, 1 + encoded_len_varint(number), |to| {
+                encode_key(NUMBER, WireType::Varint, to);
+                encode_varint(number, to);
+            });
         }
     }
 
     /// Seconds, where they are known.
-    pub fn seconds(&mut self, key: &str, time: Option<std::time::Duration>) {
+    pub fn seconds(&mut self, key: &str, time: Option<Duration>) {
         if let Some(time) = time {
-            self.add(key, Value::DoubleValue(time.as_secs_f64()));
+            self.add(key, 1 + size_of::<f64>(), |to| {
+                encode_key(FRACTION, WireType::SixtyFourBit, to);
+                to.extend_from_slice(&time.as_secs_f64().to_le_bytes());
+            });
         }
     }
 
     /// A fact.
     pub fn flag(&mut self, key: &str, is: bool) {
-        self.add(key, Value::BoolValue(is));
+        self.add(key, 2, |to| {
+            encode_key(FLAG, WireType::Varint, to);
+            to.push(is.into());
+        });
+    }
+}
+
+/// Spans, encoded one after the other as fields of a `ScopeSpans`.
+#[derive(Default)]
+pub struct Spans {
+    /// Their bytes.
+    pub encoded: Vec<u8>,
+    /// How many they are.
+    pub count: usize,
+}
+
+impl Spans {
+    /// None are left; their room is kept.
+    pub fn clear(&mut self) {
+        self.encoded.clear();
+        self.count = 0;
     }
 
-    /// As OpenTelemetry has them.
-    pub fn into_inner(self) -> Vec<KeyValue> {
-        self.0
+    fn push(&mut self, span: &Span, attributes: &Attributes) {
+        let bytes = span.encoded_len() + attributes.0.len();
+        begin(SPANS, bytes, &mut self.encoded);
+        span.encode_raw(&mut self.encoded);
+        self.encoded.extend_from_slice(&attributes.0);
+        self.count += 1;
     }
 }
 
@@ -111,12 +183,10 @@ impl Made {
 
     /// It belongs to another span, too; `why`: how.
     pub fn links(mut self, trace: u128, span: u64, why: &str) -> Self {
-        let mut attributes = Attributes::default();
-        attributes.text("shunt.link", why);
         self.0.links.push(Link {
             trace_id: trace.to_be_bytes().to_vec(),
             span_id: id(span),
-            attributes: attributes.into_inner(),
+            attributes: vec![attribute("shunt.link", why)],
             ..Link::default()
         });
         self
@@ -134,9 +204,63 @@ impl Made {
         self
     }
 
-    /// The span.
-    pub fn with(mut self, attributes: Attributes) -> Span {
-        self.0.attributes = attributes.into_inner();
-        self.0
+    /// Leaves it with the others.
+    pub fn with(self, attributes: &Attributes, to: &mut Spans) {
+        to.push(&self.0, attributes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value(key: &str, value: Value) -> KeyValue {
+        let value = Some(AnyValue { value: Some(value) });
+        KeyValue {
+            value,
+            ..attribute(key, "")
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn spans_are_read_as_they_were_meant(
+            key in "[a-z._]{0,200}",
+            text in ".{0,400}",
+            number in any::<u64>(),
+            nanos in any::<u64>(),
+            is: bool,
+        ) {
+            let time = Duration::from_nanos(nanos);
+            let mut attributes = Attributes::default();
+            attributes.text(&key, &text);
+            attributes.maybe("absent", None);
+            attributes.number(&key, Some(number));
+            attributes.seconds(&key, Some(time));
+            attributes.flag(&key, is);
+            let mut spans = Spans::default();
+            for _ in 0..2 {
+                let kind = SpanKind::Client;
+                let made = Made::new(Context::begin(), true, 7, kind, text.clone());
+                made.links(1, 2, "call").with(&attributes, &mut spans);
+            }
+            let read = ScopeSpans::decode(&*spans.encoded).expect("it is protobuf");
+            prop_assert_eq!((read.spans.len(), spans.count), (2, 2));
+            let whole = i64::try_from(number).unwrap_or(i64::MAX);
+            let meant = [
+                attribute(&key, &text),
+                value(&key, Value::IntValue(whole)),
+                value(&key, Value::DoubleValue(time.as_secs_f64())),
+                value(&key, Value::BoolValue(is)),
+            ];
+            for span in &read.spans {
+                prop_assert_eq!(&span.attributes[..], &meant[..]);
+                prop_assert_eq!(&span.name, &text);
+                prop_assert_eq!(&span.links[0].attributes[..], &[attribute("shunt.link", "call")][..]);
+            }
+        }
     }
 }

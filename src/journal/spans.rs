@@ -4,23 +4,22 @@
 //! Promises: a span for the call, one within it for each attempt, one for its hand-off; further
 //! attempts are linked to the first. Holds neither prompt nor answer.
 
-use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::Traced;
 use super::call::{Attempted, Call, Came};
 use super::context::Context;
-use super::span::{Attributes, Made};
+use super::span::{Attributes, Made, Spans};
 use super::work::{Delivery, Run};
 use crate::config::Dialect;
 use crate::upstream::target::Target;
 
 /// The spans of what was traced.
-pub(super) fn of(traced: &Traced, to: &mut Vec<Span>) {
+pub(super) fn of(traced: &Traced, to: &mut Spans) {
     match traced {
         Traced::Call(call) => of_call(call, to),
         Traced::Run(run) => of_run(run, to),
-        Traced::Delivery(delivery) => to.push(of_delivery(delivery)),
+        Traced::Delivery(delivery) => of_delivery(delivery, to),
     }
 }
 
@@ -38,7 +37,7 @@ fn operation(path: &str) -> Option<&'static str> {
     }
 }
 
-fn of_call(call: &Call, to: &mut Vec<Span>) {
+fn of_call(call: &Call, to: &mut Spans) {
     let Some(context) = call.context else { return };
     let name = match &call.route {
         Some(route) => format!("{} {route}", call.method),
@@ -54,14 +53,14 @@ fn of_call(call: &Call, to: &mut Vec<Span>) {
         .lasts(call.wall, call.at(call.ended))
         .stated(call.state.as_ref())
         .failed(error, &mut attributes);
-    to.push(made.with(attributes));
+    made.with(&attributes, to);
     let inside = Context {
         span: call.span,
         ..context
     };
     let first = call.attempts.first().map(|one| one.span);
     for (at, one) in call.attempts.iter().enumerate() {
-        to.push(of_attempt(call, inside, one, first.filter(|_| at > 0)));
+        of_attempt(call, inside, one, first.filter(|_| at > 0), to);
     }
     if let Some((since, span)) = call.handed_over {
         let mut attributes = Attributes::default();
@@ -71,7 +70,7 @@ fn of_call(call: &Call, to: &mut Vec<Span>) {
         let made = Made::new(inside, false, span, SpanKind::Producer, name)
             .lasts(call.at(since), call.at(call.ended))
             .stated(call.state.as_ref());
-        to.push(made.with(attributes));
+        made.with(&attributes, to);
     }
 }
 
@@ -139,7 +138,7 @@ fn named(target: &Target, operation: Option<&str>, model: Option<&str>) -> Strin
     }
 }
 
-fn of_attempt(call: &Call, inside: Context, one: &Attempted, first: Option<u64>) -> Span {
+fn of_attempt(call: &Call, inside: Context, one: &Attempted, first: Option<u64>, to: &mut Spans) {
     let (operation, model) = (operation(&call.path), call.model.as_deref());
     let mut attributes = Attributes::default();
     asked(&one.target, operation, model, &mut attributes);
@@ -168,10 +167,10 @@ fn of_attempt(call: &Call, inside: Context, one: &Attempted, first: Option<u64>)
     if let Some(first) = first {
         made = made.links(inside.trace, first, "first_attempt");
     }
-    made.with(attributes)
+    made.with(&attributes, to);
 }
 
-fn of_run(run: &Run, to: &mut Vec<Span>) {
+fn of_run(run: &Run, to: &mut Spans) {
     let mut attributes = Attributes::default();
     attributes.text("shunt.job.id", &run.job);
     attributes.text("shunt.route", &run.route);
@@ -185,7 +184,7 @@ fn of_run(run: &Run, to: &mut Vec<Span>) {
         .stated(run.state.as_ref())
         .links(run.context.trace, run.context.span, "call")
         .failed(error, &mut attributes);
-    to.push(made.with(attributes));
+    made.with(&attributes, to);
     let inside = Context {
         span: run.span,
         ..run.context
@@ -206,11 +205,11 @@ fn of_run(run: &Run, to: &mut Vec<Span>) {
             .lasts(run.began, run.ended())
             .stated(run.state.as_ref())
             .failed(error.filter(|_| decided), &mut attributes);
-        to.push(made.with(attributes));
+        made.with(&attributes, to);
     }
 }
 
-fn of_delivery(one: &Delivery) -> Span {
+fn of_delivery(one: &Delivery, to: &mut Spans) {
     let mut attributes = Attributes::default();
     attributes.text("http.request.method", "POST");
     attributes.text("server.address", &one.host);
@@ -228,5 +227,5 @@ fn of_delivery(one: &Delivery) -> Span {
     if one.context.span != 0 {
         made = made.links(one.context.trace, one.context.span, "call");
     }
-    made.with(attributes)
+    made.with(&attributes, to);
 }

@@ -31,7 +31,7 @@ pub use kind::Kind;
 pub use layout::MAX;
 pub use limit::Limit;
 pub use reissue::{Policy, best as best_policy};
-pub use series::{Series, set_shard};
+pub use series::{Series, set_shard, shard};
 pub use snapshot::{Snapshot, Summary};
 pub use survival::Survival;
 pub use windows::{Views, Window, Windows};

@@ -20,6 +20,11 @@ pub fn set_shard(index: usize) {
     SHARD.set(index);
 }
 
+/// The shard of this thread; past all of them, where it never said which.
+pub fn shard() -> usize {
+    SHARD.get()
+}
+
 #[derive(Default)]
 struct Shard {
     blocks: [OnceLock<Box<[AtomicU64]>>; BLOCKS],
@@ -60,7 +65,7 @@ impl Series {
 
     /// Counts a duration `times` times.
     pub fn record_n(&self, duration: Duration, times: u64) {
-        let shard = SHARD.get().min(self.shards.len() - 1);
+        let shard = shard().min(self.shards.len() - 1);
         self.shards[shard]
             .cell(micros(duration))
             .fetch_add(times, Ordering::Relaxed);

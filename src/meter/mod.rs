@@ -71,6 +71,11 @@ impl Meter {
         Arc::new(meter)
     }
 
+    /// How many threads record.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
     /// A counter; the same name and labels give the same counter.
     pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
         self.recorder

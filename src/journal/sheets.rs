@@ -1,0 +1,150 @@
+//! Lines that wait to be written: each thread writes them on a sheet of its own, and hands it in.
+//!
+//! A line is made where its call ends. What is told of a call is warm there; to hand it over as a value
+//! and format it on another thread costs 2.5 µs of CPU a call, the line itself 0.6 µs.
+//!
+//! Promises: a line costs its thread an exchange each for taking up the sheet and laying it down, and
+//! never a wait; where too many lines wait the newest sheets are left out and counted. The lines of a
+//! thread stay in their order.
+
+use crossbeam_queue::ArrayQueue;
+use metrics::Counter;
+
+use crate::latency::shard;
+
+/// Lines of a sheet, and its bytes past which it is full as well.
+const LINES: usize = 64;
+const BYTES: usize = 64 << 10;
+
+/// Empty sheets that are kept for further use.
+const SPARE: usize = 16;
+
+/// Some lines.
+#[derive(Default)]
+pub struct Sheet {
+    pub text: Vec<u8>,
+    lines: usize,
+}
+
+/// All sheets.
+pub struct Sheets {
+    /// For each thread the one that it writes on. Who reads them takes them as well.
+    open: Box<[ArrayQueue<Sheet>]>,
+    full: ArrayQueue<Sheet>,
+    spare: ArrayQueue<Sheet>,
+    left_out: Counter,
+}
+
+impl Sheets {
+    /// Sheets of so many threads, of which so many lines may wait besides those on sheets in use.
+    pub fn new(threads: usize, most: usize, left_out: Counter) -> Self {
+        let open = (0..threads.max(1)).map(|_| ArrayQueue::new(1));
+        Self {
+            open: open.collect(),
+            full: ArrayQueue::new(most.div_ceil(LINES).max(1)),
+            spare: ArrayQueue::new(SPARE),
+            left_out,
+        }
+    }
+
+    /// Writes a line on this thread's sheet.
+    pub fn add(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let open = &self.open[shard().min(self.open.len() - 1)];
+        let sheet = open.pop().or_else(|| self.spare.pop());
+        let mut sheet = sheet.unwrap_or_default();
+        write(&mut sheet.text);
+        sheet.lines += 1;
+        let full = sheet.lines >= LINES || sheet.text.len() >= BYTES;
+        // Threads that share a sheet may have laid down another one.
+        let rest = if full { Err(sheet) } else { open.push(sheet) };
+        if let Err(sheet) = rest {
+            self.hand_in(sheet);
+        }
+    }
+
+    fn hand_in(&self, sheet: Sheet) {
+        if let Err(sheet) = self.full.push(sheet) {
+            self.left_out.increment(sheet.lines as u64);
+            self.give_back(sheet);
+        }
+    }
+
+    /// Takes all sheets, those in use as well; whether so many waited that there may soon be too many.
+    pub fn take(&self, to: &mut Vec<Sheet>) -> bool {
+        // Those in use are taken first and stand last: what the same threads handed in is older.
+        let open: Vec<_> = self.open.iter().filter_map(ArrayQueue::pop).collect();
+        let waiting = self.full.len();
+        to.extend(std::iter::from_fn(|| self.full.pop()).take(waiting));
+        to.extend(open);
+        waiting > self.full.capacity() / 4
+    }
+
+    /// Gives a sheet back that was written.
+    pub fn give_back(&self, mut sheet: Sheet) {
+        sheet.text.clear();
+        sheet.lines = 0;
+        // One more than are kept is freed.
+        let _ = self.spare.push(sheet);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(sheets: &Sheets) -> Vec<String> {
+        let mut all = Vec::new();
+        sheets.take(&mut all);
+        let text = all.into_iter().flat_map(|sheet| sheet.text).collect();
+        let text = String::from_utf8(text).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn add(sheets: &Sheets, line: usize) {
+        sheets.add(|text| text.extend_from_slice(format!("{line}\n").as_bytes()));
+    }
+
+    #[test]
+    fn lines_come_in_their_order_whenever_they_are_taken() {
+        let sheets = Sheets::new(1, 1_000, Counter::noop());
+        let mut seen = Vec::new();
+        for line in 0..500 {
+            add(&sheets, line);
+            if line % 77 == 0 {
+                seen.extend(taken(&sheets));
+            }
+        }
+        seen.extend(taken(&sheets));
+        assert_eq!(
+            seen,
+            (0..500).map(|line| line.to_string()).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn past_so_many_lines_the_newest_are_left_out() {
+        let sheets = Sheets::new(1, 2 * LINES, Counter::noop());
+        for line in 0..10 * LINES {
+            add(&sheets, line);
+        }
+        let kept = taken(&sheets);
+        assert_eq!(kept.len(), 2 * LINES);
+        assert_eq!(kept[0], "0");
+        add(&sheets, 7);
+        assert_eq!(taken(&sheets), ["7"]);
+    }
+
+    #[test]
+    fn threads_that_share_a_sheet_lose_no_line() {
+        let sheets = Sheets::new(1, 100_000, Counter::noop());
+        let seen: usize = std::thread::scope(|scope| {
+            let takes = || (0..50).map(|_| taken(&sheets).len()).sum::<usize>();
+            let takers = [scope.spawn(takes), scope.spawn(takes)];
+            for _ in 0..4 {
+                scope.spawn(|| (0..1_000).for_each(|line| add(&sheets, line)));
+            }
+            takers.into_iter().map(|taker| taker.join().unwrap()).sum()
+        });
+        assert_eq!(seen + taken(&sheets).len(), 4_000);
+    }
+}
