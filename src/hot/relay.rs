@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::keepalive::Waiting;
 use super::pace::Pace;
 use super::pipeline::Scoped;
 use super::record::Record;
 use super::share::{Followed, Led};
+use crate::alarm::Alarm;
 use crate::config::MidStream;
 use crate::meter::Outcome;
 use crate::upstream::attempt::Attempt;
@@ -97,7 +98,9 @@ pub struct Relay {
     cut_slow: bool,
     pace: Option<Pace>,
     tokens: u64,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Content was passed on.
+    content: bool,
+    timer: Option<Alarm>,
     last: Instant,
 }
 
@@ -115,6 +118,7 @@ impl Relay {
             pace: None,
             tokens: 0,
             record: Some(record),
+            content: false,
             timer: None,
             last: now,
         };
@@ -151,12 +155,7 @@ impl Relay {
         match self.attempt.poll_frame(context, &mut now) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = now.get();
-                if let Some(record) = &mut self.record
-                    && self.attempt.first_content().is_some()
-                {
-                    record.passes_content(self.last);
-                    self.count_tokens();
-                }
+                self.passes_content();
                 self.ended();
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -173,15 +172,28 @@ impl Relay {
         }
     }
 
-    fn count_tokens(&mut self) {
-        if self.min_rate == 0 {
-            return;
+    /// What was read is about to be passed on.
+    fn passes_content(&mut self) {
+        if !self.content {
+            self.content = self.attempt.first_content().is_some();
+            if let Some(record) = self.record.as_mut().filter(|_| self.content) {
+                record.passes_content(self.last);
+            }
         }
+        if self.content && self.min_rate != 0 {
+            self.count_tokens();
+        }
+    }
+
+    fn count_tokens(&mut self) {
         let seen = self.attempt.tokens_seen();
         let new = seen - std::mem::replace(&mut self.tokens, seen);
         match &mut self.pace {
             Some(pace) => pace.saw(new, self.last),
-            None => self.pace = Pace::new(self.min_rate, self.last),
+            None => {
+                self.pace = Pace::new(self.min_rate, self.last);
+                self.set_timer();
+            }
         }
     }
 
@@ -198,14 +210,12 @@ impl Relay {
 
     /// Resolves when a limit has passed.
     fn poll_limits(&mut self, context: &mut Context<'_>) -> Poll<BrokenOff> {
-        loop {
-            let due = self.due();
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-            // The timer is moved only when it fires: a stream does not pay for it per chunk.
-            if timer.deadline() > due {
-                timer.as_mut().reset(due);
-            }
-            ready!(timer.as_mut().poll(context));
+        if self.timer.is_none() {
+            self.set_timer();
+        }
+        // It is moved only when it goes off: a stream does not pay for it per chunk.
+        while let Some(timer) = &mut self.timer {
+            ready!(timer.poll(context));
             let now = Instant::now();
             if self.cut.is_some_and(|cut| now >= cut) {
                 return Poll::Ready(BrokenOff::OverBudget);
@@ -224,10 +234,16 @@ impl Relay {
                     return Poll::Ready(BrokenOff::TooSlow);
                 }
             }
-            let due = self.due();
-            if let Some(timer) = &mut self.timer {
-                timer.as_mut().reset(due);
-            }
+            self.set_timer();
+        }
+        Poll::Pending
+    }
+
+    fn set_timer(&mut self) {
+        let due = self.due();
+        match &mut self.timer {
+            Some(timer) => timer.reset(due),
+            none => *none = Some(Alarm::new(due)),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! answer, not `ping`, not a comment, not an empty role delta. Promises: builds no tree, keeps
 //! nothing. Never changes what passes.
 
+mod quick;
+
 use std::fmt;
 
 use serde::Deserialize;
@@ -44,6 +46,17 @@ impl Usage {
 
 /// Reads the payload of a `data:` line.
 pub fn event(dialect: Dialect, payload: &[u8]) -> Event {
+    if quick::is_content(dialect, payload) {
+        return Event {
+            content: true,
+            ..Event::default()
+        };
+    }
+    parsed(dialect, payload)
+}
+
+/// The same, by parsing it.
+fn parsed(dialect: Dialect, payload: &[u8]) -> Event {
     match dialect {
         Dialect::Openai => openai(payload),
         Dialect::Anthropic => anthropic(payload),
