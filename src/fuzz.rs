@@ -11,3 +11,4 @@ pub use crate::hot::earlier::{named as earlier_job, with as with_earlier};
 pub use crate::hot::headers::{strip_hop_by_hop, towards_the_provider};
 pub use crate::hot::intent::{Intent, is_for_the_gateway};
 pub use crate::hot::scope::is_name;
+pub use crate::upstream::dialect::{is_content, parsed};

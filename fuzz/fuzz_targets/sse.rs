@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use shunt::config::Dialect;
+use shunt::fuzz::{is_content, parsed};
 use shunt::upstream::dialect;
 use shunt::upstream::sse::{Lines, data};
 use shunt::upstream::usage::usage_in;
@@ -44,6 +45,12 @@ fuzz_target!(|bytes: &[u8]| {
             let told = dialect::event(one, payload);
             if one == Dialect::Plain {
                 assert_eq!(told.content, !payload.is_empty());
+            }
+            // Names of members may be escaped; no API does so.
+            let escaped = payload.windows(2).any(|two| two == b"\\u");
+            if !escaped && is_content(one, payload) {
+                let parsed = parsed(one, payload);
+                assert!(!parsed.error && parsed.usage == dialect::Usage::default());
             }
         }
     }

@@ -188,12 +188,11 @@ impl Relay {
     fn count_tokens(&mut self) {
         let seen = self.attempt.tokens_seen();
         let new = seen - std::mem::replace(&mut self.tokens, seen);
-        match &mut self.pace {
-            Some(pace) => pace.saw(new, self.last),
-            None => {
-                self.pace = Pace::new(self.min_rate, self.last);
-                self.set_timer();
-            }
+        if let Some(pace) = &mut self.pace {
+            pace.saw(new, self.last);
+        } else {
+            self.pace = Pace::new(self.min_rate, self.last);
+            self.set_timer();
         }
     }
 

@@ -11,6 +11,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+pub use self::quick::is_content;
 use crate::config::Dialect;
 
 /// What an event said.
@@ -46,7 +47,7 @@ impl Usage {
 
 /// Reads the payload of a `data:` line.
 pub fn event(dialect: Dialect, payload: &[u8]) -> Event {
-    if quick::is_content(dialect, payload) {
+    if is_content(dialect, payload) {
         return Event {
             content: true,
             ..Event::default()
@@ -56,7 +57,7 @@ pub fn event(dialect: Dialect, payload: &[u8]) -> Event {
 }
 
 /// The same, by parsing it.
-fn parsed(dialect: Dialect, payload: &[u8]) -> Event {
+pub fn parsed(dialect: Dialect, payload: &[u8]) -> Event {
     match dialect {
         Dialect::Openai => openai(payload),
         Dialect::Anthropic => anthropic(payload),
