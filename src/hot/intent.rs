@@ -1,7 +1,7 @@
 //! What the caller asked of the gateway, read once into one value (section 4 of the contract).
 //!
-//! Promises: every word that Shunt knows is either understood or refused with a sentence; unknown
-//! preferences are ignored, as RFC 7240 wants.
+//! Promises: every word that Shunt knows is either understood or refused with a sentence, and so is a
+//! header that looks like a misspelt one of Shunt's; unknown preferences are ignored, as RFC 7240 wants.
 
 use std::time::Duration;
 
@@ -56,6 +56,18 @@ const PATIENCE: [HeaderName; 2] = [
     HeaderName::from_static("x-stainless-timeout"),
 ];
 
+/// Headers of Shunt's own, as they are written.
+const HEADERS: [&str; 5] = [
+    "X-Shunt-Budget",
+    "X-Shunt-Callback",
+    "X-Shunt-Priority",
+    "X-Shunt-Scope",
+    "X-Shunt-Scope-Budget",
+];
+
+/// So many letters apart a name is taken for a misspelt one.
+const MISSPELT: usize = 2;
+
 impl Intent {
     /// Reads the headers.
     ///
@@ -69,6 +81,7 @@ impl Intent {
         if !headers.keys().any(speaks) {
             return Ok(intent);
         }
+        spelt_right(headers)?;
         for line in headers.get_all(PREFER) {
             let line = line
                 .to_str()
@@ -139,6 +152,21 @@ pub fn is_for_the_gateway(name: &HeaderName, value: &[u8]) -> bool {
     };
     let line = || std::str::from_utf8(value).unwrap_or_default();
     *name == PREFER && split(line(), ',').any(ours)
+}
+
+/// A budget that nobody keeps to is worse than an error: what looks like a header of Shunt's and is none
+/// is refused.
+fn spelt_right(headers: &HeaderMap) -> Result<(), String> {
+    let names = headers.keys().map(HeaderName::as_str);
+    for name in names.filter(|name| name.starts_with("x-s") && name.len() < 40) {
+        for known in HEADERS {
+            let apart = strsim::damerau_levenshtein(name, &known.to_ascii_lowercase());
+            if (1..=MISSPELT).contains(&apart) {
+                return Err(format!("there is no header {name}; send {known}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn period(headers: &HeaderMap, name: &HeaderName, told: &str) -> Result<Option<Duration>, String> {
@@ -261,6 +289,27 @@ mod tests {
             assert!(why.contains("send "), "{why}");
         }
         assert!(read(&[("x-shunt-budget", "fast")]).is_err());
+    }
+
+    #[test]
+    fn a_misspelt_header_is_refused_and_another_one_is_none_of_its_business() {
+        for (wrong, right) in [
+            ("x-shunt-bugdet", "X-Shunt-Budget"),
+            ("x-shunt-callbacks", "X-Shunt-Callback"),
+            ("x-shunt-scope-buget", "X-Shunt-Scope-Budget"),
+            ("x-shuntbudget", "X-Shunt-Budget"),
+        ] {
+            let why = read(&[(wrong, "1s")]).unwrap_err();
+            assert_eq!(why, format!("there is no header {wrong}; send {right}"));
+        }
+        for other in [
+            "x-shunt-route",
+            "x-shunt-request-id",
+            "x-shunt-tenant",
+            "x-stainless-lang",
+        ] {
+            assert_eq!(read(&[(other, "1s")]), Ok(Intent::default()));
+        }
     }
 
     #[test]
