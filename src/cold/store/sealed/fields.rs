@@ -41,6 +41,7 @@ fn or_why(text: Result<String, Unopened>, told: &mut Option<Unopened>) -> String
 }
 
 impl Codec {
+    /// What seals with these keys what the configuration wants sealed.
     pub fn new(sealer: Sealer, seal: Seal) -> Self {
         let all = seal == Seal::All;
         Self { sealer, all }
@@ -107,6 +108,7 @@ impl Codec {
         Ok(lines::from_text(&opened))
     }
 
+    /// A job as it is kept.
     pub fn job(&self, mut job: Job) -> Job {
         let of = job.id.as_str().as_bytes();
         if let Some(callback) = &mut job.callback {
@@ -197,6 +199,7 @@ impl Codec {
         }
     }
 
+    /// A job's request in clear; an error where it does not open.
     pub fn opened_request(
         &self,
         id: &JobId,
@@ -211,6 +214,7 @@ impl Codec {
         })
     }
 
+    /// What a run came to, as it is kept.
     pub fn outcome(&self, id: &JobId, outcome: Outcome) -> Outcome {
         let of = id.as_str().as_bytes();
         let purposes = (Purpose::AnswerHeaders, Purpose::AnswerBody);
@@ -256,6 +260,7 @@ impl Codec {
         })
     }
 
+    /// A job's answer in clear; an error where it does not open.
     pub fn opened_answer(&self, id: &JobId, kept: StoredAnswer) -> Result<StoredAnswer, Unopened> {
         let purposes = (Purpose::AnswerHeaders, Purpose::AnswerBody);
         self.opened_of(purposes, id.as_str().as_bytes(), kept)
@@ -281,6 +286,7 @@ impl Codec {
         }
     }
 
+    /// The history of a job's attempts, as it is kept.
     pub fn records(&self, id: &JobId, records: Vec<AttemptRecord>) -> Vec<AttemptRecord> {
         let place = Place(Purpose::History, id.as_str().as_bytes());
         let seal = |mut record: AttemptRecord| {
@@ -291,6 +297,7 @@ impl Codec {
         records.into_iter().map(seal).collect()
     }
 
+    /// A job's history in clear; where something does not open, the reason stands in its place.
     pub fn shown_records(&self, id: &JobId, kept: Vec<AttemptRecord>) -> Vec<AttemptRecord> {
         let place = Place(Purpose::History, id.as_str().as_bytes());
         let open = |mut record: AttemptRecord| {
@@ -302,6 +309,7 @@ impl Codec {
         kept.into_iter().map(open).collect()
     }
 
+    /// The answer of an idempotency key, as it is kept.
     pub fn kept(&self, mut kept: Kept) -> Kept {
         if let Became::Answer(answer) = kept.what {
             let purposes = (Purpose::KeptHeaders, Purpose::KeptBody);
@@ -310,6 +318,7 @@ impl Codec {
         kept
     }
 
+    /// The same in clear; an error where it does not open.
     pub fn opened_kept(&self, mut kept: Kept) -> Result<Kept, Unopened> {
         if let Became::Answer(answer) = kept.what {
             let purposes = (Purpose::KeptHeaders, Purpose::KeptBody);
