@@ -15,6 +15,7 @@ use super::answer::{REQUEST_ID, refuse, request_id};
 use super::earlier::translated;
 use super::entry;
 use super::error::{self, Code};
+use super::intake::discard;
 use super::pipeline;
 use super::ready::{self, Ready, Refusal};
 use super::record::Record;
@@ -226,6 +227,8 @@ impl Worker {
             Err(mut refusal) => {
                 let id = request_id();
                 told(&mut refusal, timeline, &id);
+                let (head, unread) = request.into_parts();
+                pinned(|| async move { discard(&head, unread).await }).await;
                 return marked(refused(refusal, body.as_ref()), id);
             }
         };
@@ -268,7 +271,13 @@ impl Worker {
         arrival: &mut Arrival,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let (mut parts, body) = request.into_parts();
-        let admission = admission::begin(&state, caller, &parts, arrival.at)?;
+        let admission = match admission::begin(&state, caller, &parts, arrival.at) {
+            Ok(admission) => admission,
+            Err(why) => {
+                pinned(|| async move { discard(&parts, body).await }).await;
+                return Err(why);
+            }
+        };
         let (routed, read) = routing::route(&state, &parts, body, arrival.at, is_upgrade).await?;
         let (route, mut kept, mut peek, intent) = routed;
         let mut record = Record::new(route.clone(), arrival.at, peek.stream);

@@ -1,18 +1,26 @@
 //! Reads a caller's body as far as the call needs it kept.
 //!
 //! Promises: at most `limits.body` is kept; a longer body is passed on as it comes, with what was
-//! read of it already.
+//! read of it already. Of a call that is refused at most 64 KiB are read, for at most a second.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::header::EXPECT;
+use http::request::Parts;
+use http::{HeaderMap, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
 use crate::upstream::body::OutBody;
 use crate::upstream::inflow::{Fault, Inflow};
 use crate::upstream::queue::Queue;
+
+/// Longest body of a refused call that is read.
+const DISCARDED: u64 = 64 << 10;
+
+/// Longest wait for it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A body after intake.
 pub enum Kept {
@@ -52,6 +60,18 @@ pub async fn keep(mut body: Inflow<Incoming>, limit: usize) -> Result<(Kept, Dur
         }
     }
     Ok((Kept::Whole(joined(read, length), trailers), body.waited()))
+}
+
+/// Reads the body of a call that is refused, if it is short and on its way: its connection can go on
+/// then, and a caller over its rate does not come back with a new one for each try.
+pub async fn discard(head: &Parts, mut body: Inflow<Incoming>) {
+    let ends = body.size_hint().upper();
+    let short = ends.is_some_and(|length| length <= DISCARDED);
+    // Over HTTP/2 a stream ends alone; who waits for `100 Continue` has not sent anything yet.
+    if head.version < Version::HTTP_2 && short && !head.headers.contains_key(EXPECT) {
+        let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+        let _ = tokio::time::timeout(PATIENCE, rest).await;
+    }
 }
 
 fn joined(mut parts: Queue<Bytes>, length: usize) -> Bytes {

@@ -207,11 +207,20 @@ def test_a_refusal_says_whether_its_connection_closes(guarded):
         connection.sendall(call("sk-not-ours"))
         assert answer(connection)[:2] == (401, "close")
         assert connection.recv(1) == b""
-    # All of it was: the connection is kept.
+    # All of it was: the connection is kept, also where the call goes no further than its key.
+    for key, status in [(guarded.made["messages"], 403), ("sk-not-ours", 401)]:
+        with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+            for _ in range(3):
+                connection.sendall(call(key))
+                time.sleep(0.05)
+                connection.sendall(body)
+                assert answer(connection)[:2] == (status, None)
     with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
-        for _ in range(2):
-            connection.sendall(call(guarded.made["messages"]) + body)
-            assert answer(connection)[:2] == (403, None)
+        told = []
+        for _ in range(8):
+            connection.sendall(call(guarded.made["slow"]) + body)
+            told.append(answer(connection)[:2])
+        assert told.count((429, None)) >= 5, told
 
 
 def test_over_its_rate_a_key_gets_a_rate_limit_error_and_is_told_when_to_come_again(guarded):
