@@ -15,7 +15,7 @@ use super::answer::{REQUEST_ID, refuse, request_id};
 use super::earlier::translated;
 use super::entry;
 use super::error::{self, Code};
-use super::intake::discard;
+use super::intake::{Asked, discard};
 use super::pipeline;
 use super::ready::{self, Ready, Refusal};
 use super::record::Record;
@@ -36,7 +36,7 @@ use crate::config::{Dialect, Limits};
 use crate::journal::Journal;
 use crate::journal::timeline::Timeline;
 use crate::meter::Refused;
-use crate::placed::pinned;
+use crate::placed::{boxed, pinned};
 use crate::tasks::Tasks;
 use crate::upstream::inflow::{Fate, Inflow};
 
@@ -127,6 +127,17 @@ struct Arrival {
     timeline: Option<Timeline>,
 }
 
+/// A call that passed the entrance. In a box: it is handed on, and nothing keeps room for it.
+struct Entered {
+    state: Arc<State>,
+    asked: Asked,
+    /// What becomes of its body, where the connection's next call waits for the end of that.
+    unread: Option<Fate>,
+    caller: Option<Arc<Key>>,
+    /// Why it goes no further than to its key.
+    refusal: Option<Refusal>,
+}
+
 /// One of the threads that serve calls.
 pub struct Worker {
     seat: Seat,
@@ -204,129 +215,119 @@ impl Worker {
     }
 
     /// Answers a call. Dropping the future cancels it, down to the provider.
-    pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
-        let arrived = Instant::now();
+    pub fn serve(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<AnswerBody>> + Send + use<'_> {
+        // Before the future begins, which then has no room for the request as it came.
+        let entered = self.enter(request);
+        async move {
+            match entered {
+                Ok((entered, arrival)) => self.let_in(entered, arrival).await,
+                Err(turned_away) => *turned_away,
+            }
+        }
+    }
+
+    /// Looks at a call's head, and whose it is.
+    fn enter(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<(Box<Entered>, Arrival), Box<Response<AnswerBody>>> {
+        let at = Instant::now();
         let state = self.gateway.state.load_full();
         let journal = self.gateway.journal.as_ref();
         let journal = journal.filter(|_| !is_own(request.uri().path()));
-        let timeline = journal.map(|journal| journal.begin(&request, arrived));
+        let timeline = journal.map(|journal| journal.begin(&request, at));
         let is_upgrade = match entry::check(&request, &state) {
             Ok(is_upgrade) => is_upgrade,
-            Err((code, message)) => return turned_away(&request, code, message, timeline),
+            Err((code, message)) => {
+                return Err(Box::new(turned_away(&request, code, message, timeline)));
+            }
         };
-        let mut request = request.map(|body| Inflow::new(body, &state.limits.caller));
-        let unread = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
-        let body = unread.then(|| request.body_mut().fate());
+        let mut request = request;
         let caller = match request.uri().path() {
             // What receivers of callbacks verify with is public.
             KEYS => Ok(None),
             _ => admission::identify(&state, &mut request),
         };
-        let caller = match caller {
-            Ok(caller) => caller,
-            Err(mut refusal) => {
-                let id = request_id();
-                told(&mut refusal, timeline, &id);
-                let (head, unread) = request.into_parts();
-                pinned(|| async move { discard(&head, unread).await }).await;
-                return marked(refused(refusal, body.as_ref()), id);
-            }
+        let (caller, refusal) = match caller {
+            Ok(caller) => (caller, None),
+            Err(refusal) => (None, Some(refusal)),
         };
-        if is_own(request.uri().path()) {
-            admission::stand_for(caller.as_ref(), request.headers_mut());
-            let request = request.map(axum::body::Body::new);
-            let answer = self.gateway.api.clone().oneshot(request).await;
-            return answer
-                .unwrap_or_else(|never| match never {})
-                .map(AnswerBody::Api);
+        let (parts, body) = request.into_parts();
+        let unread = parts.version < Version::HTTP_2 && !body.is_end_stream();
+        let mut body = Inflow::new(body, &state.limits.caller);
+        let unread = unread.then(|| body.fate());
+        let entered = boxed(|| Entered {
+            state,
+            asked: Asked {
+                parts,
+                body: Some(body),
+                is_upgrade,
+            },
+            unread,
+            caller,
+            refusal,
+        });
+        let id = request_id();
+        Ok((entered, Arrival { at, id, timeline }))
+    }
+
+    /// Lets a call to the gateway's own pages, to what is kept here, or to a provider.
+    async fn let_in(
+        &self,
+        mut entered: Box<Entered>,
+        mut arrival: Arrival,
+    ) -> Response<AnswerBody> {
+        let unread = entered.unread.take();
+        if let Some(mut refusal) = entered.refusal.take() {
+            told(&mut refusal, arrival.timeline, &arrival.id);
+            pinned(|| discard(entered.asked)).await;
+            return marked(refused(refusal, unread.as_ref()), arrival.id);
         }
-        if let Some(answer) = responses::told(&self.gateway.api, &request, caller.as_ref()).await {
-            if let Some(timeline) = timeline {
+        // Boxed here and below, so that other calls have no room for it.
+        if is_own(entered.asked.parts.uri.path()) {
+            return pinned(|| self.own(entered)).await;
+        }
+        if let Some(asked) = responses::asked(&entered.asked.parts, entered.caller.as_ref())
+            && let Some(answer) = pinned(|| responses::told(&self.gateway.api, asked)).await
+        {
+            if let Some(timeline) = arrival.timeline {
                 timeline.forget();
             }
             return answer;
         }
-        let mut arrival = Arrival {
-            at: arrived,
-            id: request_id(),
-            timeline,
-        };
-        let answered = self.answer(state, request, is_upgrade, caller, &mut arrival);
-        let response = match answered.await {
+        let response = match self.answer(entered, &mut arrival).await {
             Ok(response) => response,
             Err(mut refusal) => {
                 told(&mut refusal, arrival.timeline, &arrival.id);
-                refused(refusal, body.as_ref())
+                refused(refusal, unread.as_ref())
             }
         };
         marked(response, arrival.id)
     }
 
+    /// Answers what asks for jobs and scopes.
+    async fn own(&self, mut entered: Box<Entered>) -> Response<AnswerBody> {
+        admission::stand_for(entered.caller.as_ref(), &mut entered.asked.parts.headers);
+        let body = entered.asked.body.take().map(axum::body::Body::new);
+        let request = Request::from_parts(entered.asked.parts, body.unwrap_or_default());
+        let answer = self.gateway.api.clone().oneshot(request).await;
+        answer
+            .unwrap_or_else(|never| match never {})
+            .map(AnswerBody::Api)
+    }
+
     async fn answer(
         &self,
-        state: Arc<State>,
-        request: Request<Inflow<Incoming>>,
-        is_upgrade: bool,
-        caller: Option<Arc<Key>>,
+        entered: Box<Entered>,
         arrival: &mut Arrival,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let (mut parts, body) = request.into_parts();
-        let admission = match admission::begin(&state, caller, &parts, arrival.at) {
-            Ok(admission) => admission,
-            Err(why) => {
-                pinned(|| async move { discard(&parts, body).await }).await;
-                return Err(why);
-            }
-        };
-        let (routed, read) = routing::route(&state, &parts, body, arrival.at, is_upgrade).await?;
-        let (route, mut kept, mut peek, intent) = routed;
-        let mut record = Record::new(route.clone(), arrival.at, peek.stream);
-        if let Some(mut timeline) = arrival.timeline.take() {
-            timeline.is_called(&arrival.id);
-            record.is_told(timeline, peek.model.as_deref());
-        }
-        if let Err(why) = admission::admit(&state, admission, &mut record) {
-            return Err(Refusal::of(&route, record, why));
-        }
-        if peek.earlier_at.is_some() && route.dialect == Dialect::Openai {
-            let (door, owner) = (&self.gateway.door, record.owner(&parts.headers));
-            let headers = &mut parts.headers;
-            match pinned(|| translated(door, owner, headers, &kept, &peek)).await {
-                Ok(None) => {}
-                Ok(Some(other)) => (kept, peek) = other,
-                Err(why) => return Err(Refusal::of(&route, record, why)),
-            }
-        }
-        let scopes = &self.gateway.scopes;
-        let (limits, id) = (&state.limits, &arrival.id);
-        let entered = pipeline::enter(scopes, limits, &parts.headers, &intent, &record, id);
-        let scope = match entered {
-            Ok(scope) => scope,
-            Err(why) => return Err(Refusal::of(&route, record, why)),
-        };
-        let mut ready = ready::prepare(
-            &self.gateway.door,
-            &state,
-            parts,
-            route,
-            record,
-            kept,
-            peek,
-            intent,
-            arrival.at,
-            is_upgrade,
-        )?;
-        ready.record.waited_for_caller(read);
-        let budget = ready.deadline.budget;
-        if let Some(timeline) = ready.record.timeline() {
-            timeline.has(budget, read);
-        }
-        if let Some(scope) = scope {
-            pipeline::bound(&mut ready, scope);
-        }
+        let state = entered.state.clone();
+        let ready = self.understand(entered, arrival).await?;
         if ready.switched.is_some() && ready.route.dialect != Dialect::Anthropic {
             let (worker, tunnels) = (self.seat.worker, &self.tunnels);
-            // Boxed here and below, so that other calls have no room for it.
             return pinned(|| tunnel::open(worker, &self.gateway, tunnels, &state, ready)).await;
         }
         let (mut ready, twin) = twin(ready, &state.limits)?;
@@ -339,6 +340,70 @@ impl Worker {
                 Joined::Anew(again) => ready = again,
             }
         }
+    }
+
+    /// Reads a call and finds its route. A future of its own: what it needs takes the place of what
+    /// the race needs later, and not one beside it.
+    async fn understand(
+        &self,
+        mut entered: Box<Entered>,
+        arrival: &mut Arrival,
+    ) -> Result<Box<Ready>, Refusal> {
+        let caller = entered.caller.take();
+        let begun = admission::begin(&entered.state, caller, &entered.asked.parts, arrival.at);
+        let admission = match begun {
+            Ok(admission) => admission,
+            Err(why) => {
+                pinned(|| discard(entered.asked)).await;
+                return Err(why);
+            }
+        };
+        let (routed, read) = routing::route(&entered.state, &mut entered.asked, arrival.at).await?;
+        let (route, mut kept, mut peek, intent) = routed;
+        let mut record = Record::new(route.clone(), arrival.at, peek.stream);
+        if let Some(mut timeline) = arrival.timeline.take() {
+            timeline.is_called(&arrival.id);
+            record.is_told(timeline, peek.model.as_deref());
+        }
+        let state = &entered.state;
+        if let Err(why) = admission::admit(state, admission, &mut record) {
+            return Err(Refusal::of(&route, record, why));
+        }
+        if peek.earlier_at.is_some() && route.dialect == Dialect::Openai {
+            let headers = &mut entered.asked.parts.headers;
+            let (door, owner) = (&self.gateway.door, record.owner(headers));
+            match pinned(|| translated(door, owner, headers, &kept, &peek)).await {
+                Ok(None) => {}
+                Ok(Some(other)) => (kept, peek) = other,
+                Err(why) => return Err(Refusal::of(&route, record, why)),
+            }
+        }
+        let scopes = &self.gateway.scopes;
+        let (limits, headers, id) = (&state.limits, &entered.asked.parts.headers, &arrival.id);
+        let scope = match pipeline::enter(scopes, limits, headers, &intent, &record, id) {
+            Ok(scope) => scope,
+            Err(why) => return Err(Refusal::of(&route, record, why)),
+        };
+        let mut ready = ready::prepare(
+            &self.gateway.door,
+            state,
+            &mut entered.asked,
+            route,
+            record,
+            kept,
+            peek,
+            intent,
+            arrival.at,
+        )?;
+        ready.record.waited_for_caller(read);
+        let budget = ready.deadline.budget;
+        if let Some(timeline) = ready.record.timeline() {
+            timeline.has(budget, read);
+        }
+        if let Some(scope) = scope {
+            pipeline::bound(&mut ready, scope);
+        }
+        Ok(ready)
     }
 
     /// Answers a call that is another's twin, or may have one.
@@ -376,7 +441,7 @@ mod tests {
 
     #[test]
     fn what_a_call_keeps_is_small_before_its_head_and_smaller_after() {
-        at_most(4_352, of(|| Worker::serve(any(), any())));
+        at_most(1_856, of(|| Worker::serve(any(), any())));
         at_most(1_088, size_of::<Attempt>() + size_of::<Relay>());
     }
 }

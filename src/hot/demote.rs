@@ -20,6 +20,7 @@ use crate::cold::job::{
 };
 use crate::cold::store::StoreError;
 use crate::meter::{Outcome, Use};
+use crate::placed::pinned;
 use crate::upstream::attempts::Attempts;
 
 /// How long the store may take while a caller waits. For a new job it has `cold.margin` before the
@@ -37,13 +38,14 @@ pub(super) fn too_slow(ready: Box<Ready>) -> Refusal {
     ready.refuse(Code::BudgetExceeded, message)
 }
 
-/// Makes a call a job: what runs goes on under its new owner, and the caller has its answer.
+/// Makes a call a job: what runs goes on under its new owner, and the caller has its answer. Boxed, as
+/// all that most calls never come to: they have no room for it.
 pub(super) async fn demote(
     door: &Door,
     ready: Box<Ready>,
     attempts: Attempts,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let made = hand_over(door, ready, attempts).await;
+    let made = pinned(|| hand_over(door, ready, attempts)).await;
     made.map_err(|(ready, why)| no_job(ready, &why))
 }
 
@@ -66,7 +68,8 @@ pub(super) async fn at_once(
     reason: Reason,
 ) -> Result<Result<Response<AnswerBody>, Refusal>, Box<Ready>> {
     let before = std::mem::replace(&mut ready.deadline.reason, reason);
-    let (mut ready, why) = match hand_over(door, ready, Attempts::default()).await {
+    let made = pinned(|| hand_over(door, ready, Attempts::default()));
+    let (mut ready, why) = match made.await {
         Ok(told) => return Ok(Ok(told)),
         Err(back) => back,
     };

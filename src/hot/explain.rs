@@ -20,7 +20,7 @@ use super::budget::Deadline;
 use super::call::{State, is_own};
 use super::entry;
 use super::error::Code;
-use super::intake::Kept;
+use super::intake::{Asked, Kept};
 use super::intent::Intent;
 use super::ready::terms;
 use super::route::Route;
@@ -140,14 +140,19 @@ fn without_body(request: &Request<Bytes>) -> Request<()> {
 async fn look(state: &Arc<State>, door: &Door, request: Request<Incoming>) -> Result<Plan, Turned> {
     let is_upgrade = entry::check(&request, state).map_err(Turned::of)?;
     let (parts, body) = request.into_parts();
-    let body = Inflow::new(body, &state.limits.caller);
-    let routed = routing::route(state, &parts, body, Instant::now(), is_upgrade).await;
+    let mut asked = Asked {
+        parts,
+        body: Some(Inflow::new(body, &state.limits.caller)),
+        is_upgrade,
+    };
+    let routed = routing::route(state, &mut asked, Instant::now()).await;
     let ((route, kept, peek, intent), _) =
         routed.map_err(|refusal| Turned::of((refusal.code, refusal.message)))?;
     let bad = |why| Turned::of((Code::BadRequest, why));
     if let Some(url) = &intent.callback {
         door.check_callback(url).map_err(bad)?;
     }
+    let parts = asked.parts;
     let path = parts.uri.path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let inner = route.inner_path(path.as_str()).parse::<PathAndQuery>();

@@ -22,6 +22,16 @@ const DISCARDED: u64 = 64 << 10;
 /// Longest wait for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A call as it came.
+pub struct Asked {
+    /// Its head.
+    pub parts: Parts,
+    /// Its body, until it is passed on as it comes.
+    pub body: Option<Inflow<Incoming>>,
+    /// It asks for another protocol.
+    pub is_upgrade: bool,
+}
+
 /// A body after intake.
 pub enum Kept {
     /// All of it.
@@ -30,14 +40,17 @@ pub enum Kept {
     Once(OutBody),
 }
 
-/// Keeps a body if it is small enough; tells how long its caller was waited for.
-pub async fn keep(mut body: Inflow<Incoming>, limit: usize) -> Result<(Kept, Duration), Fault> {
+/// Keeps a call's body if it is small enough; tells how long its caller was waited for. It is read
+/// where it is, and taken from there only where it is passed on as it comes.
+pub(super) async fn keep(call: &mut Asked, limit: usize) -> Result<(Kept, Duration), Fault> {
+    let Some(body) = &mut call.body else {
+        return Ok((Kept::Whole(Bytes::new(), None), Duration::ZERO));
+    };
     if body.is_end_stream() {
         return Ok((Kept::Whole(Bytes::new(), None), Duration::ZERO));
     }
     if body.size_hint().lower() > limit as u64 {
-        let body = OutBody::streamed(Queue::default(), body);
-        return Ok((Kept::Once(body), Duration::ZERO));
+        return Ok((Kept::Once(once(call, Queue::default())), Duration::ZERO));
     }
     let mut read = Queue::default();
     let mut length = 0;
@@ -52,7 +65,7 @@ pub async fn keep(mut body: Inflow<Incoming>, limit: usize) -> Result<(Kept, Dur
         }
         if length > limit {
             let waited = body.waited();
-            return Ok((Kept::Once(OutBody::streamed(read, body)), waited));
+            return Ok((Kept::Once(once(call, read)), waited));
         }
         // The announced length is there: the end needs no further turn.
         if body.is_end_stream() {
@@ -62,13 +75,23 @@ pub async fn keep(mut body: Inflow<Incoming>, limit: usize) -> Result<(Kept, Dur
     Ok((Kept::Whole(joined(read, length), trailers), body.waited()))
 }
 
+/// A call's body to be passed on as it comes, after what was read of it.
+pub(super) fn once(call: &mut Asked, read: Queue<Bytes>) -> OutBody {
+    call.body.take().map_or_else(
+        || OutBody::kept(Bytes::new()),
+        |rest| OutBody::streamed(read, rest),
+    )
+}
+
 /// Reads the body of a call that is refused, if it is short and on its way: its connection can go on
 /// then, and a caller over its rate does not come back with a new one for each try.
-pub async fn discard(head: &Parts, mut body: Inflow<Incoming>) {
+pub(super) async fn discard(mut call: Asked) {
+    let Some(body) = &mut call.body else { return };
     let ends = body.size_hint().upper();
     let short = ends.is_some_and(|length| length <= DISCARDED);
     // Over HTTP/2 a stream ends alone; who waits for `100 Continue` has not sent anything yet.
-    if head.version < Version::HTTP_2 && short && !head.headers.contains_key(EXPECT) {
+    let comes = !call.parts.headers.contains_key(EXPECT);
+    if call.parts.version < Version::HTTP_2 && short && comes {
         let rest = async { while let Some(Ok(_)) = body.frame().await {} };
         let _ = tokio::time::timeout(PATIENCE, rest).await;
     }

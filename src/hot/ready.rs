@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, request};
+use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
 use super::budget::{Deadline, deadline};
 use super::call::State;
 use super::error::Code;
 use super::headers::towards_the_provider;
-use super::intake::Kept;
+use super::intake::{Asked, Kept};
 use super::intent::Intent;
 use super::record::Record;
 use super::route::Route;
@@ -121,16 +121,16 @@ pub(super) fn terms(
 )]
 pub(super) fn prepare(
     door: &Door,
-    state: &Arc<State>,
-    mut parts: request::Parts,
+    state: &State,
+    asked: &mut Asked,
     route: Arc<Route>,
     record: Record,
     kept: Kept,
     peek: Peek,
     intent: Intent,
     arrived: Instant,
-    is_upgrade: bool,
 ) -> Result<Box<Ready>, Refusal> {
+    let parts = &mut asked.parts;
     let bad = |message, record| Refusal::of(&route, record, (Code::BadRequest, message));
     if let Some(url) = &intent.callback
         && let Err(why) = door.check_callback(url)
@@ -153,12 +153,12 @@ pub(super) fn prepare(
         Kept::Whole(data, trailers) => (data, trailers, None),
         Kept::Once(body) => (Bytes::new(), None, Some(body)),
     };
-    let switched = is_upgrade.then(|| parts.headers.clone());
-    let mut headers = parts.headers;
+    let switched = asked.is_upgrade.then(|| parts.headers.clone());
+    let mut headers = std::mem::take(&mut parts.headers);
     towards_the_provider(&mut headers);
     Ok(boxed(|| Ready {
         call: Call {
-            method: parts.method,
+            method: std::mem::take(&mut parts.method),
             path,
             headers,
             kind: peek.kind(route.dialect, data.len()),

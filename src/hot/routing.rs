@@ -4,18 +4,18 @@
 //! that no route takes is told which.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, request};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::time::Instant;
 
 use super::call::State;
 use super::error::Code;
-use super::intake::{Kept, keep};
+use super::intake::{Asked, Kept, keep, once};
 use super::intent::Intent;
 use super::nowhere::{Stray, no_route};
 use super::ready::Refusal;
@@ -23,7 +23,6 @@ use super::record::Record;
 use super::route::Route;
 use crate::alarm::Alarm;
 use crate::config::{Dialect, Safe, Unasked};
-use crate::upstream::body::OutBody;
 use crate::upstream::inflow::{Fault, Inflow};
 use crate::upstream::media::is_json;
 use crate::upstream::peek::Peek;
@@ -34,65 +33,90 @@ pub(super) type Routed = (Arc<Route>, Kept, Peek, Intent);
 
 /// Finds the route; reads the body where that needs it or a later step will.
 pub(super) async fn route(
-    state: &Arc<State>,
-    parts: &request::Parts,
-    body: Inflow<Incoming>,
+    state: &State,
+    call: &mut Asked,
     arrived: Instant,
-    is_upgrade: bool,
 ) -> Result<(Routed, Duration), Refusal> {
-    let path = parts.uri.path();
-    // Gone through again rather than kept: a route is asked in a few instructions.
-    let candidates = || state.table.candidates(path, &parts.headers);
-    let Some(first) = candidates().next() else {
-        return Err(no_route(state, path, &parts.headers, Stray::Path));
+    let first = first(state, call)?;
+    let asked = Intent::read(&call.parts.headers);
+    let asked = asked.map_err(|why| refuse(&first, arrived, Code::BadRequest, why))?;
+    let fault = |fault: Fault| {
+        let code = fault_code(state, fault);
+        refuse(&first, arrived, code, fault.to_string())
     };
-    let stray = |stray| no_route(state, path, &parts.headers, stray);
-    let refuse = |code, message| {
-        let record = Record::new(first.clone(), arrived, false);
-        Refusal::of(first, record, (code, message))
-    };
-    let asked = Intent::read(&parts.headers).map_err(|why| refuse(Code::BadRequest, why))?;
-    if body.is_too_large() {
-        let fault = Fault::TooLarge;
-        return Err(refuse(fault_code(state, fault), fault.to_string()));
+    if call.body.as_ref().is_some_and(Inflow::is_too_large) {
+        return Err(fault(Fault::TooLarge));
     }
-    let json = may_be_json(&parts.headers);
-    if is_upgrade || !wants_body(candidates(), parts, &asked, json) {
-        let body = Kept::Once(OutBody::streamed(Queue::default(), body));
-        let route = state.table.taking(path, &parts.headers, None);
-        // One that asks for another protocol has no body to name a model in.
-        let why = if is_upgrade {
-            Stray::Path
-        } else {
-            Stray::of(None, json)
-        };
-        let route = route.ok_or_else(|| stray(why))?;
-        return Ok((
-            (route.clone(), body, Peek::default(), asked),
-            Duration::ZERO,
-        ));
+    let json = may_be_json(&call.parts.headers);
+    let candidates = || {
+        state
+            .table
+            .candidates(call.parts.uri.path(), &call.parts.headers)
+    };
+    if call.is_upgrade || !wants_body(candidates(), &call.parts, &asked, json) {
+        let route = taking(state, call, None, json)?;
+        let body = Kept::Once(once(call, Queue::default()));
+        return Ok(((route, body, Peek::default(), asked), Duration::ZERO));
     }
     let modelled = first.dialect != Dialect::Plain || candidates().any(|route| route.wants_model());
     let modelled = modelled && json;
-    if modelled && is_encoded(&parts.headers) && !body.is_end_stream() {
+    if modelled && is_encoded(&call.parts.headers) && !is_empty(call) {
         state.refused.encoding.increment(1);
-        return Err(refuse(Code::Encoded, ENCODED.into()));
+        return Err(refuse(&first, arrived, Code::Encoded, ENCODED.into()));
     }
     let longest = first.budget.total.get();
-    let kept = until(arrived + longest, keep(body, state.limits.body.bytes())).await;
-    let (kept, waited) = kept
-        .ok_or_else(|| refuse(Code::BadRequest, "the body did not arrive in time".into()))?
-        .map_err(|fault| refuse(fault_code(state, fault), fault.to_string()))?;
+    let kept = {
+        let keeping = pin!(keep(call, state.limits.body.bytes()));
+        until(arrived + longest, keeping).await
+    };
+    let late = || "the body did not arrive in time".to_owned();
+    let kept = kept.ok_or_else(|| refuse(&first, arrived, Code::BadRequest, late()))?;
+    let (kept, waited) = kept.map_err(fault)?;
     let peek = match &kept {
         Kept::Whole(data, _) if modelled && !data.is_empty() => {
-            Peek::read(data).map_err(|why| refuse(Code::BadRequest, why))?
+            let peek = Peek::read(data);
+            peek.map_err(|why| refuse(&first, arrived, Code::BadRequest, why))?
         }
         _ => Peek::default(),
     };
-    let model = peek.model.as_deref();
-    let route = state.table.taking(path, &parts.headers, model);
-    let route = route.ok_or_else(|| stray(Stray::of(model, json)))?;
-    Ok(((route.clone(), kept, peek, asked), waited))
+    let route = taking(state, call, peek.model.as_deref(), json)?;
+    Ok(((route, kept, peek, asked), waited))
+}
+
+/// The first route that a call's head fits.
+fn first(state: &State, call: &Asked) -> Result<Arc<Route>, Refusal> {
+    let (path, headers) = (call.parts.uri.path(), &call.parts.headers);
+    let first = state.table.candidates(path, headers).next().cloned();
+    first.ok_or_else(|| no_route(state, path, headers, Stray::Path))
+}
+
+/// The route that takes a call.
+fn taking(
+    state: &State,
+    call: &Asked,
+    model: Option<&str>,
+    json: bool,
+) -> Result<Arc<Route>, Refusal> {
+    let (path, headers) = (call.parts.uri.path(), &call.parts.headers);
+    let route = state.table.taking(path, headers, model).cloned();
+    route.ok_or_else(|| {
+        // One that asks for another protocol has no body to name a model in.
+        let stray = if call.is_upgrade {
+            Stray::Path
+        } else {
+            Stray::of(model, json)
+        };
+        no_route(state, path, headers, stray)
+    })
+}
+
+fn refuse(route: &Arc<Route>, arrived: Instant, code: Code, why: String) -> Refusal {
+    let record = Record::new(route.clone(), arrived, false);
+    Refusal::of(route, record, (code, why))
+}
+
+fn is_empty(call: &Asked) -> bool {
+    call.body.as_ref().is_none_or(Body::is_end_stream)
 }
 
 /// Whether the body has to be read before the call can go on.
@@ -145,8 +169,7 @@ pub(super) fn fault_code(state: &State, fault: Fault) -> Code {
 
 /// What comes of a future by then; `None`: nothing. One that is ready at once costs no timer, and
 /// most bodies come with their heads.
-async fn until<F: Future>(end: Instant, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+async fn until<F: Future>(end: Instant, mut future: Pin<&mut F>) -> Option<F::Output> {
     let mut alarm = None;
     poll_fn(|context| {
         if let Poll::Ready(output) = future.as_mut().poll(context) {
