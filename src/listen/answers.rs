@@ -1,6 +1,8 @@
 //! Who answers what comes over a listener's connections.
 
 use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -14,20 +16,21 @@ pub trait Answers: Send + Sync + 'static {
     /// What its answers carry.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send;
 
-    /// Answers one. Dropping the future gives it up.
+    /// Answers one. Dropping the future gives it up. It is made in its box: a connection keeps room for
+    /// it as long as it lives, and needs it only until the head of an answer.
     fn answer(
-        &self,
+        self: Arc<Self>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
+    ) -> Pin<Box<impl Future<Output = Response<Self::Body>> + Send + 'static>>;
 }
 
 impl Answers for Worker {
     type Body = AnswerBody;
 
     fn answer(
-        &self,
+        self: Arc<Self>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<AnswerBody>> + Send {
+    ) -> Pin<Box<impl Future<Output = Response<AnswerBody>> + Send + 'static>> {
         self.serve(request)
     }
 }

@@ -37,7 +37,6 @@ use self::spare::Spare;
 use crate::config::Limits;
 use crate::hot::Worker;
 use crate::meter::Refused;
-use crate::placed::pinned;
 use crate::tasks::{Signal, Tasks};
 
 /// Connections that the system holds before they are accepted.
@@ -156,13 +155,11 @@ impl<A: Answers> Listener<A> {
         let calls = activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let running = calls.call();
-            let answers = answers.clone();
-            // Boxed: a connection keeps room for this future as long as it lives, and needs it only
-            // until the head of an answer.
-            pinned(|| async move {
-                let response: Response<A::Body> = answers.answer(request).await;
+            let answered = answers.clone().answer(request);
+            async move {
+                let response: Response<A::Body> = answered.await;
                 Ok::<_, Infallible>(response.map(|body| Counted::new(body, running)))
-            })
+            }
         });
         let builder = self.builder();
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);

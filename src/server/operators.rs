@@ -3,6 +3,7 @@
 //! Promises: operators are held to the bounds of callers, and to fewer connections; a head that two
 //! readers could read differently is refused here too.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -22,6 +23,7 @@ use crate::listen::{self, Answers, Listener, Shared};
 use crate::meter::Refused;
 use crate::observe::live::Hub;
 use crate::observe::{self, Admin};
+use crate::placed::pinned;
 use crate::tasks::Signal;
 
 /// The operators' pages.
@@ -34,12 +36,17 @@ struct Operators {
 impl Answers for Operators {
     type Body = Body;
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        if let Some((status, why)) = self.gateway.state.load().turns_away(&request) {
-            return (status, [(CONNECTION, "close")], format!("{why}\n")).into_response();
-        }
-        let answer = self.router.clone().oneshot(request.map(Body::new)).await;
-        answer.unwrap_or_else(|never| match never {})
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Pin<Box<impl Future<Output = Response<Body>> + Send + 'static>> {
+        pinned(|| async move {
+            if let Some((status, why)) = self.gateway.state.load().turns_away(&request) {
+                return (status, [(CONNECTION, "close")], format!("{why}\n")).into_response();
+            }
+            let answer = self.router.clone().oneshot(request.map(Body::new)).await;
+            answer.unwrap_or_else(|never| match never {})
+        })
     }
 }
 
