@@ -192,12 +192,14 @@ function flows(box, caption, kinds) {
   const rows = kinds.map(([id, sign, label, title]) => ({
     id, line: spark(id), cells: [h("td", { class: "number" }), h("td", { class: "number" }), h("td", { class: "number" })], sign, label, title,
   }));
-  box.append(h("table", { class: "flows" }, h("caption", { class: "hidden" }, caption),
+  const table = h("table", { class: "flows" }, h("caption", { class: "hidden" }, caption),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "What"), h("th", { scope: "col" }, h("span", { class: "hidden" }, "Two minutes at most, since this page was opened")),
       h("th", { scope: "col", class: "number" }, "Now"), h("th", { scope: "col", class: "number" }, "Share"), h("th", { scope: "col", class: "number" }, "Since start"))),
     h("tbody", {}, ...rows.map((row) => h("tr", { title: row.title },
       h("th", { scope: "row" }, h("span", { class: `sign ${row.id}`, "aria-hidden": "true" }, row.sign), row.label),
-      h("td", { class: "plot" }, row.line.element), ...row.cells)))));
+      h("td", { class: "plot" }, row.line.element), ...row.cells))));
+  // Counts grow: on a phone it is the table that scrolls then, not the page.
+  box.append(h("div", { class: "scroll", role: "region", "aria-label": `${caption}: table`, tabIndex: 0 }, table));
   return (/** @type {any[]} */ past, /** @type {any} */ now, /** @type {any} */ total) => {
     const all = rows.reduce((sum, row) => sum + total[row.id], 0);
     for (const row of rows) {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::auth;
@@ -108,6 +108,10 @@ fn create(file: &mut KeyFile, new: &New) -> Result<String> {
     entry.concurrency = new.concurrency;
     entry.share = new.share;
     if let Some(period) = new.expires_in {
+        ensure!(
+            !period.get().is_zero(),
+            "--expires-in 0s is over at once; leave it away for a key that does not expire"
+        );
         let after = SignedDuration::try_from(period.get())?;
         entry.expires = Some((Timestamp::now() + after).to_string());
     }

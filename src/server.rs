@@ -8,6 +8,7 @@ mod callbacks;
 mod dry;
 mod operators;
 mod owners;
+mod restart;
 mod secrets;
 mod secured;
 mod told;
@@ -66,6 +67,8 @@ pub struct Server {
     drain: Duration,
     /// Writes the access log, if there is one.
     log: Option<Log>,
+    /// What it was started with.
+    started: Config,
 }
 
 impl Server {
@@ -142,6 +145,7 @@ impl Server {
             draining: Arc::default(),
             drain: config.server.drain.get(),
             log,
+            started: config.clone(),
         };
         server.run_jobs(&runner, intake)?;
         server.deliver(config, signer, guard, callbacks, journal)?;
@@ -272,6 +276,13 @@ impl Server {
         self.store.share_out(built.turns());
         self.meter.keep(live(&built.table));
         self.gateway.state.store(Arc::new(built));
+        let waits = restart::waits(&self.started, config);
+        if !waits.is_empty() {
+            tracing::warn!(
+                "changed, and as it was until the gateway is started anew: {}",
+                waits.join(", ")
+            );
+        }
         Ok(())
     }
 

@@ -317,7 +317,9 @@ fn callbacks(config: &Config, found: &mut Found) {
             && bare.starts_with("http")
             && bare.matches('/').count() >= 3;
         if !fits {
-            let says = format!("`{entry}` is not a URL; write https://hooks.example.com/*");
+            let says = format!(
+                "`{entry}` is no URL with a path; write https://hooks.example.com/* for all of a host"
+            );
             found.add("callbacks.allow", says);
         }
     }

@@ -31,8 +31,8 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) fn too_slow(ready: Box<Ready>) -> Refusal {
     let budget = ready.deadline.budget.as_millis();
     let message = format!(
-        "route `{}` had no answer within its budget of {budget} ms; raise the budget, or send \
-         `Prefer: respond-async` to get the answer later",
+        "route `{}` had no answer within its budget of {budget} ms; send `Prefer: respond-async` to \
+         get the answer later, or have the route's budget raised",
         ready.route.name
     );
     ready.refuse(Code::BudgetExceeded, message)

@@ -52,6 +52,22 @@ impl<'a> Stray<'a> {
     }
 }
 
+/// Paths of both APIs that are mostly meant.
+const KNOWN: [&str; 5] = [
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/embeddings",
+    "/v1/completions",
+];
+
+/// So many letters apart a path is taken for a mistyped one of those; longer ones are not compared.
+const MISTYPED: usize = 4;
+const LONGEST: usize = 48;
+
+/// Pages that are not for callers.
+const OPERATORS: [&str; 4] = ["/metrics", "/healthz", "/readyz", "/api/"];
+
 /// The refusal.
 pub(super) fn no_route(
     state: &State,
@@ -84,6 +100,20 @@ fn strange_path(state: &State, path: &str, headers: &HeaderMap) -> String {
     let taken = || state.table.candidates(&versioned, headers).next().is_some();
     if api.is_some_and(|api| APIS.contains(&api)) && taken() {
         return format!("no route takes {path}; did you mean {versioned}?");
+    }
+    if OPERATORS.iter().any(|page| path.starts_with(page)) {
+        return format!(
+            "no route takes {path}; operators' pages are on the admin listener (`listen.admin`)"
+        );
+    }
+    let takes = |path: &&&str| state.table.candidates(path, headers).next().is_some();
+    let apart = |known: &&str| strsim::damerau_levenshtein(path, known);
+    let short = path.len() <= LONGEST;
+    let nearest = KNOWN
+        .iter()
+        .filter(|known| short && apart(known) <= MISTYPED);
+    if let Some(known) = nearest.filter(takes).min_by_key(|known| apart(known)) {
+        return format!("no route takes {path}; did you mean {known}?");
     }
     let names = state.table.providers().iter();
     let names: Vec<String> = names

@@ -135,7 +135,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let simulation = Simulation::start(settings).await?;
+        let address = settings.listen;
+        let simulation = Simulation::start(settings).await.with_context(|| {
+            format!("the address {address} cannot be used; choose another with --listen")
+        })?;
         let mut out = std::io::stdout();
         writeln!(out, "simulate listening on http://{}", simulation.address())?;
         out.flush()?;

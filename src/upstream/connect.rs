@@ -160,7 +160,8 @@ impl Dialer {
                     return Ok(stream);
                 }
                 Ok(Err(error)) => {
-                    last = ConnectError::Failed(format!("{}: {error}", self.host));
+                    last =
+                        ConnectError::Failed(format!("{}:{}: {error}", self.host, address.port()));
                 }
                 Err(_) => last = ConnectError::TimedOut(LONGEST / count),
             }

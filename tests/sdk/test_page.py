@@ -261,6 +261,14 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(browser, scene, 
         expect(opened.page.locator("#job-list tbody tr").first).to_be_visible()
         assert opened.axe() == []
         assert opened.page.evaluate("document.documentElement.scrollWidth") == width
+        for narrow in (320, 390):
+            # Also after days, when counts are long.
+            opened.page.set_viewport_size({"width": narrow, "height": 800})
+            wide = opened.page.evaluate("""() => {
+                for (const cell of document.querySelectorAll("table.flows td.number")) cell.textContent = "12,345,678";
+                return document.documentElement.scrollWidth;
+            }""")
+            assert wide == narrow
         assert opened.errors == []
 
 

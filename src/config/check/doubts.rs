@@ -3,7 +3,7 @@
 use super::Found;
 use crate::config::load::Problem;
 use crate::config::{
-    Action, Config, HedgeAfter, OverBudget, PathPattern, Provider, Route, Unasked,
+    Action, Config, Glob, HedgeAfter, OverBudget, PathPattern, Provider, Route, Unasked,
 };
 
 /// Every doubt about a file without mistakes; `stands`: whether it has a key.
@@ -19,8 +19,46 @@ pub fn doubts(config: &Config, stands: impl Fn(&str) -> bool) -> Vec<Problem> {
             first_token(&key, route, &mut found);
         }
         hedge(&key, route, &mut found);
+        if let Some(earlier) = config.routes[..at]
+            .iter()
+            .find(|one| takes_all_of(one, route))
+        {
+            let says = format!(
+                "no call comes here: route `{}` stands before it and takes all of its calls; put this one first",
+                earlier.name
+            );
+            found.add(format!("{key}.match"), says);
+        }
     }
     found.0
+}
+
+/// Whether a route takes every call that another would.
+fn takes_all_of(route: &Route, other: &Route) -> bool {
+    let (ours, theirs) = (&route.matches, &other.matches);
+    let paths = [&ours.path, &theirs.path].map(|path| PathPattern::parse(path));
+    let [Ok(path), Ok(inner)] = paths else {
+        return false;
+    };
+    let model = match (&ours.model, &theirs.model) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(glob), Some(inner)) => takes_all_texts_of(glob, inner),
+    };
+    let headers = ours.header.iter().all(|(name, glob)| {
+        let mut same = theirs
+            .header
+            .iter()
+            .filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        same.any(|(_, inner)| takes_all_texts_of(glob, inner))
+    });
+    path.covers(&inner) && model && headers
+}
+
+/// The same of globs, where that is plain to see: they are the same, or the other one is a text.
+fn takes_all_texts_of(glob: &str, other: &str) -> bool {
+    let is_text = !other.contains(['*', '?']);
+    glob == "*" || glob == other || is_text && Glob::new(glob).matches(other)
 }
 
 /// SDKs have `/v1` in their base URL, the gateway has it in the path of each call.
@@ -152,5 +190,52 @@ mod tests {
             told("hedge = { after = \"4s\" }\nbudget = { total = \"5s\" }"),
             none
         );
+    }
+
+    #[test]
+    fn a_route_that_no_call_reaches_is_told() {
+        let two = |first: &str, second: &str| {
+            let route = |name: &str, matches: &str| {
+                format!(
+                    "[[routes]]\nname = \"{name}\"\nmatch = {{ {matches} }}\ntargets = [\"a\"]\n"
+                )
+            };
+            let provider = "[providers.a]\nbase_url = \"https://a.example\"\n";
+            let file = format!("{provider}{}{}", route("one", first), route("two", second));
+            parse_with_warnings(&file, "f").unwrap().warnings
+        };
+        for (first, second) in [
+            (r#"path = "/v1/chat""#, r#"path = "/v1/chat""#),
+            (
+                r#"path = "/v1/*""#,
+                r#"path = "/v1/embeddings", model = "m""#,
+            ),
+            (
+                r#"path = "/v1/*", model = "gpt-*""#,
+                r#"path = "/v1/*", model = "gpt-4o""#,
+            ),
+            (
+                r#"path = "/*", header = { x = "*" }"#,
+                r#"path = "/v1/*", header = { X = "y*" }"#,
+            ),
+        ] {
+            let told = two(first, second);
+            assert_eq!(told.len(), 1, "{first} {second} {told:?}");
+            assert!(
+                told[0].contains("routes[1].match: no call comes here: route `one`"),
+                "{told:?}"
+            );
+        }
+        for (first, second) in [
+            (r#"path = "/v1/chat""#, r#"path = "/v1/*""#),
+            (r#"path = "/v1/*", model = "gpt-*""#, r#"path = "/v1/*""#),
+            (
+                r#"path = "/v1/*", model = "gpt-*""#,
+                r#"path = "/v1/*", model = "*-4o""#,
+            ),
+            (r#"path = "/*", header = { x = "y" }"#, r#"path = "/v1/*""#),
+        ] {
+            assert_eq!(two(first, second), Vec::<String>::new(), "{first} {second}");
+        }
     }
 }

@@ -169,6 +169,19 @@ async fn a_call_that_no_route_takes_is_told_what_its_sender_can_do() {
         bare.ends_with("did you mean /v1/chat/completions?"),
         "{bare}"
     );
+    for mistyped in [
+        "/v1/chat/completion",
+        "/v1/v1/chat/completions",
+        "/v1/chat/compeltions",
+    ] {
+        let told = told(mistyped, json, "{}").await;
+        assert!(
+            told.ends_with("did you mean /v1/chat/completions?"),
+            "{told}"
+        );
+    }
+    let page = told("/metrics", json, "{}").await;
+    assert!(page.contains("on the admin listener"), "{page}");
     // Nothing takes it there either, or it is no path of an SDK's.
     for path in ["/embeddings", "/rest", "/"] {
         let strange = told(path, json, "{}").await;
