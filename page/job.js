@@ -95,7 +95,7 @@ export class JobView {
       ["Created", when(job.created_at)], ["Expires", when(job.expires_at)], ["Finished", when(job.finished_at)],
       ["Result", job.result_bytes === null ? "none stored" : bytes(job.result_bytes)],
       job.error && ["Error", `${job.error.code}: ${job.error.message}`],
-      job.callback && ["Callback", `${job.callback.status}, ${job.callback.deliveries} deliveries to ${job.callback.url}`],
+      job.callback && ["Callback", `${job.callback.status}, ${job.callback.deliveries === 1 ? "1 delivery" : `${job.callback.deliveries} deliveries`} to ${job.callback.url}`],
       job.callback?.last_error && ["Last delivery failed", job.callback.last_error],
     ].filter(Boolean);
     this.body.replaceChildren(

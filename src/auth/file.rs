@@ -156,7 +156,7 @@ impl KeyFile {
             let same = |other: &&Entry| other.id == one.id || other.name == one.name;
             if let Some(other) = self.keys[..at].iter().find(same) {
                 return Err(format!(
-                    "the keys `{}` and `{}` have the same name or id; revoke one",
+                    "the keys `{}` and `{}` have the same name or id; revoke one, or choose another name",
                     other.name, one.name
                 ));
             }

@@ -249,7 +249,7 @@ impl SecretSource {
                 Ok(text) if !text.trim().is_empty() => Ok(Secret(text.trim().to_owned())),
                 Ok(_) => Err(format!("the file {} is empty", path.display())),
                 Err(error) => Err(format!(
-                    "the file {} cannot be read: {error}",
+                    "the file {} cannot be read: {error}; name another one or change its rights",
                     path.display()
                 )),
             },

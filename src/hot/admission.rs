@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, request};
 use metrics::Counter;
 use tokio::time::Instant;
 
-use super::call::State;
 use super::error::{self, Code};
+use super::gateway::State;
 use super::ready::Refusal;
 use super::record::Record;
 use super::shed::seconds;

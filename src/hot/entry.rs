@@ -9,8 +9,8 @@
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Request, Version};
 
-use super::call::State;
 use super::error::Code;
+use super::gateway::State;
 use super::tunnel::is_upgrade;
 
 /// Why a call goes no further.

@@ -17,9 +17,10 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::budget::Deadline;
-use super::call::{State, is_own};
+use super::call::is_own;
 use super::entry;
 use super::error::Code;
+use super::gateway::State;
 use super::intake::{Asked, Kept};
 use super::intent::Intent;
 use super::ready::terms;

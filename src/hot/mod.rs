@@ -15,6 +15,7 @@ pub(crate) mod earlier;
 mod entry;
 mod error;
 mod explain;
+mod gateway;
 pub(crate) mod headers;
 mod hedge;
 mod intake;
@@ -43,8 +44,9 @@ mod tunnel;
 mod twin;
 
 pub use admission::Gate;
-pub use call::{Gateway, State, Worker};
+pub use call::Worker;
 pub use explain::{Plan, Turned, explain};
+pub use gateway::{Gateway, State};
 pub use hedge::Line;
 pub use predict::{Prediction, Predictor};
 pub use relay::AnswerBody;

@@ -5,8 +5,8 @@
 
 use http::HeaderMap;
 
-use super::call::State;
 use super::error::{self, Code};
+use super::gateway::State;
 use super::ready::Refusal;
 
 /// Providers that are named at most.

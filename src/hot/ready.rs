@@ -8,8 +8,8 @@ use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
 use super::budget::{Deadline, deadline};
-use super::call::State;
 use super::error::Code;
+use super::gateway::State;
 use super::headers::towards_the_provider;
 use super::intake::{Asked, Kept};
 use super::intent::Intent;

@@ -13,8 +13,8 @@ use http::{HeaderMap, Method, request};
 use hyper::body::Body;
 use tokio::time::Instant;
 
-use super::call::State;
 use super::error::Code;
+use super::gateway::State;
 use super::intake::{Asked, Kept, keep, once};
 use super::intent::Intent;
 use super::nowhere::{Stray, no_route};

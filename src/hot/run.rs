@@ -7,10 +7,10 @@ use http::Response;
 
 use super::answer::respond;
 use super::budget::Then;
-use super::call::{Gateway, Seat, State};
 use super::demote;
 use super::down;
 use super::error::Code;
+use super::gateway::{Gateway, Seat, State};
 use super::keepalive;
 use super::pipeline;
 use super::predict;

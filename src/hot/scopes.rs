@@ -14,7 +14,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::call::State;
+use super::gateway::State;
 use super::scope::{Closed, Scope, Scopes, is_name};
 use crate::cold::door::Door;
 use crate::cold::job::{Job, Owner};

@@ -13,9 +13,9 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
-use super::call::{Gateway, State};
 use super::demote;
 use super::error::Code;
+use super::gateway::{Gateway, State};
 use super::headers::strip_hop_by_hop;
 use super::pipeline;
 use super::ready::{Ready, Refusal};

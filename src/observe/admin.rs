@@ -220,6 +220,7 @@ pub(super) fn find(admin: &Admin, name: &str) -> Result<Arc<Route>, Response> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Budgets {
     first_token: Option<String>,
     total: Option<String>,

@@ -24,7 +24,7 @@ use crate::cold::job::{StoredAnswer, UnixMillis, lines};
 use crate::cold::recall::{Became, CallKey, Kept};
 use crate::cold::store::StoreError;
 use crate::hot::answer::{is_ours, refuse};
-use crate::hot::call::Gateway;
+use crate::hot::gateway::Gateway;
 use crate::hot::keepalive::Racing;
 use crate::hot::ready::Refusal;
 use crate::hot::relay::{AnswerBody, BrokenOff};
