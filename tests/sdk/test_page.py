@@ -262,13 +262,12 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(browser, scene, 
         assert opened.axe() == []
         assert opened.page.evaluate("document.documentElement.scrollWidth") == width
         for narrow in (320, 390):
-            # Also after days, when counts are long.
+            # Also after days, when counts are long; charts take the new width a moment later.
             opened.page.set_viewport_size({"width": narrow, "height": 800})
-            wide = opened.page.evaluate("""() => {
+            opened.page.wait_for_function("""(narrow) => {
                 for (const cell of document.querySelectorAll("table.flows td.number")) cell.textContent = "12,345,678";
-                return document.documentElement.scrollWidth;
-            }""")
-            assert wide == narrow
+                return document.documentElement.scrollWidth === narrow;
+            }""", arg=narrow)
         assert opened.errors == []
 
 
