@@ -151,7 +151,8 @@ lie("closes in the body", BROKEN)(lambda link: [link.head(length(4)) + link.body
 lie("closes in the body without a length", BROKEN)(lambda link: [link.head() + link.body(b"ok", 0), None])
 lie("GOAWAY that knows nothing of the call", BAD)(lambda link: [link.away(0)])
 lie("GOAWAY in the body, which goes on", WHOLE)(lambda link: [link.head() + link.body(b"o", 0) + link.away(), 0.1, link.body(b"k")])
-lie("GOAWAY in the body, and closes", BROKEN)(lambda link: [link.head() + link.body(b"o", 0) + link.away(), None])
+# Read all at once, the connection's end would come before its head is looked at: 502, as it may be.
+lie("GOAWAY in the body, and closes", BROKEN)(lambda link: [link.head() + link.body(b"o", 0), 0.1, link.away(), None])
 lie("GOAWAY with an error in the body", BROKEN)(lambda link: [link.head() + link.body(b"o", 0) + link.away(code=INTERNAL), None])
 lie("no answer", LATE)(lambda link: [])
 lie("a head, and no more", BROKEN)(lambda link: [link.head(length(2))])
