@@ -16,6 +16,7 @@ pub mod keys;
 pub mod latency;
 pub mod listen;
 pub mod meter;
+mod nearest;
 pub mod observe;
 mod placed;
 mod problem;

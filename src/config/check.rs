@@ -11,8 +11,10 @@ pub(super) use doubts::doubts;
 
 use super::load::Problem;
 use super::{
-    Concurrency, ConcurrencyMode, Config, PathPattern, Predict, Route, SecretSource, Secrets,
+    Concurrency, ConcurrencyMode, Config, MISSPELT, PathPattern, Predict, Route, SecretSource,
+    Secrets,
 };
+use crate::nearest::nearest;
 
 /// Paths of the public listener that no provider can have as its name.
 const RESERVED: [&str; 5] = ["jobs", "scopes", "v1", "v1beta", ".well-known"];
@@ -159,16 +161,12 @@ fn secret(key: &str, source: &SecretSource, found: &mut Found) {
     }
 }
 
-fn nearest(name: &str, config: &Config) -> String {
-    let near = config
-        .providers
-        .keys()
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .min();
-    match near {
-        Some((distance, known)) if distance <= 3 => format!("; did you mean `{known}`?"),
-        _ => format!("; add [providers.{name}]"),
-    }
+fn meant(name: &str, config: &Config) -> String {
+    let known = config.providers.keys().map(String::as_str);
+    nearest(name, known, MISSPELT).map_or_else(
+        || format!("; add [providers.{name}]"),
+        |known| format!("; did you mean `{known}`?"),
+    )
 }
 
 fn routes(key: &str, route: &Route, config: &Config, found: &mut Found) {
@@ -192,7 +190,7 @@ fn routes(key: &str, route: &Route, config: &Config, found: &mut Found) {
         .collect();
     for target in &targets {
         if !config.providers.contains_key(&target.provider) {
-            let hint = nearest(&target.provider, config);
+            let hint = meant(&target.provider, config);
             let says = format!("the provider `{}` is not configured{hint}", target.provider);
             found.add(format!("{key}.targets"), says);
         }

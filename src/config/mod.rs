@@ -42,3 +42,6 @@ pub use seal::Seal;
 pub use tls::{ClientCertificate, ListenTls};
 pub use traces::{TraceProtocol, Traces};
 pub use values::{HedgeAfter, Period, Secret, SecretSource, Size, Switch};
+
+/// So many letters apart a name is taken for a misspelt one.
+const MISSPELT: usize = 3;

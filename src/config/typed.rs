@@ -9,9 +9,10 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 
-use super::Config;
 use super::load::Problem;
 use super::wanted::wanted;
+use super::{Config, MISSPELT};
+use crate::nearest::nearest;
 
 /// Mistakes told at most.
 const MOST: usize = 100;
@@ -165,13 +166,11 @@ fn quoted_after<'a>(message: &'a str, introduction: &str) -> Option<&'a str> {
 fn instead(name: &str, message: &str) -> String {
     let expected = message.split_once("expected").map_or("", |(_, rest)| rest);
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let near = known
-        .iter()
-        .map(|one| (strsim::damerau_levenshtein(name, one), *one))
-        .min();
-    match near {
-        Some((distance, one)) if distance <= 3 => format!("did you mean `{one}`?"),
-        Some(_) => format!("known are {}", known.join(", ")),
-        None => "nothing is expected here".to_owned(),
+    if known.is_empty() {
+        return "nothing is expected here".to_owned();
     }
+    nearest(name, known.iter().copied(), MISSPELT).map_or_else(
+        || format!("known are {}", known.join(", ")),
+        |one| format!("did you mean `{one}`?"),
+    )
 }

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use super::error::{self, Code};
 use super::gateway::State;
 use super::ready::Refusal;
+use crate::nearest::nearest;
 
 /// Providers that are named at most.
 const NAMED: usize = 3;
@@ -106,13 +107,9 @@ fn strange_path(state: &State, path: &str, headers: &HeaderMap) -> String {
             "no route takes {path}; operators' pages are on the admin listener (`listen.admin`)"
         );
     }
-    let takes = |path: &&&str| state.table.candidates(path, headers).next().is_some();
-    let apart = |known: &&str| strsim::damerau_levenshtein(path, known);
-    let short = path.len() <= LONGEST;
-    let nearest = KNOWN
-        .iter()
-        .filter(|known| short && apart(known) <= MISTYPED);
-    if let Some(known) = nearest.filter(takes).min_by_key(|known| apart(known)) {
+    let takes = |path: &&str| state.table.candidates(path, headers).next().is_some();
+    let known = KNOWN.into_iter().filter(|_| path.len() <= LONGEST);
+    if let Some(known) = nearest(path, known.filter(takes), MISTYPED) {
         return format!("no route takes {path}; did you mean {known}?");
     }
     let names = state.table.providers().iter();

@@ -1,6 +1,6 @@
 //! What a reload does not take up: it is said, or an operator would wait for it.
 
-use crate::config::Config;
+use crate::config::{Cold, Config};
 
 /// Parts of a configuration that changed and stay as they are until the gateway is started anew.
 pub(super) fn waits(started: &Config, now: &Config) -> Vec<&'static str> {
@@ -15,6 +15,11 @@ pub(super) fn waits(started: &Config, now: &Config) -> Vec<&'static str> {
         let head = (limits.head, limits.head_timeout, limits.headers);
         (head, limits.streams, limits.caller.clone())
     };
+    // The margin is in force at once.
+    let cold = |config: &Config| Cold {
+        margin: started.cold.margin,
+        ..config.cold.clone()
+    };
     let parts = [
         ("listen", addresses(started) != addresses(now)),
         (
@@ -27,7 +32,7 @@ pub(super) fn waits(started: &Config, now: &Config) -> Vec<&'static str> {
             connections(started) != connections(now),
         ),
         ("names", started.names != now.names),
-        ("cold", started.cold != now.cold),
+        ("cold", cold(started) != cold(now)),
         ("callbacks", started.callbacks != now.callbacks),
         ("access_log", started.access_log != now.access_log),
         ("traces", started.traces != now.traces),
@@ -49,6 +54,7 @@ mod tests {
         for (text, told) in [
             ("", vec![]),
             ("[limits]\nbody = \"1MiB\"\n", vec![]),
+            ("[cold]\nmargin = \"40ms\"\n", vec![]),
             ("[providers.b]\nbase_url = \"https://b.example\"\n", vec![]),
             ("[listen]\npublic = \"127.0.0.1:8099\"\n", vec!["listen"]),
             (

@@ -81,7 +81,7 @@ impl Form {
 
 impl Words {
     fn tells_more(&self, payload: &[u8]) -> bool {
-        let usage = self.usage.find(payload).is_some_and(|at| {
+        let usage = self.usage.find_iter(payload).any(|at| {
             let value = &payload[at + self.usage.needle().len()..];
             !value.starts_with(b":null")
         });
@@ -180,6 +180,7 @@ mod tests {
         for payload in [
             r#"{"choices":[{"index":0,"delta":{"content":""}}]}"#,
             r#"{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":1}}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":null,"response":{"usage":{"output_tokens":1}}}"#,
             r#"{"choices":[{"index":0,"delta":{"content":"x"}}],"error":{"code":1}}"#,
         ] {
             assert!(
