@@ -20,6 +20,15 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
+/**
+ * A table that scrolls by itself where it is wider than its place.
+ * @param {string} caption
+ * @param {Node} table
+ */
+export function scrolling(caption, table) {
+  return h("div", { class: "scroll", role: "region", "aria-label": `${caption}: table`, tabIndex: 0 }, table);
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /**

@@ -1,7 +1,7 @@
 // One route: its curve, its hour, what became of its calls, its targets.
 
 import { Curve, Dumbbells, PAST, spark } from "./charts.js";
-import { at, empty, h, say } from "./dom.js";
+import { at, empty, h, say, scrolling } from "./dom.js";
 import { age, count, duration, rate, share } from "./format.js";
 import { Heatmap } from "./heatmap.js";
 import { Table, once } from "./table.js";
@@ -199,7 +199,7 @@ function flows(box, caption, kinds) {
       h("th", { scope: "row" }, h("span", { class: `sign ${row.id}`, "aria-hidden": "true" }, row.sign), row.label),
       h("td", { class: "plot" }, row.line.element), ...row.cells))));
   // Counts grow: on a phone it is the table that scrolls then, not the page.
-  box.append(h("div", { class: "scroll", role: "region", "aria-label": `${caption}: table`, tabIndex: 0 }, table));
+  box.append(scrolling(caption, table));
   return (/** @type {any[]} */ past, /** @type {any} */ now, /** @type {any} */ total) => {
     const all = rows.reduce((sum, row) => sum + total[row.id], 0);
     for (const row of rows) {

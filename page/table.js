@@ -1,6 +1,6 @@
 // A table whose rows stay in place while their cells change each second.
 
-import { h, say } from "./dom.js";
+import { h, say, scrolling } from "./dom.js";
 
 /**
  * @template Row
@@ -34,7 +34,7 @@ export class Table {
       this.body,
     );
     this.empty = h("div");
-    this.scroll = h("div", { class: "scroll", role: "region", "aria-label": `${settings.caption}: table`, tabIndex: 0 }, this.table);
+    this.scroll = scrolling(settings.caption, this.table);
     this.element = h("div", {}, this.scroll, this.empty);
     this.mark();
   }

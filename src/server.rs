@@ -11,6 +11,7 @@ mod owners;
 mod restart;
 mod secrets;
 mod secured;
+mod tended;
 mod told;
 
 use std::net::SocketAddr;
@@ -23,7 +24,6 @@ use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 pub(crate) use self::build::{cold_routes, state};
 use self::build::{live, reloads, signer, store};
@@ -32,6 +32,8 @@ pub use self::dry::dry;
 pub(crate) use self::owners::Owners;
 pub use self::secrets::missing;
 use self::secured::Secured;
+use self::tended::SECOND;
+pub(crate) use self::tended::{keep_time, keep_warm};
 use self::told::told;
 use crate::cold::callback::{self, AddressGuard, Deliverer, Sender, Signer, System};
 use crate::cold::door::Door;
@@ -345,42 +347,8 @@ impl Server {
 /// Longest wait for the access log's last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// How often windows move and connections are tended.
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Moves the windows on each such time, and what is learned from them.
-pub(crate) async fn keep_time(meter: Arc<Meter>, gateway: Arc<Gateway>, every: Duration) {
-    let began = Instant::now();
-    let mut ticks = tokio::time::interval(every);
-    loop {
-        ticks.tick().await;
-        meter.tick(began.elapsed());
-        let now = tokio::time::Instant::now();
-        gateway.shares.sweep(now);
-        gateway.scopes.sweep(now);
-        let state = gateway.state.load();
-        for route in state.table.routes() {
-            route.learn();
-        }
-        for provider in state.table.providers() {
-            provider.tick();
-        }
-    }
-}
-
 fn taken(which: &str, address: SocketAddr) -> String {
     format!("the {which} address {address} cannot be used; choose another in listen.{which}")
-}
-
-/// Tends a worker's connections to providers each second.
-pub(crate) async fn keep_warm(index: usize, gateway: Arc<Gateway>) {
-    let mut second = tokio::time::interval(SECOND);
-    loop {
-        second.tick().await;
-        let state = gateway.state.load_full();
-        let providers = state.table.providers().iter();
-        providers.for_each(|one| one.pool(index).tend());
-    }
 }
 
 /// A worker's thread: its listener, and the connections to providers that it keeps warm.

@@ -13,7 +13,7 @@ pub struct AccessLog {
     pub format: LogFormat,
     /// Where to; made where it is not there, opened again on SIGHUP. Absent: standard output.
     pub file: Option<PathBuf>,
-    /// Calls that may wait to be written; past it they are left out and counted.
+    /// Calls that may wait to be written, in sheets of 64 for each thread; past it they are left out and counted.
     pub queue: usize,
 }
 

@@ -27,7 +27,7 @@ fn what(key: &str, expected: &str) -> String {
     let name = name.split('[').next().unwrap_or(name);
     match expected {
         "usize" | "u8" | "u16" | "u32" | "u64" => "a whole number from 0".into(),
-        "f64" => format!("a number, without quotes: {name} = 0.05"),
+        "f64" => "a number".into(),
         "a boolean" => "true or false".into(),
         "a string" | "path string" if key.ends_with(']') => "text in quotes".into(),
         "a string" | "path string" => format!("text in quotes: {name} = \"…\""),

@@ -148,7 +148,7 @@ impl Worker {
     }
 
     /// Looks at a call's head, and whose it is.
-    fn enter(&self, request: Request<Incoming>) -> Entrance {
+    fn enter(&self, mut request: Request<Incoming>) -> Entrance {
         let at = Instant::now();
         let state = self.gateway.state.load_full();
         let journal = self.gateway.journal.as_ref();
@@ -160,7 +160,6 @@ impl Worker {
                 return Err(Box::new(turned_away(&request, code, message, timeline)));
             }
         };
-        let mut request = request;
         let caller = match request.uri().path() {
             // What receivers of callbacks verify with is public.
             KEYS => Ok(None),

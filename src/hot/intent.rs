@@ -3,14 +3,16 @@
 //! Promises: every word that Shunt knows is either understood or refused with a sentence, and so is a
 //! header that looks like a misspelt one of Shunt's; unknown preferences are ignored, as RFC 7240 wants.
 
+mod spelling;
+
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
+use self::spelling::spelt_right;
 use super::scope::is_name;
 use crate::cold::priority::Priority;
 use crate::config::Period;
-use crate::nearest::nearest;
 
 /// What a caller asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,18 +58,6 @@ const PATIENCE: [HeaderName; 2] = [
     HeaderName::from_static("x-stainless-read-timeout"),
     HeaderName::from_static("x-stainless-timeout"),
 ];
-
-/// Headers of Shunt's own, and as they are written.
-const HEADERS: [(HeaderName, &str); 5] = [
-    (BUDGET, "X-Shunt-Budget"),
-    (CALLBACK, "X-Shunt-Callback"),
-    (PRIORITY, "X-Shunt-Priority"),
-    (SCOPE, "X-Shunt-Scope"),
-    (SCOPE_BUDGET, "X-Shunt-Scope-Budget"),
-];
-
-/// So many letters apart a name is taken for a misspelt one.
-const MISSPELT: usize = 2;
 
 impl Intent {
     /// Reads the headers.
@@ -153,25 +143,6 @@ pub fn is_for_the_gateway(name: &HeaderName, value: &[u8]) -> bool {
     };
     let line = || std::str::from_utf8(value).unwrap_or_default();
     *name == PREFER && split(line(), ',').any(ours)
-}
-
-/// A budget that nobody keeps to is worse than an error: what looks like a header of Shunt's and is none
-/// is refused.
-fn spelt_right(headers: &HeaderMap) -> Result<(), String> {
-    let headers_of_ours = HEADERS;
-    let known = headers_of_ours.each_ref().map(|(name, _)| name.as_str());
-    // Each call of OpenAI's and Anthropic's SDKs has eight of the others.
-    let doubtful = |name: &&str| {
-        let begins = name.starts_with("x-s") && !name.starts_with("x-stainless-");
-        begins && name.len() < 40 && !known.contains(name)
-    };
-    let mut names = headers.keys().map(HeaderName::as_str).filter(doubtful);
-    let misspelt = names.find_map(|name| Some((name, nearest(name, known, MISSPELT)?)));
-    misspelt.map_or(Ok(()), |(name, known)| {
-        let written = headers_of_ours.iter().find(|(header, _)| header == known);
-        let written = written.map_or(known, |(_, written)| written);
-        Err(format!("there is no header {name}; send {written}"))
-    })
 }
 
 fn period(headers: &HeaderMap, name: &HeaderName, told: &str) -> Result<Option<Duration>, String> {

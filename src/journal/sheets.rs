@@ -11,6 +11,7 @@
 use crossbeam_queue::ArrayQueue;
 use metrics::Counter;
 
+use super::Queue;
 use crate::latency::shard;
 
 /// Lines of a sheet, and its bytes past which it is full as well.
@@ -31,9 +32,8 @@ pub struct Sheet {
 pub struct Sheets {
     /// For each thread the one that it writes on. Who reads them takes them as well.
     open: Box<[ArrayQueue<Sheet>]>,
-    full: ArrayQueue<Sheet>,
+    full: Queue<Sheet>,
     spare: ArrayQueue<Sheet>,
-    left_out: Counter,
 }
 
 impl Sheets {
@@ -42,15 +42,14 @@ impl Sheets {
         let open = (0..threads.max(1)).map(|_| ArrayQueue::new(1));
         Self {
             open: open.collect(),
-            full: ArrayQueue::new(most.div_ceil(LINES).max(1)),
+            full: Queue::new(most.div_ceil(LINES).max(1), left_out),
             spare: ArrayQueue::new(SPARE),
-            left_out,
         }
     }
 
     /// Writes a line on this thread's sheet.
     pub fn add(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        let open = &self.open[shard().min(self.open.len() - 1)];
+        let open = &self.open[shard(self.open.len())];
         let sheet = open.pop().or_else(|| self.spare.pop());
         let mut sheet = sheet.unwrap_or_default();
         write(&mut sheet.text);
@@ -59,14 +58,8 @@ impl Sheets {
         // Threads that share a sheet may have laid down another one.
         let rest = if full { Err(sheet) } else { open.push(sheet) };
         if let Err(sheet) = rest {
-            self.hand_in(sheet);
-        }
-    }
-
-    fn hand_in(&self, sheet: Sheet) {
-        if let Err(sheet) = self.full.push(sheet) {
-            self.left_out.increment(sheet.lines as u64);
-            self.give_back(sheet);
+            let lines = sheet.lines;
+            self.full.leave(sheet, lines);
         }
     }
 
@@ -74,10 +67,11 @@ impl Sheets {
     pub fn take(&self, to: &mut Vec<Sheet>) -> bool {
         // Those in use are taken first and stand last: what the same threads handed in is older.
         let open: Vec<_> = self.open.iter().filter_map(ArrayQueue::pop).collect();
-        let waiting = self.full.len();
-        to.extend(std::iter::from_fn(|| self.full.pop()).take(waiting));
+        let full = &self.full.waiting;
+        let waiting = full.len();
+        to.extend(std::iter::from_fn(|| full.pop()).take(waiting));
         to.extend(open);
-        waiting > self.full.capacity() / 4
+        waiting > full.capacity() / 4
     }
 
     /// Gives a sheet back that was written.
@@ -91,6 +85,9 @@ impl Sheets {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     fn taken(sheets: &Sheets) -> Vec<String> {
@@ -124,13 +121,15 @@ mod tests {
 
     #[test]
     fn past_so_many_lines_the_newest_are_left_out() {
-        let sheets = Sheets::new(1, 2 * LINES, Counter::noop());
+        let left_out = Arc::new(AtomicU64::new(0));
+        let sheets = Sheets::new(1, 2 * LINES, Counter::from_arc(left_out.clone()));
         for line in 0..10 * LINES {
             add(&sheets, line);
         }
         let kept = taken(&sheets);
         assert_eq!(kept.len(), 2 * LINES);
         assert_eq!(kept[0], "0");
+        assert_eq!(left_out.load(Ordering::Relaxed), 8 * LINES as u64);
         add(&sheets, 7);
         assert_eq!(taken(&sheets), ["7"]);
     }

@@ -20,9 +20,9 @@ pub fn set_shard(index: usize) {
     SHARD.set(index);
 }
 
-/// The shard of this thread; past all of them, where it never said which.
-pub fn shard() -> usize {
-    SHARD.get()
+/// The shard of this thread among so many (at least one).
+pub fn shard(of: usize) -> usize {
+    SHARD.get().min(of - 1)
 }
 
 #[derive(Default)]
@@ -65,8 +65,7 @@ impl Series {
 
     /// Counts a duration `times` times.
     pub fn record_n(&self, duration: Duration, times: u64) {
-        let shard = shard().min(self.shards.len() - 1);
-        self.shards[shard]
+        self.shards[shard(self.shards.len())]
             .cell(micros(duration))
             .fetch_add(times, Ordering::Relaxed);
     }

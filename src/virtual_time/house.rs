@@ -182,12 +182,12 @@ fn is_faulty(call: &Value) -> bool {
         );
         start <= end && end <= total && within(&one["first_token_ms"], start, end)
     });
-    let ended = |one: &&Value, words: &[&str]| words.iter().any(|word| one["result"] == *word);
-    let running = attempts.iter().any(|one| ended(&one, &["running"]));
-    let won = attempts
-        .iter()
-        .filter(|one| ended(one, &["won", "broke_off"]))
-        .count();
+    let ended = |words: &[&str]| {
+        let results = attempts.iter().filter_map(|one| one["result"].as_str());
+        results.filter(|result| words.contains(result)).count()
+    };
+    let running = ended(&["running"]) > 0;
+    let won = ended(&["won", "broke_off"]);
     let demoted = call["outcome"] == "demoted";
     let explained = !demoted || call["job"].is_string() && call["why"].is_string();
     !fits || !timely || running || won > 1 || !explained
