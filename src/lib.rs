@@ -5,6 +5,7 @@ pub mod auth;
 pub mod cold;
 pub mod config;
 pub mod demo;
+mod digits;
 pub mod explain;
 #[cfg(fuzzing)]
 #[doc(hidden)]

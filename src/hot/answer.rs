@@ -11,6 +11,7 @@ use super::headers::strip_hop_by_hop;
 use super::ready::{Ready, Refusal};
 use super::record::Record;
 use super::relay::{AnswerBody, Relay};
+use crate::digits::{hex, millis};
 use crate::meter::Outcome;
 use crate::upstream::attempt::Attempt;
 
@@ -84,33 +85,18 @@ pub(super) fn mark(headers: &mut HeaderMap, record: &Record, own: Duration, prov
     // Written in place: the longest has two numbers of 20 digits.
     let mut timing = BytesMut::with_capacity(80);
     timing.extend_from_slice(b"shunt;dur=");
-    milliseconds(&mut timing, own);
+    millis(own, &mut timing);
     timing.extend_from_slice(b", provider;dur=");
-    milliseconds(&mut timing, provider);
+    millis(provider, &mut timing);
     if let Ok(timing) = HeaderValue::from_maybe_shared(timing.freeze()) {
         headers.append(SERVER_TIMING, timing);
     }
     headers.insert(ROUTE, record.route().tag.clone());
 }
 
-/// Writes a time in milliseconds with three digits after the point: `12.345`.
-fn milliseconds(to: &mut BytesMut, time: Duration) {
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let mut digits = itoa::Buffer::new();
-    to.extend_from_slice(digits.format(micros / 1_000).as_bytes());
-    // A leading 1 keeps the zeros that follow it.
-    let fraction = digits.format(1_000 + micros % 1_000);
-    to.extend_from_slice(b".");
-    to.extend_from_slice(&fraction.as_bytes()[1..]);
-}
-
 /// A name for one call: 128 random bits.
 pub(super) fn request_id() -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"req_00000000000000000000000000000000";
-    let bits = rand::random::<u128>().to_le_bytes();
-    for (pair, byte) in text[4..].as_chunks_mut::<2>().0.iter_mut().zip(bits) {
-        *pair = [byte & 15, byte >> 4].map(|digit| DIGITS[usize::from(digit)]);
-    }
+    hex(&rand::random::<[u8; 16]>(), &mut text[4..]);
     HeaderValue::from_bytes(&text).expect("letters and digits are a header value")
 }

@@ -4,6 +4,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::digits::hex;
+
 /// Where it stands.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -57,7 +59,7 @@ impl Context {
     /// Its trace, in hexadecimal digits.
     pub fn trace_digits(&self) -> [u8; 32] {
         let mut text = [0; 32];
-        digits(&mut text, &self.trace.to_be_bytes());
+        hex(&self.trace.to_be_bytes(), &mut text);
         text
     }
 
@@ -65,9 +67,9 @@ impl Context {
     pub fn header(&self) -> HeaderValue {
         let mut text = [b'-'; LENGTH];
         text[..2].copy_from_slice(b"00");
-        digits(&mut text[3..35], &self.trace.to_be_bytes());
-        digits(&mut text[36..52], &self.span.to_be_bytes());
-        digits(&mut text[53..], &[self.flags & (SAMPLED | RANDOM)]);
+        hex(&self.trace.to_be_bytes(), &mut text[3..35]);
+        hex(&self.span.to_be_bytes(), &mut text[36..52]);
+        hex(&[self.flags & (SAMPLED | RANDOM)], &mut text[53..]);
         HeaderValue::from_bytes(&text).expect("digits and hyphens are a header's value")
     }
 }
@@ -98,13 +100,6 @@ impl Told {
 /// A new span's id.
 pub fn span_id() -> u64 {
     rand::random::<u64>().max(1)
-}
-
-fn digits(to: &mut [u8], bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in to.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-        *pair = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
-    }
 }
 
 fn read(line: &[u8]) -> Option<Context> {

@@ -6,10 +6,10 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
-use serde_json::ser::Formatter;
+use tokio::time::Instant;
 
 use super::call::{Attempted, Call};
+use super::json::{Object, name, object};
 use crate::cold::job::UnixMillis;
 use crate::config::{AccessLog, LogFormat};
 
@@ -26,96 +26,8 @@ pub(super) fn format(config: &AccessLog) -> Option<Format> {
     }
 }
 
-/// The names of the fields are kept to: programs read them.
-#[derive(Serialize)]
-struct Line<'a> {
-    time: &'a str,
-    request_id: Option<&'a str>,
-    trace_id: Option<&'a str>,
-    key: Option<&'a str>,
-    method: &'a str,
-    path: &'a str,
-    route: Option<&'a str>,
-    model: Option<&'a str>,
-    stream: bool,
-    status: u16,
-    outcome: &'a str,
-    why: Option<&'a str>,
-    target: Option<&'a str>,
-    joined: Option<&'a str>,
-    demoted: bool,
-    job: Option<&'a str>,
-    budget_ms: Option<f64>,
-    over_budget: bool,
-    upload_ms: f64,
-    queue_ms: f64,
-    own_ms: Option<f64>,
-    first_token_ms: Option<f64>,
-    total_ms: f64,
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    attempts: Attempts<'a>,
-}
-
-struct Attempts<'a>(&'a Call);
-
-impl Serialize for Attempts<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(self.0.attempts.iter().map(|one| attempt(self.0, one)))
-    }
-}
-
-#[derive(Serialize)]
-struct Attempt<'a> {
-    target: &'a str,
-    kind: &'a str,
-    start_ms: f64,
-    first_token_ms: Option<f64>,
-    end_ms: f64,
-    result: &'a str,
-    status: Option<u16>,
-    error: Option<&'a str>,
-}
-
-/// JSON whose fractions are milliseconds with three digits after the point: to look for the shortest
-/// digits of a number of any size takes ten times as long as these.
-struct Millis;
-
-impl Formatter for Millis {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a time since a call's arrival; `as` saturates"
-    )]
-    fn write_f64<W: ?Sized + io::Write>(&mut self, to: &mut W, millis: f64) -> io::Result<()> {
-        let micros = (millis * 1e3).round() as u64;
-        let (mut whole, mut rest) = (itoa::Buffer::new(), itoa::Buffer::new());
-        to.write_all(whole.format(micros / 1_000).as_bytes())?;
-        to.write_all(b".")?;
-        // Four digits, of which the first keeps zeros in their places.
-        to.write_all(&rest.format(1_000 + micros % 1_000).as_bytes()[1..])
-    }
-}
-
-/// Milliseconds with three digits after the point.
 fn millis(time: Duration) -> f64 {
-    let micros = u32::try_from(time.as_micros()).map_or(time.as_micros() as f64, f64::from);
-    micros / 1e3
-}
-
-fn attempt<'a>(call: &Call, one: &'a Attempted) -> Attempt<'a> {
-    let since =
-        |moment: tokio::time::Instant| millis(moment.saturating_duration_since(call.arrived));
-    Attempt {
-        target: &one.target.label,
-        kind: one.kind.as_str(),
-        start_ms: since(one.started),
-        first_token_ms: one.first_content.filter(|_| call.streamed).map(since),
-        end_ms: since(one.ended),
-        result: one.came.as_str(),
-        status: one.status,
-        error: one.error,
-    }
+    time.as_secs_f64() * 1e3
 }
 
 fn moment(call: &Call) -> UnixMillis {
@@ -139,42 +51,64 @@ pub(super) fn json(call: &Call, to: &mut Vec<u8>) {
     });
 }
 
+/// The names of the members are kept to: programs read them.
 fn json_at(time: &str, call: &Call, to: &mut Vec<u8>) {
     let trace = call.context.map(|context| context.trace_digits());
-    let line = Line {
-        time,
-        request_id: call.id.as_ref().and_then(|id| id.to_str().ok()),
-        trace_id: trace
-            .as_ref()
-            .map(|digits| str::from_utf8(digits).expect("digits are ASCII")),
-        key: call.key.as_deref(),
-        method: call.method.as_str(),
-        path: &call.path,
-        route: call.route.as_deref(),
-        model: call.model.as_deref(),
-        stream: call.streamed,
-        status: call.status,
-        outcome: call.outcome,
-        why: call.why,
-        target: call.target.as_ref().map(|target| target.label.as_str()),
-        joined: call.joined,
-        demoted: call.outcome == "demoted",
-        job: call.job.as_deref(),
-        budget_ms: call.budget.map(millis),
-        over_budget: call.over,
-        upload_ms: millis(call.upload),
-        queue_ms: millis(call.queued),
-        own_ms: call.own.map(millis),
-        first_token_ms: call.first_token.map(millis),
-        total_ms: millis(call.took()),
-        input_tokens: call.usage.prompt_tokens,
-        output_tokens: call.usage.completion_tokens,
-        attempts: Attempts(call),
-    };
-    let mut json = serde_json::Serializer::with_formatter(&mut *to, Millis);
-    line.serialize(&mut json)
-        .expect("text and numbers are JSON");
+    let trace = trace
+        .as_ref()
+        .map(|digits| str::from_utf8(digits).expect("digits are ASCII"));
+    object(to, |line| {
+        line.word(name!("time"), Some(time));
+        line.word(
+            name!("request_id"),
+            call.id.as_ref().and_then(|id| id.to_str().ok()),
+        );
+        line.word(name!("trace_id"), trace);
+        line.text(name!("key"), call.key.as_deref());
+        line.word(name!("method"), Some(call.method.as_str()));
+        line.text(name!("path"), Some(&call.path));
+        line.text(name!("route"), call.route.as_deref());
+        line.text(name!("model"), call.model.as_deref());
+        line.flag(name!("stream"), call.streamed);
+        line.number(name!("status"), Some(call.status.into()));
+        line.word(name!("outcome"), Some(call.outcome));
+        line.word(name!("why"), call.why);
+        line.text(
+            name!("target"),
+            call.target.as_ref().map(|target| &*target.label),
+        );
+        line.word(name!("joined"), call.joined);
+        line.flag(name!("demoted"), call.outcome == "demoted");
+        line.word(name!("job"), call.job.as_deref());
+        line.millis(name!("budget_ms"), call.budget);
+        line.flag(name!("over_budget"), call.over);
+        line.millis(name!("upload_ms"), Some(call.upload));
+        line.millis(name!("queue_ms"), Some(call.queued));
+        line.millis(name!("own_ms"), call.own);
+        line.millis(name!("first_token_ms"), call.first_token);
+        line.millis(name!("total_ms"), Some(call.took()));
+        line.number(name!("input_tokens"), call.usage.prompt_tokens);
+        line.number(name!("output_tokens"), call.usage.completion_tokens);
+        line.objects(name!("attempts"), call.attempts.iter(), |line, one| {
+            attempt(call, one, line);
+        });
+    });
     to.push(b'\n');
+}
+
+fn attempt(call: &Call, one: &Attempted, line: &mut Object<'_>) {
+    let since = |moment: Instant| moment.saturating_duration_since(call.arrived);
+    line.text(name!("target"), Some(&one.target.label));
+    line.word(name!("kind"), Some(one.kind.as_str()));
+    line.millis(name!("start_ms"), Some(since(one.started)));
+    line.millis(
+        name!("first_token_ms"),
+        one.first_content.filter(|_| call.streamed).map(since),
+    );
+    line.millis(name!("end_ms"), Some(since(one.ended)));
+    line.word(name!("result"), Some(one.came.as_str()));
+    line.number(name!("status"), one.status.map(u64::from));
+    line.word(name!("error"), one.error);
 }
 
 /// Writes a call for a person to read, with the line's end:

@@ -8,6 +8,7 @@
 mod call;
 pub mod context;
 mod export;
+mod json;
 mod line;
 mod log;
 mod otlp;
