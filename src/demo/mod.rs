@@ -43,6 +43,9 @@ const STREAM_EVERY: u64 = 3;
 const EVERY: Duration = Duration::from_secs(1);
 const EVERY_LINE: Duration = Duration::from_secs(5);
 
+/// Where each call is a line, within the demo's folder.
+const CALLS: &str = "calls.log";
+
 /// Flags of `shunt demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
@@ -101,6 +104,9 @@ store = "sqlite:{folder}/jobs.db"
 [callbacks]
 secret = {{ file = "{folder}/secret" }}
 allow  = ["http://{hook}/*"]
+[access_log]
+format = "json"
+file   = "{folder}/{CALLS}"
 "#
     )
 }
@@ -153,7 +159,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         hook: format!("http://{hook}/hook"),
         arrived,
     });
-    introduce(&server, &scene)?;
+    introduce(&server, &scene, &folder.0)?;
     runtime.block_on(play(
         &scene,
         &tasks,
@@ -169,11 +175,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn introduce(server: &Server, scene: &Scene) -> Result<()> {
+fn introduce(server: &Server, scene: &Scene, folder: &Path) -> Result<()> {
     let addresses = Addresses {
         admin: server.admin.to_string(),
         public: server.public.to_string(),
         provider: scene.provider.to_string(),
+        calls: folder.join(CALLS).display().to_string(),
     };
     let text = told::introduction(&addresses, RATE, STREAM_EVERY, SLOW_EVERY);
     let mut out = std::io::stdout();

@@ -37,6 +37,8 @@ pub struct Addresses {
     pub public: String,
     /// The simulated provider's.
     pub provider: String,
+    /// The file of the access log.
+    pub calls: String,
 }
 
 /// What is where, before anything happens.
@@ -45,6 +47,7 @@ pub fn introduction(at: &Addresses, rate: u32, stream_every: u64, slow_every: u6
         admin,
         public,
         provider,
+        calls,
     } = at;
     format!(
         "  page      http://{admin}/\n  \
@@ -53,6 +56,7 @@ pub fn introduction(at: &Addresses, rate: u32, stream_every: u64, slow_every: u6
          routes    http://{admin}/api/routes\n  \
          gateway   http://{public}/v1/chat/completions\n  \
          provider  http://{provider}/stats\n  \
+         calls     tail -f {calls}\n  \
          Ctrl-C ends it\n\n\
          {rate} calls a second go straight to a simulated provider, and the same through\n\
          Shunt; one in {stream_every} is a stream. One in 20 meets the provider's tail (1.2 s\n\
@@ -200,6 +204,7 @@ mod tests {
             admin: "127.0.0.1:40001".into(),
             public: "127.0.0.1:40002".into(),
             provider: "127.0.0.1:40003".into(),
+            calls: "/tmp/shunt-demo-4194304/calls.log".into(),
         };
         let text = introduction(&at, 40, 3, 40);
         let lines: Vec<&str> = text.lines().collect();
