@@ -6,6 +6,7 @@
 mod build;
 mod callbacks;
 mod dry;
+mod files;
 mod operators;
 mod owners;
 mod restart;
@@ -30,7 +31,6 @@ use self::build::{live, reloads, signer, store};
 use self::callbacks::Callbacks;
 pub use self::dry::dry;
 pub(crate) use self::owners::Owners;
-pub use self::secrets::missing;
 use self::secured::Secured;
 use self::tended::SECOND;
 pub(crate) use self::tended::{keep_time, keep_warm};
@@ -49,6 +49,12 @@ use crate::upstream::connect::Transport;
 use crate::upstream::names::Names;
 use crate::upstream::provider::Ground;
 use crate::upstream::tls::Roots;
+
+/// Why a gateway would not start here for want of a secret, a file or a folder: the key and a
+/// sentence, one each.
+pub fn missing(config: &Config) -> Vec<String> {
+    [secrets::missing(config), files::missing(config)].concat()
+}
 
 /// A running gateway.
 pub struct Server {

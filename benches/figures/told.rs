@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::cost::{Around, ROUNDS, ROUTES, Round, bare, median, round};
+use super::cost::{Around, ROUNDS, ROUTES, Round, bare, median, ratio, round};
 use super::rig::gateway;
 
 /// Asks the admin listener; what it answers is read and thrown away.
@@ -80,10 +80,7 @@ pub fn run() -> Result<()> {
         ("nothing told", &quiets),
         ("all told", &louds),
     ] {
-        let (of_bare, cpu) = (
-            median(rounds, rate) / median(&bares, rate),
-            median(rounds, micros),
-        );
+        let (of_bare, cpu) = (ratio(rounds, &bares, rate), median(rounds, micros));
         let rate = median(rounds, rate);
         println!(
             "{name:<18}{rate:>9.0} requests/s, {of_bare:.2} of bare{cpu:>8.1} us CPU a request"
@@ -92,8 +89,8 @@ pub fn run() -> Result<()> {
     let lines = std::fs::metadata(&log)?.len();
     println!(
         "all told: {:.3} of the throughput, {:.3} of the CPU a request; {} MiB of lines",
-        median(&louds, rate) / median(&quiets, rate),
-        median(&louds, micros) / median(&quiets, micros),
+        ratio(&louds, &quiets, rate),
+        ratio(&louds, &quiets, micros),
         lines >> 20
     );
     loud.drain();

@@ -211,8 +211,8 @@ async fn list(
     query: Result<Query<Filter>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let wanted = "send each of status, route, limit and after once at most, limit as a whole \
-                  number, such as ?status=failed&limit=20";
+    let wanted = "send status, route, limit and after, each once at most and nothing else, limit as a \
+                  whole number, such as ?status=failed&limit=20";
     let Query(filter) = query.map_err(|_| unreadable(wanted))?;
     let bad = |detail: String| problem(StatusCode::BAD_REQUEST, "bad_request", &detail);
     let query = filter.query(Some(Owner::of(&headers)), 100).map_err(bad)?;

@@ -8,8 +8,10 @@ use super::store::ListQuery;
 /// Jobs in one answer, where it is not said how many.
 const SOME: usize = 20;
 
-/// The query of a page that lists jobs.
+/// The query of a page that lists jobs. A misspelt name is refused: without it more would be listed
+/// than was asked for.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Filter {
     status: Option<String>,
     route: Option<String>,

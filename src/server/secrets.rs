@@ -9,7 +9,7 @@ use crate::config::{Callbacks, Config, SecretSource, is_postgres};
 use super::build::{SEAL_KEYS, signer};
 
 /// Why a gateway would not start here for want of a secret: the key and a sentence, one each.
-pub fn missing(config: &Config) -> Vec<String> {
+pub(super) fn missing(config: &Config) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let mut look = |key: &str, read: Result<(), String>| {
         all.extend(read.err().map(|why| format!("{key}: {why}")));

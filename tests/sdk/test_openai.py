@@ -233,7 +233,7 @@ def test_a_path_that_no_route_takes_says_so(gateway):
     assert "/sim/…" in json.loads(answer)["detail"]
 
 
-@pytest.mark.parametrize("path", ["/jobs?limit=many", "/jobs?status=failed&status=failed", "/jobs/job_0/result?wait=abc"])
+@pytest.mark.parametrize("path", ["/jobs?limit=many", "/jobs?status=failed&status=failed", "/jobs?stauts=failed", "/jobs/job_0/result?wait=abc"])
 def test_a_query_that_cannot_be_read_is_a_problem_like_any_other(gateway, path):
     status, headers, answer = gateway.fetch(gateway.public + path)
     problem = json.loads(answer)

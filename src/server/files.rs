@@ -1,0 +1,176 @@
+//! Whether the files and folders of a gateway are there where it is to run.
+//!
+//! Promises: reads nothing of them and makes none.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use crate::config::{ClientCertificate, Config, ListenTls};
+
+/// Why a gateway would not start here for want of a file or a folder: the key and a sentence, one each.
+pub fn missing(config: &Config) -> Vec<String> {
+    let read = read(config)
+        .into_iter()
+        .filter_map(|(key, path)| unread(&key, path));
+    let written = written(config)
+        .into_iter()
+        .filter_map(|(key, path)| homeless(key, path));
+    read.chain(written).collect()
+}
+
+type Named<'a> = (String, &'a PathBuf);
+
+/// Files that are read.
+fn read(config: &Config) -> Vec<Named<'_>> {
+    let mut all = Vec::new();
+    let listen = &config.listen;
+    for (key, tls) in [
+        ("listen.tls", &listen.tls),
+        ("listen.admin_tls", &listen.admin_tls),
+    ] {
+        all.extend(tls.iter().flat_map(|tls| of_listener(key, tls)));
+    }
+    for (name, provider) in &config.providers {
+        let (ca, own) = (&provider.ca, &provider.client_cert);
+        all.extend(of_client(
+            &format!("providers.{name}"),
+            ca.as_ref(),
+            own.as_ref(),
+        ));
+    }
+    let traces = &config.traces;
+    if traces.endpoint.is_some() {
+        all.extend(of_client(
+            "traces",
+            traces.ca.as_ref(),
+            traces.client_cert.as_ref(),
+        ));
+    }
+    all
+}
+
+fn of_listener<'a>(key: &str, tls: &'a ListenTls) -> impl Iterator<Item = Named<'a>> {
+    let all = [
+        ("cert", Some(&tls.cert)),
+        ("key", Some(&tls.key)),
+        ("client_ca", tls.client_ca.as_ref()),
+    ];
+    named(key.to_owned(), all)
+}
+
+fn of_client<'a>(
+    key: &str,
+    ca: Option<&'a PathBuf>,
+    own: Option<&'a ClientCertificate>,
+) -> impl Iterator<Item = Named<'a>> {
+    let all = [
+        ("ca", ca),
+        ("client_cert.cert", own.map(|own| &own.cert)),
+        ("client_cert.key", own.map(|own| &own.key)),
+    ];
+    named(key.to_owned(), all)
+}
+
+fn named<'a, const ALL: usize>(
+    key: String,
+    all: [(&'static str, Option<&'a PathBuf>); ALL],
+) -> impl Iterator<Item = Named<'a>> {
+    all.into_iter()
+        .filter_map(move |(name, path)| Some((format!("{key}.{name}"), path?)))
+}
+
+/// Files that are made where they are not there, in folders that must be.
+fn written(config: &Config) -> Vec<(&'static str, &Path)> {
+    let store = config.cold.store.strip_prefix("sqlite:").map(Path::new);
+    let log = config.access_log.file.as_deref();
+    [("cold.store", store), ("access_log.file", log)]
+        .into_iter()
+        .filter_map(|(key, path)| Some((key, path?)))
+        .collect()
+}
+
+fn unread(key: &str, path: &Path) -> Option<String> {
+    let why = File::open(path).err()?;
+    Some(format!("{key}: {} cannot be read: {why}", path.display()))
+}
+
+fn homeless(key: &str, path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""))?;
+    let is = fs::metadata(folder).is_ok_and(|found| found.is_dir());
+    let says = || {
+        let folder = folder.display();
+        format!("{key}: the folder {folder} is not there; make it, or name another")
+    };
+    (!is).then(says)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    #[test]
+    fn every_file_and_folder_that_is_not_there_is_told_and_none_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().display();
+        let text = |at: &str| {
+            format!(
+                r#"
+[listen.tls]
+cert = "{at}/cert.pem"
+key = "{at}/key.pem"
+client_ca = "{at}/ca.pem"
+[providers.a]
+base_url = "https://a.example"
+ca = "{at}/ca.pem"
+client_cert = {{ cert = "{at}/cert.pem", key = "{at}/key.pem" }}
+[traces]
+endpoint = "https://127.0.0.1:4317"
+ca = "{at}/ca.pem"
+[access_log]
+format = "json"
+file = "{at}/calls.log"
+[cold]
+store = "sqlite:{at}/jobs.db"
+"#
+            )
+        };
+        let told = missing(&parse(&text(&format!("{here}/away")), "f").unwrap());
+        let keys: Vec<&str> = told
+            .iter()
+            .filter_map(|one| one.split(": ").next())
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                "listen.tls.cert",
+                "listen.tls.key",
+                "listen.tls.client_ca",
+                "providers.a.ca",
+                "providers.a.client_cert.cert",
+                "providers.a.client_cert.key",
+                "traces.ca",
+                "cold.store",
+                "access_log.file",
+            ],
+            "{told:?}"
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        for name in ["cert.pem", "key.pem", "ca.pem"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let there = parse(&text(&here.to_string()), "f").unwrap();
+        assert_eq!(missing(&there), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_beside_the_configuration_and_a_store_on_a_server_need_no_folder() {
+        for store in ["sqlite:jobs.db", "postgres://me@db/jobs"] {
+            let text = format!(
+                "[cold]\nstore = \"{store}\"\n[providers.a]\nbase_url = \"https://a.example\"\n"
+            );
+            let config = parse(&text, "f").unwrap();
+            assert_eq!(missing(&config), Vec::<String>::new(), "{store}");
+        }
+    }
+}
