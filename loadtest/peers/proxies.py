@@ -75,8 +75,8 @@ def upstream(folder, size):
     return nginx(folder, "upstream", UPSTREAM, f'{sets}return 200 "{whole}";')
 
 
-def shunt_config(folder, workers=1, budget="10s", hedge="p95", floor=0.05):
-    """20 routes; the one that is called is the last."""
+def shunt_config(folder, workers=1, budget="10s", hedge="p95", floor=0.05, told=""):
+    """20 routes; the one that is called is the last. `told`: further tables."""
     routes = "".join(
         f'\n[[routes]]\nname = "other-{number}"\n'
         f'match = {{ path = "/v1/chat/completions", model = "model-{number}-*" }}\n'
@@ -91,8 +91,16 @@ def shunt_config(folder, workers=1, budget="10s", hedge="p95", floor=0.05):
     for name, value in filled.items():
         text = text.replace(f"@{name}@", str(value))
     file = folder / "shunt.toml"
-    file.write_text(text)
+    file.write_text(text + told)
     return file
+
+
+def told(folder):
+    """Tables that tell of every call: a line each, and traces of a tenth to the provider, which takes anything."""
+    return (
+        f'\n[access_log]\nformat = "json"\nfile = "{folder}/calls.log"\n'
+        f'\n[traces]\nendpoint = "http://127.0.0.1:{UPSTREAM}"\nprotocol = "http"\nsample = 0.1\n'
+    )
 
 
 def command(name, folder, shunt, peers):
