@@ -98,6 +98,8 @@ pub struct Relay {
     cut_slow: bool,
     pace: Option<Pace>,
     tokens: u64,
+    /// A piece of it was passed on.
+    begun: bool,
     /// Content was passed on.
     content: bool,
     timer: Option<Alarm>,
@@ -118,6 +120,7 @@ impl Relay {
             pace: None,
             tokens: 0,
             record: Some(record),
+            begun: false,
             content: false,
             timer: None,
             last: now,
@@ -155,6 +158,7 @@ impl Relay {
         match self.attempt.poll_frame(context, &mut now) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = now.get();
+                self.begins(&frame);
                 self.passes_content();
                 self.ended();
                 Poll::Ready(Some(Ok(frame)))
@@ -169,6 +173,16 @@ impl Relay {
                 let why = ready!(self.poll_limits(context));
                 self.broken(why)
             }
+        }
+    }
+
+    /// The first piece tells which model answers.
+    fn begins(&mut self, frame: &Frame<Bytes>) {
+        if !std::mem::replace(&mut self.begun, true)
+            && let Some(piece) = frame.data_ref()
+            && let Some(timeline) = self.record.as_mut().and_then(Record::timeline)
+        {
+            timeline.answer_begins(piece);
         }
     }
 

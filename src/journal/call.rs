@@ -72,6 +72,8 @@ pub struct Call {
     pub own: Option<Duration>,
     /// When its caller had the first content.
     pub first_token: Option<Duration>,
+    /// The model that the answer told of, where it is traced.
+    pub answered_by: Option<Box<str>>,
     /// What the answer told of its tokens.
     pub usage: Usage,
     /// When it was handed over, and the span of that.

@@ -85,7 +85,7 @@ fn about(call: &Call, attributes: &mut Attributes) {
     }
     let first = call.first_token;
     attributes.seconds("gen_ai.server.time_to_first_token", first);
-    used(call, attributes);
+    answered(call, attributes);
     let id = call.id.as_ref().and_then(|id| id.to_str().ok());
     attributes.maybe("shunt.request.id", id);
     attributes.maybe("shunt.route", call.route.as_deref());
@@ -103,7 +103,8 @@ fn about(call: &Call, attributes: &mut Attributes) {
     attributes.number("shunt.attempts", Some(call.attempts.len() as u64));
 }
 
-fn used(call: &Call, attributes: &mut Attributes) {
+fn answered(call: &Call, attributes: &mut Attributes) {
+    attributes.maybe("gen_ai.response.model", call.answered_by.as_deref());
     attributes.number("gen_ai.usage.input_tokens", call.usage.prompt_tokens);
     attributes.number("gen_ai.usage.output_tokens", call.usage.completion_tokens);
 }
@@ -151,7 +152,7 @@ fn of_attempt(call: &Call, inside: Context, one: &Attempted, first: Option<u64>,
         attributes.seconds("gen_ai.response.time_to_first_chunk", first);
     }
     if matches!(one.came, Came::Won | Came::Broke) {
-        used(call, &mut attributes);
+        answered(call, &mut attributes);
     }
     attributes.text("shunt.attempt.kind", one.kind.as_str());
     attributes.text("shunt.attempt.result", one.came.as_str());

@@ -16,7 +16,7 @@ use super::Journal;
 pub use super::call::Kind;
 use super::call::{Attempted, Call, Came};
 use super::context::{Context, SAMPLED, Told, span_id};
-use crate::upstream::dialect::Usage;
+use crate::upstream::dialect::{Usage, model_in};
 use crate::upstream::target::Target;
 
 /// The status of a call whose caller left (nginx's).
@@ -80,6 +80,7 @@ impl Timeline {
             upload: Duration::ZERO,
             own: None,
             first_token: None,
+            answered_by: None,
             usage: Usage::default(),
             handed_over: None,
             scope: None,
@@ -145,6 +146,14 @@ impl Timeline {
     /// The gateway's own part is over.
     pub fn answers(&mut self, own: Duration) {
         self.call().own = Some(own);
+    }
+
+    /// The first piece of its answer passes.
+    pub fn answer_begins(&mut self, piece: &[u8]) {
+        let call = self.call();
+        if call.context.is_some() {
+            call.answered_by = model_in(piece).map(String::into_boxed_str);
+        }
     }
 
     /// What its answer told of tokens.

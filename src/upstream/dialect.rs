@@ -4,6 +4,7 @@
 //! answer, not `ping`, not a comment, not an empty role delta. Promises: builds no tree, keeps
 //! nothing. Never changes what passes.
 
+mod model;
 mod quick;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+pub use self::model::model_in;
 pub use self::quick::is_content;
 use crate::config::Dialect;
 

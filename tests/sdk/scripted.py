@@ -47,12 +47,14 @@ class Scripted(http.server.BaseHTTPRequestHandler):
             seen.append(headers)
         wait, _, status = step.partition("/")
         status = int(status or 200)
+        # A name that is asked for stands for a version of it.
+        model = asked["model"] + "-2026-11-01"
         if not asked.get("stream") or status != 200:
             time.sleep(int(wait) / 1000)
-            body = {"id": "x", "object": "chat.completion", "choices": [], "usage": USAGE}
+            body = {"id": "x", "object": "chat.completion", "model": model, "choices": [], "usage": USAGE}
             self.answer(status, "application/json", json.dumps(body).encode())
             return
-        chunk = {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+        chunk = {"model": model, "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
         told = [json.dumps(chunk), json.dumps({"choices": [], "usage": USAGE}), "[DONE]"]
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")

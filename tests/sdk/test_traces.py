@@ -76,6 +76,7 @@ def test_a_call_is_a_span_with_one_inside_for_its_attempt(scene):
     for span in (call, attempt):
         assert not span.failed and "error.type" not in span.attributes
         assert (span["gen_ai.operation.name"], span["gen_ai.request.model"]) == ("chat", "plain-4o")
+        assert span["gen_ai.response.model"] == "plain-4o-2026-11-01"
         assert (span["gen_ai.usage.input_tokens"], span["gen_ai.usage.output_tokens"]) == (7, 2)
         assert (span["http.request.method"], span["http.response.status_code"]) == ("POST", 200)
     assert (call["url.path"], call["shunt.route"], call["shunt.outcome"]) == (PATH, "plain", "served")
@@ -102,6 +103,7 @@ def test_what_is_no_place_in_a_trace_is_passed_on_by_nobody(scene):
 def test_a_stream_has_its_first_token(scene):
     _, _, _, (call, attempt) = scene.traced(2, "80", body={"stream": True})
     assert call["gen_ai.request.stream"] and attempt["gen_ai.request.stream"]
+    assert call["gen_ai.response.model"] == attempt["gen_ai.response.model"] == "plain-4o-2026-11-01"
     assert 0.08 <= attempt["gen_ai.response.time_to_first_chunk"] <= call["gen_ai.server.time_to_first_token"] + 1e-3
     assert call["gen_ai.server.time_to_first_token"] < call.end - call.start
 
