@@ -46,6 +46,9 @@ const EVERY_LINE: Duration = Duration::from_secs(5);
 /// Where each call is a line, within the demo's folder.
 const CALLS: &str = "calls.log";
 
+/// That file begins anew after so many calls (some 60 MiB, 40 minutes): a demo may run for days.
+const ANEW: u64 = 100_000;
+
 /// Flags of `shunt demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
@@ -68,6 +71,7 @@ struct Scene {
     provider: SocketAddr,
     gateway: SocketAddr,
     hook: String,
+    calls: PathBuf,
     arrived: Arc<Arrived>,
 }
 
@@ -157,9 +161,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         provider: simulation.address(),
         gateway: server.public,
         hook: format!("http://{hook}/hook"),
+        calls: folder.0.join(CALLS),
         arrived,
     });
-    introduce(&server, &scene, &folder.0)?;
+    introduce(&server, &scene)?;
     runtime.block_on(play(
         &scene,
         &tasks,
@@ -175,12 +180,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn introduce(server: &Server, scene: &Scene, folder: &Path) -> Result<()> {
+fn introduce(server: &Server, scene: &Scene) -> Result<()> {
     let addresses = Addresses {
         admin: server.admin.to_string(),
         public: server.public.to_string(),
         provider: scene.provider.to_string(),
-        calls: folder.join(CALLS).display().to_string(),
+        calls: scene.calls.display().to_string(),
     };
     let text = told::introduction(&addresses, RATE, STREAM_EVERY, SLOW_EVERY);
     let mut out = std::io::stdout();
@@ -241,6 +246,9 @@ async fn play(
                     break;
                 }
                 count += 1;
+                if count % ANEW == 0 {
+                    scene.begin_log_anew(server);
+                }
                 tasks.spawn(call(scene.clone(), count));
                 screen.tell_firsts(scene)?;
             }
@@ -271,6 +279,12 @@ fn owed(scene: &Scene) -> u64 {
 }
 
 impl Scene {
+    fn begin_log_anew(&self, server: &Server) {
+        // Somebody may have taken it away.
+        let _ = std::fs::remove_file(&self.calls);
+        server.open_anew();
+    }
+
     /// What is cheap to tell: counts alone.
     fn counted(&self) -> Figures {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

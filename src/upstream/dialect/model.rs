@@ -57,7 +57,11 @@ mod tests {
             "event: message_start\r\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"m-1\",\"content\":[]}}\r\n",
             r#"{"model":"m-1","choices":[{"message":"it breaks off h"#,
         ] {
-            assert_eq!(model_in(piece.as_bytes()).as_deref(), Some("m-1"), "{piece}");
+            assert_eq!(
+                model_in(piece.as_bytes()).as_deref(),
+                Some("m-1"),
+                "{piece}"
+            );
         }
     }
 

@@ -1,0 +1,35 @@
+"""The pictures of docs/page.md: python tests/sdk/pictures.py ADMIN, of what `scene.py` shows once it ran for an hour or so."""
+
+import shutil
+import sys
+
+from playwright.sync_api import expect, sync_playwright
+
+from conftest import ROOT
+
+DESK = {"viewport": {"width": 1400, "height": 1215}}
+PHONE = {"viewport": {"width": 360, "height": 1130}, "device_scale_factor": 2}
+
+
+def picture(browser, admin, name, **settings):
+    page = browser.new_page(color_scheme="light", **settings)
+    page.goto(f"{admin}/#/chat")
+    expect(page.locator("#connection")).to_have_text("● live")
+    page.get_by_text("5 min", exact=True).click()
+    slider = page.locator("#what-if-first_token")
+    slider.focus()
+    # Some steps below the budget in force, so that the second line stands apart.
+    for _ in range(8):
+        slider.press("ArrowLeft")
+    # Sparklines show the two minutes since the page was opened.
+    page.wait_for_timeout(125_000)
+    page.evaluate("document.activeElement.blur()")
+    page.screenshot(path=ROOT / "docs" / name)
+    page.close()
+
+
+with sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    picture(browser, sys.argv[1], "page-light.png", **DESK)
+    picture(browser, sys.argv[1], "page-phone.png", **PHONE)
+    browser.close()
