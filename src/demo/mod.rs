@@ -46,8 +46,8 @@ const EVERY_LINE: Duration = Duration::from_secs(5);
 /// Where each call is a line, within the demo's folder.
 const CALLS: &str = "calls.log";
 
-/// That file begins anew after so many calls (some 60 MiB, 40 minutes): a demo may run for days.
-const ANEW: u64 = 100_000;
+/// That file begins anew past so many bytes, some 40 minutes: a demo may run for days.
+const ANEW: u64 = 64 << 20;
 
 /// Flags of `shunt demo`.
 #[derive(Clone, Debug, clap::Args)]
@@ -246,13 +246,13 @@ async fn play(
                     break;
                 }
                 count += 1;
-                if count % ANEW == 0 {
-                    scene.begin_log_anew(server);
-                }
                 tasks.spawn(call(scene.clone(), count));
                 screen.tell_firsts(scene)?;
             }
-            _ = lines.tick() => screen.write(&told::line(&scene.figures()), false)?,
+            _ = lines.tick() => {
+                screen.write(&told::line(&scene.figures()), false)?;
+                scene.bound_log(server);
+            }
         }
     }
     // The last callbacks are still on their way.
@@ -279,10 +279,12 @@ fn owed(scene: &Scene) -> u64 {
 }
 
 impl Scene {
-    fn begin_log_anew(&self, server: &Server) {
+    fn bound_log(&self, server: &Server) {
         // Somebody may have taken it away.
-        let _ = std::fs::remove_file(&self.calls);
-        server.open_anew();
+        let is_long = std::fs::metadata(&self.calls).is_ok_and(|file| file.len() > ANEW);
+        if is_long && std::fs::remove_file(&self.calls).is_ok() {
+            server.open_anew();
+        }
     }
 
     /// What is cheap to tell: counts alone.

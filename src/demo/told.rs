@@ -56,7 +56,7 @@ pub fn introduction(at: &Addresses, rate: u32, stream_every: u64, slow_every: u6
          routes    http://{admin}/api/routes\n  \
          gateway   http://{public}/v1/chat/completions\n  \
          provider  http://{provider}/stats\n  \
-         calls     tail -F {calls}\n  \
+         calls     {calls}\n  \
          Ctrl-C ends it\n\n\
          {rate} calls a second go straight to a simulated provider, and the same through\n\
          Shunt; one in {stream_every} is a stream. One in 20 meets the provider's tail (1.2 s\n\

@@ -85,6 +85,10 @@ impl From<Bytes> for AnswerBody {
     }
 }
 
+/// Pieces of an answer that may tell which model it is from: comments and the head of an event may be
+/// pieces of their own.
+const LOOKED_AT: u8 = 8;
+
 /// A provider's answer on its way.
 pub struct Relay {
     attempt: Box<Attempt>,
@@ -98,8 +102,8 @@ pub struct Relay {
     cut_slow: bool,
     pace: Option<Pace>,
     tokens: u64,
-    /// A piece of it was passed on.
-    begun: bool,
+    /// Pieces in which it is looked for the model that answers.
+    unnamed: u8,
     /// Content was passed on.
     content: bool,
     timer: Option<Alarm>,
@@ -120,7 +124,7 @@ impl Relay {
             pace: None,
             tokens: 0,
             record: Some(record),
-            begun: false,
+            unnamed: LOOKED_AT,
             content: false,
             timer: None,
             last: now,
@@ -176,13 +180,15 @@ impl Relay {
         }
     }
 
-    /// The first piece tells which model answers.
+    /// The first pieces tell which model answers.
     fn begins(&mut self, frame: &Frame<Bytes>) {
-        if !std::mem::replace(&mut self.begun, true)
-            && let Some(piece) = frame.data_ref()
-            && let Some(timeline) = self.record.as_mut().and_then(Record::timeline)
-        {
-            timeline.answer_begins(piece);
+        if self.unnamed > 0 {
+            let timeline = self.record.as_mut().and_then(Record::timeline);
+            let goes_on = match (frame.data_ref(), timeline) {
+                (Some(piece), Some(timeline)) => timeline.answer_begins(piece),
+                _ => false,
+            };
+            self.unnamed = if goes_on { self.unnamed - 1 } else { 0 };
         }
     }
 

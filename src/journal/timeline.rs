@@ -16,7 +16,7 @@ use super::Journal;
 pub use super::call::Kind;
 use super::call::{Attempted, Call, Came};
 use super::context::{Context, SAMPLED, Told, span_id};
-use crate::upstream::dialect::{Usage, model_in};
+use crate::upstream::dialect::{Answers, Usage, answers};
 use crate::upstream::target::Target;
 
 /// The status of a call whose caller left (nginx's).
@@ -148,12 +148,18 @@ impl Timeline {
         self.call().own = Some(own);
     }
 
-    /// The first piece of its answer passes.
-    pub fn answer_begins(&mut self, piece: &[u8]) {
+    /// A piece that its answer begins with passes; whether later ones are to be looked at, too.
+    pub fn answer_begins(&mut self, piece: &[u8]) -> bool {
         let call = self.call();
-        if call.context.is_some() {
-            call.answered_by = model_in(piece).map(String::into_boxed_str);
+        if call.journal.traces.is_none() {
+            return false;
         }
+        match answers(piece) {
+            Answers::Model(name) => call.answered_by = Some(name.into()),
+            Answers::Later => return true,
+            Answers::Nobody => {}
+        }
+        false
     }
 
     /// What its answer told of tokens.

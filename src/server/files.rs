@@ -5,23 +5,23 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::config::{ClientCertificate, Config, ListenTls};
+use crate::config::{ClientCertificate, Config, ListenTls, PostgresAddress, SslMode};
 
 /// Why a gateway would not start here for want of a file or a folder: the key and a sentence, one each.
 pub fn missing(config: &Config) -> Vec<String> {
     let read = read(config)
         .into_iter()
-        .filter_map(|(key, path)| unread(&key, path));
+        .filter_map(|(key, path)| unread(&key, &path));
     let written = written(config)
         .into_iter()
         .filter_map(|(key, path)| homeless(key, path));
     read.chain(written).collect()
 }
 
-type Named<'a> = (String, &'a PathBuf);
+type Named = (String, PathBuf);
 
 /// Files that are read.
-fn read(config: &Config) -> Vec<Named<'_>> {
+fn read(config: &Config) -> Vec<Named> {
     let mut all = Vec::new();
     let listen = &config.listen;
     for (key, tls) in [
@@ -38,6 +38,7 @@ fn read(config: &Config) -> Vec<Named<'_>> {
             own.as_ref(),
         ));
     }
+    all.extend(of_store(&config.cold.store));
     let traces = &config.traces;
     if traces.endpoint.is_some() {
         all.extend(of_client(
@@ -49,34 +50,34 @@ fn read(config: &Config) -> Vec<Named<'_>> {
     all
 }
 
-fn of_listener<'a>(key: &str, tls: &'a ListenTls) -> impl Iterator<Item = Named<'a>> {
+fn of_listener(key: &str, tls: &ListenTls) -> Vec<Named> {
     let all = [
         ("cert", Some(&tls.cert)),
         ("key", Some(&tls.key)),
         ("client_ca", tls.client_ca.as_ref()),
     ];
-    named(key.to_owned(), all)
+    named(key, all)
 }
 
-fn of_client<'a>(
-    key: &str,
-    ca: Option<&'a PathBuf>,
-    own: Option<&'a ClientCertificate>,
-) -> impl Iterator<Item = Named<'a>> {
+fn of_client(key: &str, ca: Option<&PathBuf>, own: Option<&ClientCertificate>) -> Vec<Named> {
     let all = [
         ("ca", ca),
         ("client_cert.cert", own.map(|own| &own.cert)),
         ("client_cert.key", own.map(|own| &own.key)),
     ];
-    named(key.to_owned(), all)
+    named(key, all)
 }
 
-fn named<'a, const ALL: usize>(
-    key: String,
-    all: [(&'static str, Option<&'a PathBuf>); ALL],
-) -> impl Iterator<Item = Named<'a>> {
-    all.into_iter()
-        .filter_map(move |(name, path)| Some((format!("{key}.{name}"), path?)))
+fn named<const ALL: usize>(key: &str, all: [(&str, Option<&PathBuf>); ALL]) -> Vec<Named> {
+    let given = all.map(|(name, path)| Some((format!("{key}.{name}"), path?.clone())));
+    given.into_iter().flatten().collect()
+}
+
+/// Roots of a store's server, where they are asked for.
+fn of_store(store: &str) -> Option<Named> {
+    let address = PostgresAddress::parse(store).ok()?;
+    let root = address.root.filter(|_| address.tls == SslMode::Verify)?;
+    Some(("cold.store".to_owned(), root))
 }
 
 /// Files that are made where they are not there, in folders that must be.
@@ -90,8 +91,16 @@ fn written(config: &Config) -> Vec<(&'static str, &Path)> {
 }
 
 fn unread(key: &str, path: &Path) -> Option<String> {
-    let why = File::open(path).err()?;
-    Some(format!("{key}: {} cannot be read: {why}", path.display()))
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Some(format!("{key}: {shown} is a folder, not a file")),
+        // A pipe would wait for who writes it.
+        Ok(found) if !found.is_file() => None,
+        found => {
+            let why = found.and_then(|_| File::open(path)).err()?;
+            Some(format!("{key}: {shown} cannot be read: {why}"))
+        }
+    }
 }
 
 fn homeless(key: &str, path: &Path) -> Option<String> {
@@ -161,6 +170,31 @@ store = "sqlite:{at}/jobs.db"
         }
         let there = parse(&text(&here.to_string()), "f").unwrap();
         assert_eq!(missing(&there), Vec::<String>::new());
+        // As a container has it whose mount is missing.
+        fs::remove_file(folder.path().join("key.pem")).unwrap();
+        fs::create_dir(folder.path().join("key.pem")).unwrap();
+        let told = missing(&there);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told.iter()
+                .all(|one| one.ends_with("is a folder, not a file"))
+        );
+    }
+
+    #[test]
+    fn the_roots_of_a_stores_server_are_looked_for_where_they_are_asked_for() {
+        for (mode, count) in [("verify-full", 1), ("prefer", 0)] {
+            let text = format!(
+                "[cold]\nstore = \"postgres://me@db/jobs?sslmode={mode}&sslrootcert=/no/root.pem\"\n\
+                 [providers.a]\nbase_url = \"https://a.example\"\n"
+            );
+            let told = missing(&parse(&text, "f").unwrap());
+            assert_eq!(told.len(), count, "{mode}: {told:?}");
+            assert!(
+                told.iter()
+                    .all(|one| one.starts_with("cold.store: /no/root.pem cannot be read"))
+            );
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-pub use self::model::model_in;
+pub use self::model::{Answers, answers};
 pub use self::quick::is_content;
 use crate::config::Dialect;
 

@@ -7,12 +7,12 @@ from playwright.sync_api import expect, sync_playwright
 
 from conftest import ROOT
 
-DESK = {"viewport": {"width": 1400, "height": 1215}}
-PHONE = {"viewport": {"width": 360, "height": 1130}, "device_scale_factor": 2}
+DESK = {"color_scheme": "light", "viewport": {"width": 1400, "height": 1215}}
+PHONE = {"color_scheme": "dark", "viewport": {"width": 360, "height": 1130}, "device_scale_factor": 2}
 
 
 def picture(browser, admin, name, **settings):
-    page = browser.new_page(color_scheme="light", **settings)
+    page = browser.new_page(**settings)
     page.goto(f"{admin}/#/chat")
     expect(page.locator("#connection")).to_have_text("● live")
     page.get_by_text("5 min", exact=True).click()

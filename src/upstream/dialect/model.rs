@@ -2,6 +2,8 @@
 //!
 //! Promises: looks only at the first bytes of an answer, and builds nothing but the name.
 
+use memchr::memmem;
+
 use crate::upstream::scan::{Wrong, find, leading_members, text_of};
 use crate::upstream::sse;
 
@@ -11,33 +13,50 @@ const LOOKED_AT: usize = 16 << 10;
 /// Bytes of a name that is one.
 const LONGEST: usize = 256;
 
-/// The model told by the first piece of an answer, JSON or a stream of events. In both APIs it stands
-/// in the object itself, or in what its first event speaks of.
-pub fn model_in(piece: &[u8]) -> Option<String> {
+/// Bytes of an event before the object that it speaks of.
+const BEFORE: usize = 256;
+
+/// What a piece of an answer tells of its model.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// This one answers.
+    Model(String),
+    /// Later events may tell.
+    Later,
+    /// Nothing that comes will tell.
+    Nobody,
+}
+
+/// The model told by a piece that an answer begins with: JSON, or a stream of events.
+pub fn answers(piece: &[u8]) -> Answers {
     let piece = &piece[..piece.len().min(LOOKED_AT)];
     let json = piece.trim_ascii_start();
     if json.starts_with(b"{") {
-        return told(json, true);
+        return told(json).map_or(Answers::Nobody, Answers::Model);
     }
     let mut events = piece.split(|byte| *byte == b'\n').filter_map(sse::data);
-    told(events.next()?, true)
+    let model = events.find_map(|event| told(event).or_else(|| told(spoken_of(event)?)));
+    model.map_or(Answers::Later, Answers::Model)
 }
 
-fn told(object: &[u8], outer: bool) -> Option<String> {
-    const NAMES: [&str; 3] = ["model", "response", "message"];
+/// The answer that an event speaks of, as a whole or its beginning. Within a text the name's quotes
+/// would be escaped.
+fn spoken_of(event: &[u8]) -> Option<&[u8]> {
+    let before = &event[..event.len().min(BEFORE)];
+    let after = |name: &[u8]| Some(memmem::find(before, name)? + name.len());
+    let at = after(b"\"response\":").or_else(|| after(b"\"message\":"))?;
+    Some(event[at..].trim_ascii_start())
+}
+
+/// The model in the object with which a text begins; what is cut off behind it does not matter.
+fn told(object: &[u8]) -> Option<String> {
     let mut found = None;
-    // What comes after it, or is cut off, is not looked at.
     let _ = leading_members(object, |member| {
-        let value = &object[member.value];
-        found = match find(&object[member.name], &NAMES) {
-            Some(0) => text_of(value),
-            Some(_) if outer => told(value, false),
-            _ => None,
-        };
-        match found {
-            Some(_) => Err(Wrong::Field(String::new())),
-            None => Ok(()),
+        if find(&object[member.name], &["model"]).is_none() {
+            return Ok(());
         }
+        found = text_of(&object[member.value]);
+        Err(Wrong::Field(String::new()))
     });
     found.filter(|name| !name.is_empty() && name.len() <= LONGEST)
 }
@@ -56,12 +75,11 @@ mod tests {
             "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"model\":\"m-1\"}}\n\n",
             "event: message_start\r\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"m-1\",\"content\":[]}}\r\n",
             r#"{"model":"m-1","choices":[{"message":"it breaks off h"#,
+            "data: {\"choices\":[],\"model\":\"\",\"prompt_filter_results\":[]}\n\ndata: {\"model\":\"m-1\"}\n\n",
+            "data: {\"type\":\"response.created\",\"response\": {\"model\":\"m-1\",\"tools\":[{\"it breaks o",
         ] {
-            assert_eq!(
-                model_in(piece.as_bytes()).as_deref(),
-                Some("m-1"),
-                "{piece}"
-            );
+            let told = Answers::Model("m-1".into());
+            assert_eq!(answers(piece.as_bytes()), told, "{piece}");
         }
     }
 
@@ -69,20 +87,27 @@ mod tests {
     fn what_tells_none_or_nonsense_tells_none() {
         let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(LONGEST + 1));
         for piece in [
-            "",
             "{}",
-            "[1]",
-            "data: [DONE]\n\n",
             r#"{"model":7}"#,
             r#"{"model":null}"#,
             r#"{"model":""}"#,
             r#"{"choices":[{"message":{"model":"m"}}]}"#,
             r#"{"response":{"message":{"model":"m"}}}"#,
             r#"{"model":"cut of"#,
-            "event: ping\n\n",
             &long,
         ] {
-            assert_eq!(model_in(piece.as_bytes()), None, "{piece}");
+            assert_eq!(answers(piece.as_bytes()), Answers::Nobody, "{piece}");
+        }
+        for piece in [
+            "",
+            "[1]",
+            "data: [DONE]\n\n",
+            "event: ping\n\n",
+            ": a comment comes first\n\n",
+            "event: message_start\n",
+            "data: {\"delta\":\"\\\"response\\\":{\\\"model\\\":\\\"m\\\"}\"}\n\n",
+        ] {
+            assert_eq!(answers(piece.as_bytes()), Answers::Later, "{piece}");
         }
     }
 }
