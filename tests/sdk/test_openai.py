@@ -242,6 +242,12 @@ def test_a_query_that_cannot_be_read_is_a_problem_like_any_other(gateway, path):
     assert "the query cannot be read; send " in problem["detail"]
 
 
+@pytest.mark.parametrize("path", ["/api/jobs?stauts=failed", "/api/callbacks/dead?limt=5"])
+def test_a_misspelt_query_of_operators_is_refused_by_its_name(gateway, path):
+    status, _, answer = gateway.fetch(gateway.admin + path)
+    assert status == 400 and path.split("?")[1].split("=")[0] in answer.decode(), answer
+
+
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/job_0/result", "/scopes/a", "/jobs/%ff", "/scopes/%ff"])
 def test_a_page_that_is_asked_wrongly_answers_with_a_problem(gateway, path):
     method = "GET" if "%" in path else "POST"
