@@ -60,6 +60,9 @@ class Scripted(http.server.BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
         self.end_headers()
+        if asked.get("user") == "comment-first":
+            self.wfile.write(b": a moment\n\n")
+            self.wfile.flush()
         time.sleep(int(wait) / 1000)
         for one in told:
             self.wfile.write(f"data: {one}\n\n".encode())

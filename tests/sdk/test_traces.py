@@ -108,6 +108,11 @@ def test_a_stream_has_its_first_token(scene):
     assert call["gen_ai.server.time_to_first_token"] < call.end - call.start
 
 
+def test_a_stream_that_begins_with_a_comment_tells_its_model_too(scene):
+    _, _, _, (call, attempt) = scene.traced(2, "80", body={"stream": True, "user": "comment-first"})
+    assert call["gen_ai.response.model"] == attempt["gen_ai.response.model"] == "plain-4o-2026-11-01"
+
+
 def test_hedges_are_siblings_with_links_and_the_loser_is_cancelled(scene):
     _, _, seen, (call, lost, won) = scene.traced(3, "500,0", model="gpt-4o")
     assert lost.parent == won.parent == call.id and lost.id != won.id
