@@ -1,4 +1,4 @@
-//! Digits as each call writes them: hexadecimal ones, and times in milliseconds. Allocates nothing.
+//! Digits as each call writes them: hexadecimal ones, and times in milliseconds. Formats nothing.
 
 use std::time::Duration;
 
@@ -21,6 +21,13 @@ pub fn hex(bytes: &[u8], to: &mut [u8]) {
     for (pair, byte) in to.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
         *pair = PAIRS[usize::from(*byte)];
     }
+}
+
+/// The same as a text of its own.
+pub fn hex_text(bytes: &[u8]) -> String {
+    let mut text = vec![0; 2 * bytes.len()];
+    hex(bytes, &mut text);
+    String::from_utf8(text).expect("digits are ASCII")
 }
 
 /// Writes a time in milliseconds with three digits after the point: `12.345`.
@@ -49,6 +56,7 @@ mod tests {
             let mut text = [0; 32];
             hex(&number.to_be_bytes(), &mut text);
             prop_assert_eq!(std::str::from_utf8(&text).unwrap(), format!("{number:032x}"));
+            prop_assert_eq!(hex_text(&number.to_be_bytes()), format!("{number:032x}"));
             let mut to = Vec::new();
             millis(Duration::from_micros(micros), &mut to);
             prop_assert_eq!(String::from_utf8(to).unwrap(), format!("{}.{:03}", micros / 1_000, micros % 1_000));

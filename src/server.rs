@@ -383,3 +383,12 @@ fn work(
         owners.leave.cancelled().await;
     });
 }
+
+#[cfg(test)]
+mod tests {
+    /// The keys of what is missing.
+    pub fn keys_of(told: &[String]) -> Vec<&str> {
+        let keys = told.iter().filter_map(|one| one.split(": ").next());
+        keys.collect()
+    }
+}

@@ -3,9 +3,9 @@
 //! The id has 48 bits and tells which key it is, the secret 160 random bits and 24 bits of SHA-256
 //! over all before them, which tell a key that was cut or mistyped from one that was revoked.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
+
+use crate::digits::hex_text as hex;
 
 /// How each key begins.
 pub const PREFIX: &str = "shunt_";
@@ -15,14 +15,6 @@ pub(super) const ID: usize = 12;
 const SECRET: usize = 40;
 const CHECK: usize = 6;
 const LENGTH: usize = PREFIX.len() + ID + 1 + SECRET + CHECK;
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
 
 fn check(before: &str) -> String {
     hex(&Sha256::digest(before.as_bytes())[..CHECK / 2])

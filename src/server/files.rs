@@ -12,9 +12,7 @@ pub fn missing(config: &Config) -> Vec<String> {
     let read = read(config)
         .into_iter()
         .filter_map(|(key, path)| unread(&key, &path));
-    let written = written(config)
-        .into_iter()
-        .filter_map(|(key, path)| homeless(key, path));
+    let written = written(config).filter_map(|(key, path)| homeless(key, path));
     read.chain(written).collect()
 }
 
@@ -81,13 +79,12 @@ fn of_store(store: &str) -> Option<Named> {
 }
 
 /// Files that are made where they are not there, in folders that must be.
-fn written(config: &Config) -> Vec<(&'static str, &Path)> {
+fn written(config: &Config) -> impl Iterator<Item = (&'static str, &Path)> {
     let store = config.cold.store.strip_prefix("sqlite:").map(Path::new);
     let log = config.access_log.file.as_deref();
     [("cold.store", store), ("access_log.file", log)]
         .into_iter()
         .filter_map(|(key, path)| Some((key, path?)))
-        .collect()
 }
 
 fn unread(key: &str, path: &Path) -> Option<String> {
@@ -105,16 +102,18 @@ fn unread(key: &str, path: &Path) -> Option<String> {
 
 fn homeless(key: &str, path: &Path) -> Option<String> {
     let folder = path.parent().filter(|folder| *folder != Path::new(""))?;
-    let is = fs::metadata(folder).is_ok_and(|found| found.is_dir());
-    let says = || {
-        let folder = folder.display();
-        format!("{key}: the folder {folder} is not there; make it, or name another")
-    };
-    (!is).then(says)
+    if folder.is_dir() {
+        return None;
+    }
+    let folder = folder.display();
+    Some(format!(
+        "{key}: the folder {folder} is not there; make it, or name another"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::keys_of;
     use super::*;
     use crate::config::parse;
 
@@ -145,12 +144,8 @@ store = "sqlite:{at}/jobs.db"
             )
         };
         let told = missing(&parse(&text(&format!("{here}/away")), "f").unwrap());
-        let keys: Vec<&str> = told
-            .iter()
-            .filter_map(|one| one.split(": ").next())
-            .collect();
         assert_eq!(
-            keys,
+            keys_of(&told),
             [
                 "listen.tls.cert",
                 "listen.tls.key",

@@ -62,6 +62,7 @@ fn callbacks(callbacks: &Callbacks) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::keys_of;
     use super::*;
     use crate::config::parse;
 
@@ -96,12 +97,8 @@ headers = {{ x-key = {{ env = "SHUNT_TEST_NOT_SET" }} }}
             folder.path().display()
         );
         let told = missing(&parse(&text, "f").unwrap());
-        let keys: Vec<&str> = told
-            .iter()
-            .filter_map(|one| one.split(": ").next())
-            .collect();
         assert_eq!(
-            keys,
+            keys_of(&told),
             [
                 "auth.keys",
                 "auth.admin_token",
