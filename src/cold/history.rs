@@ -137,9 +137,17 @@ impl Run {
         self
     }
 
-    /// It is over.
-    pub fn ends(&mut self, by: Option<&Arc<Target>>, verdict: &Verdict) {
-        if let Some(span) = self.span.take() {
+    /// It is over, with this answer if there is one.
+    pub fn ends(
+        &mut self,
+        by: Option<&Arc<Target>>,
+        verdict: &Verdict,
+        answer: Option<&StoredAnswer>,
+    ) {
+        if let Some(mut span) = self.span.take() {
+            if let Some(answer) = answer {
+                span.answered(&answer.body);
+            }
             span.ends(by, verdict.result, verdict.status);
         }
     }

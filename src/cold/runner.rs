@@ -309,21 +309,22 @@ impl Runner {
                 }
                 self.tapes.left(&job.id, &tape);
                 let verdict = Verdict::stopped(why);
-                run.ends(None, &verdict);
+                run.ends(None, &verdict, None);
                 let _ = self.parts.store.note(&job.id, run.records(None, &verdict)).await;
                 return;
             }
             ended = ended => ended,
         };
-        let verdict = match &ended {
-            Ended::With(outcome) => Verdict::of(outcome),
+        let (verdict, answer) = match &ended {
+            Ended::With(outcome) => (Verdict::of(outcome), outcome.answer.as_ref()),
             Ended::Again(failure) => {
-                Verdict::with("retried", failure.answer.as_ref(), Some(&failure.error))
+                let (answer, error) = (failure.answer.as_ref(), Some(&failure.error));
+                (Verdict::with("retried", answer, error), answer)
             }
-            Ended::Later(_) => Verdict::rate_limited(),
+            Ended::Later(_) => (Verdict::rate_limited(), None),
         };
         tried(&self.parts.meter, &route.name, verdict.result).increment(1);
-        run.ends(by.as_ref(), &verdict);
+        run.ends(by.as_ref(), &verdict, answer);
         // Asked for together, they share a commit.
         let note = self
             .parts

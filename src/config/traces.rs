@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::tls::ClientCertificate;
-use super::values::{Period, SecretSource};
+use super::values::{Period, SecretSource, Size};
 
-/// Spans of calls, attempts, jobs and callbacks; prompts and answers are never in them.
+/// Spans of calls, attempts, jobs and callbacks; prompts and answers only of the routes in `content`.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Traces {
@@ -29,6 +29,12 @@ pub struct Traces {
     pub timeout: Period,
     /// Calls, job runs and callbacks that may wait to be told; past it they are left out and counted.
     pub queue: usize,
+    /// Globs of the routes whose prompts and answers are in their spans, as they passed. None by default.
+    pub content: Vec<String>,
+    /// Longest prompt, and longest answer, that is told; a longer one is left out whole.
+    pub content_limit: Size,
+    /// Prompts and answers that are held at a time: of calls under way, and of those that wait to be told.
+    pub content_memory: Size,
     /// PEM file of further roots to trust, besides the system's.
     pub ca: Option<PathBuf>,
     /// The certificate that the gateway shows the receiver, where it asks for one.
@@ -45,6 +51,9 @@ impl Default for Traces {
             service: "shunt".into(),
             timeout: Period::from_secs(10),
             queue: 4_096,
+            content: Vec::new(),
+            content_limit: Size(64 << 10),
+            content_memory: Size(32 << 20),
             ca: None,
             client_cert: None,
         }

@@ -313,6 +313,7 @@ impl Worker {
         let budget = ready.deadline.budget;
         if let Some(timeline) = ready.record.timeline() {
             timeline.has(budget, read);
+            timeline.says(&ready.call.body);
         }
         if let Some(scope) = scope {
             pipeline::bound(&mut ready, scope);

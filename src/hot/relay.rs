@@ -85,10 +85,6 @@ impl From<Bytes> for AnswerBody {
     }
 }
 
-/// Pieces of an answer that may tell which model it is from: comments and the head of an event may be
-/// pieces of their own.
-const LOOKED_AT: u8 = 8;
-
 /// A provider's answer on its way.
 pub struct Relay {
     attempt: Box<Attempt>,
@@ -102,8 +98,8 @@ pub struct Relay {
     cut_slow: bool,
     pace: Option<Pace>,
     tokens: u64,
-    /// Pieces in which it is looked for the model that answers.
-    unnamed: u8,
+    /// Its timeline looks at what passes.
+    watched: bool,
     /// Content was passed on.
     content: bool,
     timer: Option<Alarm>,
@@ -124,7 +120,7 @@ impl Relay {
             pace: None,
             tokens: 0,
             record: Some(record),
-            unnamed: LOOKED_AT,
+            watched: true,
             content: false,
             timer: None,
             last: now,
@@ -162,7 +158,7 @@ impl Relay {
         match self.attempt.poll_frame(context, &mut now) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = now.get();
-                self.begins(&frame);
+                self.told_of(&frame);
                 self.passes_content();
                 self.ended();
                 Poll::Ready(Some(Ok(frame)))
@@ -180,15 +176,14 @@ impl Relay {
         }
     }
 
-    /// The first pieces tell which model answers.
-    fn begins(&mut self, frame: &Frame<Bytes>) {
-        if self.unnamed > 0 {
+    /// The first pieces tell which model answers; all of them, what.
+    fn told_of(&mut self, frame: &Frame<Bytes>) {
+        if self.watched {
             let timeline = self.record.as_mut().and_then(Record::timeline);
-            let goes_on = match (frame.data_ref(), timeline) {
-                (Some(piece), Some(timeline)) => timeline.answer_begins(piece),
+            self.watched = match (frame.data_ref(), timeline) {
+                (Some(piece), Some(timeline)) => timeline.answer_passes(piece),
                 _ => false,
             };
-            self.unnamed = if goes_on { self.unnamed - 1 } else { 0 };
         }
     }
 

@@ -1,6 +1,7 @@
 //! All that is told of one call, and of its attempts.
 //!
-//! Holds no header but the trace's, no query and no body. Pure data.
+//! Holds no header but the trace's and no query; bodies only in `content`, where they are asked for.
+//! Pure data.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Journal;
+use super::content::Content;
 use super::context::{Context, Told};
 use crate::upstream::dialect::Usage;
 use crate::upstream::target::Target;
@@ -72,8 +74,12 @@ pub struct Call {
     pub own: Option<Duration>,
     /// When its caller had the first content.
     pub first_token: Option<Duration>,
+    /// What it said and was answered, where that is to be told.
+    pub(super) content: Option<Box<Content>>,
     /// The model that the answer told of, where it is traced.
     pub answered_by: Option<Box<str>>,
+    /// Pieces of the answer in which that is looked for yet.
+    pub(super) unnamed: u8,
     /// What the answer told of its tokens.
     pub usage: Usage,
     /// When it was handed over, and the span of that.
@@ -181,6 +187,15 @@ impl Call {
     pub fn is_kept(&self) -> bool {
         let sampled = self.context.is_some_and(|context| context.is_sampled());
         self.context.is_some() && (sampled || self.is_remarkable())
+    }
+
+    /// The attempt whose span has its prompt and answer: whose answer was passed on, else the last. None
+    /// where it became a job: a run of that tells them.
+    pub fn tells(&self) -> Option<usize> {
+        let last = self.attempts.len().checked_sub(1)?;
+        let passed_on = |one: &Attempted| matches!(one.came, Came::Won | Came::Broke);
+        let told = self.attempts.iter().position(passed_on).unwrap_or(last);
+        self.job.is_none().then_some(told)
     }
 
     /// How many spans it makes.

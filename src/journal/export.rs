@@ -31,8 +31,10 @@ const LOOK: Duration = Duration::from_millis(500);
 const RESOURCE_SPANS: u32 = 1;
 const SCOPE_SPANS: u32 = 2;
 
-/// Spans of one request; a few more where the last call has several. Some 400 KiB: receivers take 4 MiB.
+/// Spans of one request, and its bytes; a few more where the last call has several. Some 400 KiB, with
+/// prompts and answers at most 1 MiB and what a call may have of those: receivers take 4 MiB.
 const BATCH: usize = 512;
+const BYTES: usize = 1 << 20;
 
 /// Waits before a batch is sent again.
 const WAITS: [Duration; 4] = [
@@ -196,6 +198,7 @@ impl Exporter {
 fn take(queue: &Queue<Traced>, batch: &mut Spans) {
     batch.clear();
     while batch.count < BATCH
+        && batch.encoded.len() < BYTES
         && let Some(traced) = queue.waiting.pop()
     {
         spans::of(&traced, batch);

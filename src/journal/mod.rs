@@ -3,14 +3,16 @@
 //! Promises: a call leaves a line on its thread's sheet and, where it is traced, its timeline in a
 //! bounded queue, without waiting for anyone; where too many wait it is left out and counted. I/O and
 //! spans are made by others, later; whoever is slow there holds no call up. Off, there is no timeline
-//! at all.
+//! at all. Prompts and answers are held only of routes that `traces.content` names.
 
 mod call;
+mod content;
 pub mod context;
 mod export;
 mod json;
 mod line;
 mod log;
+mod messages;
 mod otlp;
 mod sheets;
 mod span;
@@ -27,6 +29,7 @@ use metrics::Counter;
 use tokio::time::Instant;
 
 use self::call::Call;
+use self::content::{Content, Contents};
 use self::context::{Context, SAMPLED, TRACESTATE, Told};
 pub use self::export::Exporter;
 pub use self::log::Log;
@@ -81,6 +84,8 @@ struct Traces {
     queue: Queue<Traced>,
     /// Traces whose random part is below this are kept.
     below: u64,
+    /// Whose prompts and answers are told, too.
+    contents: Option<Contents>,
     /// The places in their traces of jobs that will be called back.
     jobs: Mutex<Jobs>,
 }
@@ -130,6 +135,7 @@ impl Journal {
             traces: traces.endpoint.is_some().then(|| Traces {
                 queue: Queue::new(traces.queue, too_many),
                 below: below(traces.sample),
+                contents: Contents::new(traces),
                 jobs: Mutex::default(),
             }),
         };
@@ -179,6 +185,11 @@ impl Journal {
             log.sheets.take(&mut waiting);
         }
         waiting.into_iter().flat_map(|sheet| sheet.text).collect()
+    }
+
+    /// Where a prompt and its answer are kept, if they are this route's to tell.
+    fn content(&self, route: &str) -> Option<Box<Content>> {
+        self.traces.as_ref()?.contents.as_ref()?.of(route)
     }
 
     fn tell(&self, call: &Arc<Call>) {

@@ -2,12 +2,14 @@
 //! generative AI.
 //!
 //! Promises: a span for the call, one within it for each attempt, one for its hand-off; further
-//! attempts are linked to the first. Holds neither prompt nor answer.
+//! attempts are linked to the first. A prompt and its answer stand in one of them, where `content` has
+//! them: the attempt whose answer it is.
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::Traced;
 use super::call::{Attempted, Call, Came};
+use super::content::Content;
 use super::context::Context;
 use super::span::{Attributes, Made, Spans};
 use super::work::{Delivery, Run};
@@ -60,7 +62,8 @@ fn of_call(call: &Call, to: &mut Spans) {
     };
     let first = call.attempts.first().map(|one| one.span);
     for (at, one) in call.attempts.iter().enumerate() {
-        of_attempt(call, inside, one, first.filter(|_| at > 0), to);
+        let content = call.content.as_deref().filter(|_| call.tells() == Some(at));
+        of_attempt(call, inside, one, first.filter(|_| at > 0), content, to);
     }
     if let Some((since, span)) = call.handed_over {
         let mut attributes = Attributes::default();
@@ -139,7 +142,14 @@ fn named(target: &Target, operation: Option<&str>, model: Option<&str>) -> Strin
     }
 }
 
-fn of_attempt(call: &Call, inside: Context, one: &Attempted, first: Option<u64>, to: &mut Spans) {
+fn of_attempt(
+    call: &Call,
+    inside: Context,
+    one: &Attempted,
+    first: Option<u64>,
+    content: Option<&Content>,
+    to: &mut Spans,
+) {
     let (operation, model) = (operation(&call.path), call.model.as_deref());
     let mut attributes = Attributes::default();
     asked(&one.target, operation, model, &mut attributes);
@@ -153,6 +163,9 @@ fn of_attempt(call: &Call, inside: Context, one: &Attempted, first: Option<u64>,
     }
     if matches!(one.came, Came::Won | Came::Broke) {
         answered(call, &mut attributes);
+    }
+    if let Some(content) = content {
+        content.tell(&mut attributes);
     }
     attributes.text("shunt.attempt.kind", one.kind.as_str());
     attributes.text("shunt.attempt.result", one.came.as_str());
@@ -201,6 +214,12 @@ fn of_run(run: &Run, to: &mut Spans) {
         let result = if decided { run.result } else { "superseded" };
         attributes.text("shunt.attempt.result", result);
         attributes.flag("shunt.attempt.cancelled", !decided);
+        let last = at + 1 == run.attempts.len();
+        if let Some(content) = &run.content
+            && (run.by == Some(at) || run.by.is_none() && last)
+        {
+            content.tell(&mut attributes);
+        }
         let name = named(target, operation, model);
         let made = Made::new(inside, false, *span, SpanKind::Client, name)
             .lasts(run.began, run.ended())

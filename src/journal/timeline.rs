@@ -2,11 +2,12 @@
 //!
 //! Promises: a call is told once, whatever becomes of it: dropping its timeline tells it. Only the
 //! call's own task writes; nothing here is formatted, locked or waited for. Holds no header but the
-//! trace's, no query and no body.
+//! trace's and no query; bodies only of routes whose `content` is asked for.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderValue, Request};
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -15,12 +16,17 @@ use tokio_util::sync::CancellationToken;
 use super::Journal;
 pub use super::call::Kind;
 use super::call::{Attempted, Call, Came};
+use super::content::Content;
 use super::context::{Context, SAMPLED, Told, span_id};
 use crate::upstream::dialect::{Answers, Usage, answers};
 use crate::upstream::target::Target;
 
 /// The status of a call whose caller left (nginx's).
 pub const CALLER_LEFT: u16 = 499;
+
+/// Pieces of an answer that may tell which model it is from: comments and the head of an event may be
+/// pieces of their own.
+const LOOKED_AT: u8 = 8;
 
 /// Bytes of a path, and of a model's name, that are kept.
 const LONGEST: usize = 256;
@@ -80,7 +86,9 @@ impl Timeline {
             upload: Duration::ZERO,
             own: None,
             first_token: None,
+            content: None,
             answered_by: None,
+            unnamed: LOOKED_AT,
             usage: Usage::default(),
             handed_over: None,
             scope: None,
@@ -116,6 +124,7 @@ impl Timeline {
     pub fn takes(&mut self, route: &Arc<str>, model: Option<&str>, streamed: bool) {
         let call = self.call();
         call.route = Some(route.clone());
+        call.content = call.journal.content(route);
         call.model = model.map(shortened);
         call.streamed = streamed;
     }
@@ -148,18 +157,32 @@ impl Timeline {
         self.call().own = Some(own);
     }
 
-    /// A piece that its answer begins with passes; whether later ones are to be looked at, too.
-    pub fn answer_begins(&mut self, piece: &[u8]) -> bool {
+    /// What it says.
+    pub fn says(&mut self, body: &Bytes) {
+        if let Some(content) = &mut self.call().content {
+            content.asks(body);
+        }
+    }
+
+    /// A piece of its answer passes; whether later ones are to be looked at, too.
+    pub fn answer_passes(&mut self, piece: &[u8]) -> bool {
         let call = self.call();
         if call.journal.traces.is_none() {
             return false;
         }
-        match answers(piece) {
-            Answers::Model(name) => call.answered_by = Some(name.into()),
-            Answers::Later => return true,
-            Answers::Nobody => {}
+        if call.unnamed > 0 {
+            call.unnamed -= 1;
+            match answers(piece) {
+                Answers::Later => {}
+                Answers::Nobody => call.unnamed = 0,
+                Answers::Model(name) => {
+                    call.answered_by = Some(name.into());
+                    call.unnamed = 0;
+                }
+            }
         }
-        false
+        let kept = |content: &mut Box<Content>| content.answers(piece);
+        call.content.as_mut().is_some_and(kept) || call.unnamed > 0
     }
 
     /// What its answer told of tokens.

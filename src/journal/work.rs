@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::content::Content;
 use super::context::{Context, SAMPLED, TRACESTATE, span_id};
 use super::{Journal, Traced};
 use crate::upstream::peek::Peek;
@@ -29,6 +31,8 @@ pub struct Run {
     pub(super) path: Box<str>,
     pub(super) model: Option<Box<str>>,
     pub(super) number: u32,
+    /// What it says and was answered, where that is to be told.
+    pub(super) content: Option<Box<Content>>,
     /// Where its attempts go, and their spans.
     pub(super) attempts: SmallVec<[(Arc<Target>, u64); 1]>,
     /// Whose answer decided.
@@ -45,8 +49,8 @@ pub struct Of<'a> {
     pub route: &'a str,
     /// Its request's path.
     pub path: &'a str,
-    /// Its request's body, where its model is looked up.
-    pub body: &'a [u8],
+    /// Its request's body.
+    pub body: &'a Bytes,
     /// Which attempt of the job it is.
     pub number: u32,
     /// It will be called back.
@@ -63,6 +67,10 @@ impl Journal {
         }
         context.is_sampled().then(|| {
             let model = Peek::read(of.body).ok().and_then(|peek| peek.model);
+            let mut content = self.content(of.route);
+            if let Some(content) = &mut content {
+                content.asks(of.body);
+            }
             Box::new(Run {
                 journal: self.clone(),
                 context,
@@ -76,6 +84,7 @@ impl Journal {
                 path: of.path.into(),
                 model: model.map(Into::into),
                 number: of.number,
+                content,
                 attempts: SmallVec::new(),
                 by: None,
                 result: "",
@@ -130,6 +139,13 @@ impl Run {
             ..self.context
         }
         .header()
+    }
+
+    /// What it was answered.
+    pub fn answered(&mut self, body: &[u8]) {
+        if let Some(content) = &mut self.content {
+            content.answers(body);
+        }
     }
 
     /// It is over. `by`: whose answer decided.

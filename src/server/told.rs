@@ -25,6 +25,13 @@ pub(super) fn told(
     };
     let exporter = Exporter::new(&config.traces, ground, meter).map_err(|why| anyhow!(why))?;
     if let Some(exporter) = exporter {
+        let routes = &config.traces.content;
+        if !routes.is_empty() {
+            tracing::info!(
+                ?routes,
+                "prompts and answers of these routes are told with their spans"
+            );
+        }
         let _inside = control.enter();
         let telling = exporter.run(journal.clone(), owners.told.clone());
         owners.journal.spawn(telling);

@@ -12,6 +12,7 @@ import uuid
 from conftest import Gateway, Receiver, start
 
 PATH = "/v1/chat/completions"
+SAID = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 
 
@@ -51,7 +52,7 @@ class Scripted(http.server.BaseHTTPRequestHandler):
         model = asked["model"] + "-2026-11-01"
         if not asked.get("stream") or status != 200:
             time.sleep(int(wait) / 1000)
-            body = {"id": "x", "object": "chat.completion", "model": model, "choices": [], "usage": USAGE}
+            body = {"id": "x", "object": "chat.completion", "model": model, "choices": [SAID], "usage": USAGE}
             self.answer(status, "application/json", json.dumps(body).encode())
             return
         chunk = {"model": model, "choices": [{"index": 0, "delta": {"content": "Hi"}}]}

@@ -230,6 +230,53 @@ def test_what_is_kept_is_what_went_wrong_and_what_its_caller_keeps(tmp_path):
     receiver.close()
 
 
+def said(span):
+    """Its prompt and answer, as the texts of their messages."""
+    def texts(name):
+        told = json.loads(span.attributes.get(name, "[]"))
+        return [(one["role"], part["content"]) for one in told for part in one["parts"]]
+
+    return texts("gen_ai.input.messages"), texts("gen_ai.output.messages")
+
+
+ASKS = {"messages": [{"role": "user", "content": "a-prompt"}]}
+ASKED, ANSWERED = [("user", "a-prompt")], [("assistant", "Hi")]
+
+
+@pytest.mark.parametrize("kind", [Grpc, Http])
+def test_prompts_and_answers_are_told_of_routes_that_are_named_and_of_no_other(tmp_path, kind):
+    receiver = kind()
+    more = '[access_log]\nformat = "json"\nfile = "{folder}/access.log"\n'
+    with begun(tmp_path, receiver, more, content=["plain", "ch*"], content_limit="1KiB") as scene:
+        _, _, _, (call, attempt) = scene.traced(2, body=ASKS)
+        assert said(call) == ([], []) and said(attempt) == (ASKED, ANSWERED)
+        assert json.loads(attempt["gen_ai.output.messages"])[0]["finish_reason"] == "stop"
+        _, _, _, (_, attempt) = scene.traced(2, body=ASKS | {"stream": True})
+        assert said(attempt) == (ASKED, ANSWERED)
+        # Once, with the attempt whose answer it is; nobody's answer is told of the one that failed.
+        _, _, _, (_, lost, won) = scene.traced(3, "500,0", model="gpt-4o", body=ASKS)
+        assert said(lost) == ([], []) and said(won) == (ASKED, ANSWERED)
+        _, _, _, (_, first, second) = scene.traced(3, "900", model="gpt-4o", body=ASKS)
+        assert said(first) == ([], []) and said(second) == (ASKED, [])
+        # A job's run tells it.
+        *_, spans = scene.traced(4, "0", model="gpt-4o", body=ASKS, prefer="respond-async, wait=0")
+        told = {one.name: said(one) for one in spans}
+        assert told.pop("chat gpt-4o") == (ASKED, ANSWERED) and set(map(str, told.values())) == {"([], [])"}
+        # What is too long is left out, and its span says so.
+        long = {"messages": [{"role": "user", "content": "long" * 300}]}
+        _, _, _, (_, attempt) = scene.traced(2, body=long)
+        assert said(attempt) == ([], ANSWERED)
+        assert attempt["shunt.content.left_out"] == "longer than content_limit"
+        assert b"a-prompt" in receiver.raw
+        receiver.raw = b""
+        scene.traced(2, model="watched-1", body=ASKS)
+        assert receiver.raw and b"a-prompt" not in receiver.raw and b"Hi" not in receiver.raw
+        assert "a-prompt" not in (tmp_path / "access.log").read_text()
+    told = {name for span in receiver.spans for name in span.attributes}
+    assert {name for name in told if re.match("gen_ai|shunt", name)} <= set(re.findall(r"`([\w.]+)`", PAGE))
+    receiver.close()
+
+
 def test_the_access_log_names_the_trace(tmp_path):
     receiver = Http()
     more = '[access_log]\nformat = "json"\nfile = "{folder}/access.log"\n'

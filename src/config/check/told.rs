@@ -1,14 +1,15 @@
 //! Mistakes about what is told of calls.
 
 use super::{Found, secret};
-use crate::config::{Config, LogFormat, Traces};
+use crate::config::{Config, Glob, LogFormat, Size};
 
 pub(super) fn check(config: &Config, found: &mut Found) {
     log(config, found);
-    traces(&config.traces, found);
+    traces(config, found);
 }
 
-fn traces(traces: &Traces, found: &mut Found) {
+fn traces(config: &Config, found: &mut Found) {
+    let traces = &config.traces;
     if let Some(endpoint) = &traces.endpoint {
         let uri = endpoint.parse::<http::Uri>().ok();
         let fits = uri.as_ref().is_some_and(|uri| {
@@ -40,6 +41,27 @@ fn traces(traces: &Traces, found: &mut Found) {
     }
     if traces.queue == 0 {
         found.add("traces.queue", "must be at least 1");
+    }
+    content(config, found);
+}
+
+/// What is told of prompts and answers: a route that was misspelt would be missed only later.
+fn content(config: &Config, found: &mut Found) {
+    let traces = &config.traces;
+    for route in &traces.content {
+        let glob = Glob::new(route);
+        if !config.routes.iter().any(|route| glob.matches(&route.name)) {
+            let says = format!("`{route}` is no route; name one of [[routes]], or \"*\" for each");
+            found.add("traces.content", says);
+        }
+    }
+    // A batch of spans must pass receivers that take 4 MiB.
+    if !(Size(1)..=Size(512 << 10)).contains(&traces.content_limit) {
+        found.add("traces.content_limit", "must be from 1 to 512KiB");
+    }
+    if traces.content_memory < traces.content_limit {
+        let says = "is less than content_limit; 32MiB are some hundred calls";
+        found.add("traces.content_memory", says);
     }
 }
 
