@@ -101,7 +101,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(Intent { patience, ..again }, intent);
         }
     }
-    towards_the_provider(&mut headers);
+    towards_the_provider(&mut headers, true);
     assert!(
         headers
             .keys()

@@ -1,6 +1,6 @@
 //! Which header lines pass: end-to-end ones do, hop-by-hop ones do not (RFC 9110 7.6.1).
 
-use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{ACCEPT_ENCODING, CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
@@ -8,6 +8,7 @@ use super::intent::is_for_the_gateway;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Names to be taken off a head. Found by one look at all names, so that only what is there is
@@ -65,11 +66,13 @@ fn listed(headers: &HeaderMap) -> Found {
 }
 
 /// Makes a caller's headers those of the call to a provider, but for `Host`, which the provider's
-/// own replaces.
-pub fn towards_the_provider(headers: &mut HeaderMap) {
-    let (mut found, mut special) = (Found::new(), false);
+/// own replaces. `read`: the gateway reads what is answered, so that is asked for as it is: of a
+/// compressed answer it would know neither tokens nor content.
+pub fn towards_the_provider(headers: &mut HeaderMap, read: bool) {
+    let (mut found, mut special, mut coded) = (Found::new(), false, false);
     for name in headers.keys() {
         match name.as_str() {
+            "accept-encoding" => coded = read,
             "te" | "expect" | "prefer" => special = true,
             text if text.starts_with("x-shunt-") => special = true,
             _ => found.extend(hop_by_hop(name)),
@@ -79,6 +82,9 @@ pub fn towards_the_provider(headers: &mut HeaderMap) {
     take_off(headers, &found);
     if special {
         take_off_ours(headers, trailers);
+    }
+    if coded {
+        headers.insert(ACCEPT_ENCODING, IDENTITY);
     }
 }
 
@@ -121,7 +127,7 @@ mod tests {
         ] {
             headers.append(name, value.parse().unwrap());
         }
-        towards_the_provider(&mut headers);
+        towards_the_provider(&mut headers, true);
         let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["authorization", "x-stainless-lang"]);
     }
@@ -130,7 +136,23 @@ mod tests {
     fn a_preference_that_the_gateway_does_not_know_passes() {
         let mut headers = HeaderMap::new();
         headers.insert("prefer", "wait=60".parse().unwrap());
-        towards_the_provider(&mut headers);
+        towards_the_provider(&mut headers, true);
         assert!(headers.contains_key("prefer"));
+    }
+
+    #[test]
+    fn answers_that_the_gateway_reads_are_asked_for_as_they_are() {
+        for (read, asked) in [(true, &["identity"][..]), (false, &["gzip", "br"])] {
+            let mut headers = HeaderMap::new();
+            headers.append("accept-encoding", "gzip".parse().unwrap());
+            headers.append("accept-encoding", "br".parse().unwrap());
+            towards_the_provider(&mut headers, read);
+            let lines: Vec<_> = headers.get_all("accept-encoding").iter().collect();
+            assert_eq!(lines, asked);
+        }
+        // What a caller does not speak of is not spoken of.
+        let mut headers = HeaderMap::new();
+        towards_the_provider(&mut headers, true);
+        assert!(headers.is_empty());
     }
 }

@@ -155,7 +155,7 @@ pub(super) fn prepare(
     };
     let switched = asked.is_upgrade.then(|| parts.headers.clone());
     let mut headers = std::mem::take(&mut parts.headers);
-    towards_the_provider(&mut headers);
+    towards_the_provider(&mut headers, route.dialect != Dialect::Plain);
     Ok(boxed(|| Ready {
         call: Call {
             method: std::mem::take(&mut parts.method),

@@ -3,6 +3,7 @@
 A call says it in `x-script`: for each attempt, in their order, `MILLISECONDS` or `MILLISECONDS/STATUS`.
 """
 
+import gzip
 import http.server
 import json
 import threading
@@ -74,6 +75,10 @@ class Scripted(http.server.BaseHTTPRequestHandler):
     def answer(self, status, kind, body):
         self.send_response(status)
         self.send_header("content-type", kind)
+        # As providers do for who lets them.
+        if "gzip" in self.headers.get("accept-encoding", ""):
+            body = gzip.compress(body)
+            self.send_header("content-encoding", "gzip")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

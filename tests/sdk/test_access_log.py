@@ -63,6 +63,16 @@ class Next:
         return self.line[name]
 
 
+def test_tokens_are_known_of_callers_who_take_compressed_answers(scene):
+    # As httpx and fetch say it, and so every official SDK.
+    with Next(scene) as line:
+        (status, headers, body), seen = scene.call(accept_encoding="gzip, deflate, br, zstd")
+    assert status == 200 and json.loads(body)["choices"]
+    assert "content-encoding" not in {name.lower() for name in headers}
+    assert seen[0]["accept-encoding"] == "identity"
+    assert (line["input_tokens"], line["output_tokens"]) == (7, 2)
+
+
 def test_a_served_call_has_one_line_with_its_times(scene):
     with Next(scene) as line:
         (status, headers, _), _ = scene.call("50", path=PATH + "?secret=in-a-query", authorization="Bearer sk-secret")
