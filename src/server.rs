@@ -50,8 +50,8 @@ use crate::upstream::names::Names;
 use crate::upstream::provider::Ground;
 use crate::upstream::tls::Roots;
 
-/// Why a gateway would not start here for want of a secret, a file or a folder: the key and a
-/// sentence, one each.
+/// Why a gateway would not start here for want of a secret, a file, a folder or a certificate that can
+/// be used: the key and a sentence, one each.
 pub fn missing(config: &Config) -> Vec<String> {
     [secrets::missing(config), files::missing(config)].concat()
 }

@@ -116,6 +116,15 @@ impl Certificate {
         })
     }
 
+    /// Whether a listener could begin with these files.
+    ///
+    /// # Errors
+    /// As of [`Certificate::new`].
+    pub fn try_files(settings: &ListenTls) -> Result<(), String> {
+        let ready = Files::read(settings)?.ready(settings, &[]);
+        ready.map(|_| ())
+    }
+
     /// A caller's connection after its handshake; none where there was none in time.
     pub async fn shake(&self, stream: TcpStream, limit: Duration) -> Option<TlsStream<TcpStream>> {
         let acceptor = TlsAcceptor::from(self.current.load_full());

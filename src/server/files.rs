@@ -1,69 +1,100 @@
 //! Whether the files and folders of a gateway are there where it is to run.
 //!
-//! Promises: reads nothing of them and makes none.
+//! Promises: makes none, and reads none but certificates and their keys, which are tried as the gateway
+//! would use them.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::config::{ClientCertificate, Config, ListenTls, PostgresAddress, SslMode};
+use crate::listen::Certificate;
+use crate::upstream::tls::Roots;
 
-/// Why a gateway would not start here for want of a file or a folder: the key and a sentence, one each.
+/// Why a gateway would not start here for want of a file or a folder, or of a certificate that can be
+/// used: the key and a sentence, one each.
 pub fn missing(config: &Config) -> Vec<String> {
-    let read = read(config)
-        .into_iter()
-        .filter_map(|(key, path)| unread(&key, &path));
+    let holders = holders(config);
+    let certificates = holders.iter().flat_map(|(key, holder)| {
+        let files = holder.files(key);
+        let unread: Vec<_> = files.iter().filter_map(unread).collect();
+        // A pipe would wait for who writes it, and then be empty for the gateway.
+        let whole = unread.is_empty() && files.iter().all(|(_, path)| path.is_file());
+        let tried = whole && !files.is_empty();
+        let unusable = tried.then(|| holder.try_them().err()).flatten();
+        let unusable = unusable.map(|why| format!("{key}: {why}"));
+        unread.into_iter().chain(unusable)
+    });
     let written = written(config).filter_map(|(key, path)| homeless(key, path));
-    read.chain(written).collect()
+    certificates.chain(written).collect()
 }
 
 type Named = (String, PathBuf);
 
-/// Files that are read.
-fn read(config: &Config) -> Vec<Named> {
-    let mut all = Vec::new();
-    let listen = &config.listen;
-    for (key, tls) in [
+/// What has certificates: a listener, a client with roots and perhaps one of its own, or a store with
+/// the roots of its server.
+enum Holder<'a> {
+    Listener(&'a ListenTls),
+    Client(Option<&'a PathBuf>, Option<&'a ClientCertificate>),
+    Store(PathBuf),
+}
+
+fn holders(config: &Config) -> Vec<(String, Holder<'_>)> {
+    let (listen, traces) = (&config.listen, &config.traces);
+    let listeners = [
         ("listen.tls", &listen.tls),
         ("listen.admin_tls", &listen.admin_tls),
-    ] {
-        all.extend(tls.iter().flat_map(|tls| of_listener(key, tls)));
-    }
-    for (name, provider) in &config.providers {
-        let (ca, own) = (&provider.ca, &provider.client_cert);
-        all.extend(of_client(
-            &format!("providers.{name}"),
-            ca.as_ref(),
-            own.as_ref(),
-        ));
-    }
-    all.extend(of_store(&config.cold.store));
-    let traces = &config.traces;
-    if traces.endpoint.is_some() {
-        all.extend(of_client(
-            "traces",
-            traces.ca.as_ref(),
-            traces.client_cert.as_ref(),
-        ));
-    }
-    all
+    ];
+    let listeners = listeners
+        .into_iter()
+        .filter_map(|(key, tls)| Some((key.to_owned(), Holder::Listener(tls.as_ref()?))));
+    let providers = config.providers.iter().map(|(name, provider)| {
+        let (ca, own) = (provider.ca.as_ref(), provider.client_cert.as_ref());
+        (format!("providers.{name}"), Holder::Client(ca, own))
+    });
+    let traces = traces.endpoint.is_some().then(|| {
+        let (ca, own) = (traces.ca.as_ref(), traces.client_cert.as_ref());
+        ("traces".to_owned(), Holder::Client(ca, own))
+    });
+    let store =
+        root_of(&config.cold.store).map(|root| ("cold.store".to_owned(), Holder::Store(root)));
+    let all = listeners.chain(providers).chain(traces).chain(store);
+    all.collect()
 }
 
-fn of_listener(key: &str, tls: &ListenTls) -> Vec<Named> {
-    let all = [
-        ("cert", Some(&tls.cert)),
-        ("key", Some(&tls.key)),
-        ("client_ca", tls.client_ca.as_ref()),
-    ];
-    named(key, all)
-}
+impl Holder<'_> {
+    fn files(&self, key: &str) -> Vec<Named> {
+        match self {
+            Self::Listener(tls) => named(
+                key,
+                [
+                    ("cert", Some(&tls.cert)),
+                    ("key", Some(&tls.key)),
+                    ("client_ca", tls.client_ca.as_ref()),
+                ],
+            ),
+            Self::Client(ca, own) => named(
+                key,
+                [
+                    ("ca", *ca),
+                    ("client_cert.cert", own.map(|own| &own.cert)),
+                    ("client_cert.key", own.map(|own| &own.key)),
+                ],
+            ),
+            Self::Store(root) => vec![(key.to_owned(), root.clone())],
+        }
+    }
 
-fn of_client(key: &str, ca: Option<&PathBuf>, own: Option<&ClientCertificate>) -> Vec<Named> {
-    let all = [
-        ("ca", ca),
-        ("client_cert.cert", own.map(|own| &own.cert)),
-        ("client_cert.key", own.map(|own| &own.key)),
-    ];
-    named(key, all)
+    /// Whether the gateway could begin with them.
+    fn try_them(&self) -> Result<(), String> {
+        match self {
+            Self::Listener(tls) => Certificate::try_files(tls),
+            Self::Client(ca, own) => {
+                let made = Roots::none().client(ca.map(PathBuf::as_path), *own, &[]);
+                made.map(|_| ())
+            }
+            Self::Store(root) => Roots::none().client(Some(root), None, &[]).map(|_| ()),
+        }
+    }
 }
 
 fn named<const ALL: usize>(key: &str, all: [(&str, Option<&PathBuf>); ALL]) -> Vec<Named> {
@@ -72,10 +103,9 @@ fn named<const ALL: usize>(key: &str, all: [(&str, Option<&PathBuf>); ALL]) -> V
 }
 
 /// Roots of a store's server, where they are asked for.
-fn of_store(store: &str) -> Option<Named> {
+fn root_of(store: &str) -> Option<PathBuf> {
     let address = PostgresAddress::parse(store).ok()?;
-    let root = address.root.filter(|_| address.tls == SslMode::Verify)?;
-    Some(("cold.store".to_owned(), root))
+    address.root.filter(|_| address.tls == SslMode::Verify)
 }
 
 /// Files that are made where they are not there, in folders that must be.
@@ -87,11 +117,11 @@ fn written(config: &Config) -> impl Iterator<Item = (&'static str, &Path)> {
         .filter_map(|(key, path)| Some((key, path?)))
 }
 
-fn unread(key: &str, path: &Path) -> Option<String> {
+/// Of what is no file, as a pipe, nothing is said.
+fn unread((key, path): &Named) -> Option<String> {
     let shown = path.display();
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Some(format!("{key}: {shown} is a folder, not a file")),
-        // A pipe would wait for who writes it.
         Ok(found) if !found.is_file() => None,
         found => {
             let why = found.and_then(|_| File::open(path)).err()?;
@@ -116,6 +146,10 @@ mod tests {
     use super::super::tests::keys_of;
     use super::*;
     use crate::config::parse;
+
+    fn self_signed() -> rcgen::CertifiedKey<rcgen::KeyPair> {
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+    }
 
     #[test]
     fn every_file_and_folder_that_is_not_there_is_told_and_none_is_made() {
@@ -160,11 +194,35 @@ store = "sqlite:{at}/jobs.db"
             "{told:?}"
         );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        for name in ["cert.pem", "key.pem", "ca.pem"] {
-            fs::write(folder.path().join(name), "").unwrap();
+        let made = self_signed();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        for (name, text) in [("cert.pem", &cert), ("key.pem", &key), ("ca.pem", &cert)] {
+            fs::write(folder.path().join(name), text).unwrap();
         }
         let there = parse(&text(&here.to_string()), "f").unwrap();
         assert_eq!(missing(&there), Vec::<String>::new());
+        // What is there but cannot be used, by each who uses it.
+        let other = self_signed().signing_key.serialize_pem();
+        for (name, text, users) in [
+            (
+                "key.pem",
+                other.as_str(),
+                &["listen.tls", "providers.a"][..],
+            ),
+            (
+                "ca.pem",
+                "no certificate",
+                &["listen.tls", "providers.a", "traces"],
+            ),
+        ] {
+            let path = folder.path().join(name);
+            let before = fs::read(&path).unwrap();
+            fs::write(&path, text).unwrap();
+            let told = missing(&there);
+            assert_eq!(keys_of(&told), users, "{told:?}");
+            assert!(told.iter().all(|one| one.contains(name)), "{told:?}");
+            fs::write(&path, before).unwrap();
+        }
         // As a container has it whose mount is missing.
         fs::remove_file(folder.path().join("key.pem")).unwrap();
         fs::create_dir(folder.path().join("key.pem")).unwrap();

@@ -21,6 +21,11 @@ impl Roots {
         Self(store)
     }
 
+    /// No roots but those of a `ca`.
+    pub fn none() -> Self {
+        Self(RootCertStore::empty())
+    }
+
     /// A client configuration that trusts these roots and those in `ca`, shows a certificate where
     /// it is asked for one, and offers `alpn`. The name of the server is verified; TLS 1.2 and 1.3.
     ///
