@@ -146,7 +146,7 @@ impl Run {
     ) {
         if let Some(mut span) = self.span.take() {
             if let Some(answer) = answer {
-                span.answered(&answer.body);
+                span.answered(&answer.body, answer.is_compressed());
             }
             span.ends(by, verdict.result, verdict.status);
         }

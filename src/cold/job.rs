@@ -338,6 +338,14 @@ pub struct StoredAnswer {
     pub timing: String,
 }
 
+impl StoredAnswer {
+    /// Whether its bytes stand for others.
+    pub fn is_compressed(&self) -> bool {
+        let mut names = self.headers.iter().map(|(name, _)| name);
+        names.any(|name| name.eq_ignore_ascii_case("content-encoding"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -313,7 +313,8 @@ impl Worker {
         let budget = ready.deadline.budget;
         if let Some(timeline) = ready.record.timeline() {
             timeline.has(budget, read);
-            timeline.says(&ready.call.body);
+            let whole = ready.body.is_none();
+            timeline.asks(whole.then_some(&ready.call.body));
         }
         if let Some(scope) = scope {
             pipeline::bound(&mut ready, scope);

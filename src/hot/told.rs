@@ -35,6 +35,9 @@ impl Record {
         if let Some(timeline) = self.timeline() {
             let attempt = &entry.attempt;
             let status = attempt.head().map(|head| head.status.as_u16());
+            if let Some(head) = attempt.head() {
+                timeline.is_answered(&head.headers);
+            }
             let (content, now) = (attempt.first_content(), attempt.judged());
             timeline.won(entry.number.into(), status, content, now);
         }

@@ -74,6 +74,8 @@ pub struct Call {
     pub own: Option<Duration>,
     /// When its caller had the first content.
     pub first_token: Option<Duration>,
+    /// The attempt whose answer was passed on, if one was.
+    pub(super) passed_on: Option<usize>,
     /// What it said and was answered, where that is to be told.
     pub(super) content: Option<Box<Content>>,
     /// The model that the answer told of, where it is traced.
@@ -189,13 +191,12 @@ impl Call {
         self.context.is_some() && (sampled || self.is_remarkable())
     }
 
-    /// The attempt whose span has its prompt and answer: whose answer was passed on, else the last. None
-    /// where it became a job: a run of that tells them.
-    pub fn tells(&self) -> Option<usize> {
+    /// What it said and was answered, and the attempt whose span has it: whose answer was passed on, else
+    /// the last. None where it became a job: a run of that tells it.
+    pub(super) fn told(&self) -> Option<(usize, &Content)> {
+        let content = self.content.as_deref().filter(|_| self.job.is_none())?;
         let last = self.attempts.len().checked_sub(1)?;
-        let passed_on = |one: &Attempted| matches!(one.came, Came::Won | Came::Broke);
-        let told = self.attempts.iter().position(passed_on).unwrap_or(last);
-        self.job.is_none().then_some(told)
+        Some((self.passed_on.unwrap_or(last), content))
     }
 
     /// How many spans it makes.

@@ -7,21 +7,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
-
-use super::messages;
+use super::messages::{self, Text, TooLong};
 use super::span::Attributes;
 use crate::config::{Glob, Traces};
 
-/// Why something was left out.
+/// Why a text was left out.
 const TOO_LONG: &str = "longer than content_limit";
 const NO_ROOM: &str = "content_memory is full";
+const UNREAD: &str = "passed on unread";
+const COMPRESSED: &str = "compressed";
 
-/// Whose contents are kept, and how much of them.
+/// Whose contents are kept.
 pub struct Contents {
     routes: Box<[Glob]>,
+    room: Arc<Room>,
+}
+
+/// How much of them.
+struct Room {
     limit: usize,
-    room: Arc<AtomicUsize>,
+    left: AtomicUsize,
 }
 
 impl Contents {
@@ -30,8 +35,10 @@ impl Contents {
         let routes = config.content.iter().map(|route| Glob::new(route));
         (!config.content.is_empty()).then(|| Self {
             routes: routes.collect(),
-            limit: config.content_limit.bytes(),
-            room: Arc::new(AtomicUsize::new(config.content_memory.bytes())),
+            room: Arc::new(Room {
+                limit: config.content_limit.bytes(),
+                left: AtomicUsize::new(config.content_memory.bytes()),
+            }),
         })
     }
 
@@ -40,12 +47,8 @@ impl Contents {
         let wanted = self.routes.iter().any(|glob| glob.matches(route));
         wanted.then(|| {
             Box::new(Content {
-                asked: Bytes::new(),
-                answered: Some(Vec::new()),
-                lacks: None,
-                limit: self.limit,
-                held: 0,
-                room: self.room.clone(),
+                asked: Held::new(&self.room),
+                answered: Held::new(&self.room),
             })
         })
     }
@@ -53,104 +56,139 @@ impl Contents {
 
 /// What a call said, and what it was answered.
 pub struct Content {
-    asked: Bytes,
-    /// What came so far; none once it was left out.
-    answered: Option<Vec<u8>>,
-    /// Why something was left out.
-    lacks: Option<&'static str>,
-    limit: usize,
-    held: usize,
-    room: Arc<AtomicUsize>,
+    asked: Held,
+    answered: Held,
 }
 
 impl Content {
-    /// Its request's body.
-    pub fn asks(&mut self, body: &Bytes) {
-        if self.takes(body.len(), body.len()) {
-            self.asked = body.clone();
+    /// Its request's body; `None`: it passed on as it came.
+    pub fn asks(&mut self, body: Option<&[u8]>) {
+        match body {
+            Some(body) => _ = self.asked.add(body),
+            None => self.asked.leave_out(UNREAD),
         }
+    }
+
+    /// Its answer is compressed.
+    pub fn is_compressed(&mut self) {
+        self.answered.leave_out(COMPRESSED);
     }
 
     /// A piece of its answer's body; whether further ones are wanted.
     pub fn answers(&mut self, piece: &[u8]) -> bool {
-        let Some(mut answered) = self.answered.take() else {
-            return false;
-        };
-        let fits = self.takes(answered.len() + piece.len(), piece.len());
-        if fits {
-            answered.extend_from_slice(piece);
-            self.answered = Some(answered);
-        } else {
-            self.gives_back(answered.len());
-        }
-        fits
+        self.answered.add(piece)
     }
 
-    /// Whether a text of so many bytes has room for the new ones among them.
-    fn takes(&mut self, text: usize, new: usize) -> bool {
-        let order = Ordering::Relaxed;
-        if text > self.limit {
-            self.lacks = Some(TOO_LONG);
-            return false;
-        }
-        let taken = self
-            .room
-            .fetch_update(order, order, |room| room.checked_sub(new));
-        if taken.is_err() {
-            self.lacks = Some(NO_ROOM);
-            return false;
-        }
-        self.held += new;
-        true
-    }
-
-    fn gives_back(&mut self, bytes: usize) {
-        self.held -= bytes;
-        self.room.fetch_add(bytes, Ordering::Relaxed);
+    /// How much is to be read before it is told.
+    pub fn bytes(&self) -> usize {
+        self.asked.bytes() + self.answered.bytes()
     }
 
     /// Writes it as the conventions for generative AI have it.
     pub fn tell(&self, to: &mut Attributes) {
-        let asked = messages::asked(&self.asked);
-        let answered = self.answered.as_deref().and_then(messages::answered);
-        let mut lacks = self.lacks;
-        for (name, text) in [
-            ("gen_ai.system_instructions", asked.instructions),
-            ("gen_ai.input.messages", asked.messages),
-            ("gen_ai.output.messages", answered),
-        ] {
-            match text {
-                // Many messages that say nothing are longer in the conventions' words.
-                Some(text) if text.len() > self.limit => lacks = Some(TOO_LONG),
-                text => to.maybe(name, text.as_deref()),
+        let mut left_out = Vec::new();
+        let mut tell = |what, name, text: Result<Text, &str>| match text {
+            Ok(Ok(text)) => to.maybe(name, text.as_deref()),
+            Ok(Err(TooLong)) => left_out.push(format!("{what}: {TOO_LONG}")),
+            Err(why) => left_out.push(format!("{what}: {why}")),
+        };
+        let (limit, asked) = (self.asked.room.limit, self.asked.text.as_deref());
+        match asked.map(|text| messages::asked(text, limit)) {
+            Ok((instructions, messages)) => {
+                tell("prompt", "gen_ai.system_instructions", Ok(instructions));
+                tell("prompt", "gen_ai.input.messages", Ok(messages));
             }
+            Err(why) => tell("prompt", "gen_ai.input.messages", Err(why)),
         }
-        to.maybe("shunt.content.left_out", lacks);
+        let answered = self.answered.text.as_deref();
+        let answered = answered.map(|text| messages::answered(text, limit));
+        tell(
+            "answer",
+            "gen_ai.output.messages",
+            answered.map_err(|why| *why),
+        );
+        if !left_out.is_empty() {
+            to.text("shunt.content.left_out", &left_out.join(", "));
+        }
     }
 }
 
-impl Drop for Content {
+/// A text that is held, or why it is not.
+struct Held {
+    text: Result<Vec<u8>, &'static str>,
+    room: Arc<Room>,
+}
+
+impl Held {
+    fn new(room: &Arc<Room>) -> Self {
+        let room = room.clone();
+        Self {
+            text: Ok(Vec::new()),
+            room,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.text.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Whether it is held with that.
+    fn add(&mut self, more: &[u8]) -> bool {
+        let Ok(text) = &mut self.text else {
+            return false;
+        };
+        if text.len() + more.len() > self.room.limit {
+            self.leave_out(TOO_LONG);
+        } else if self.room.takes(more.len()) {
+            text.extend_from_slice(more);
+            return true;
+        } else {
+            self.leave_out(NO_ROOM);
+        }
+        false
+    }
+
+    fn leave_out(&mut self, why: &'static str) {
+        self.room.gets_back(self.bytes());
+        self.text = Err(why);
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
-        self.gives_back(self.held);
+        self.room.gets_back(self.bytes());
+    }
+}
+
+impl Room {
+    fn takes(&self, bytes: usize) -> bool {
+        let order = Ordering::Relaxed;
+        let rest = |left: usize| left.checked_sub(bytes);
+        self.left.fetch_update(order, order, rest).is_ok()
+    }
+
+    fn gets_back(&self, bytes: usize) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Size;
 
     fn contents(limit: u64, memory: u64) -> Contents {
         let config = Traces {
             content: vec!["chat".into(), "notes-*".into()],
-            content_limit: crate::config::Size(limit),
-            content_memory: crate::config::Size(memory),
+            content_limit: Size(limit),
+            content_memory: Size(memory),
             ..Traces::default()
         };
         Contents::new(&config).expect("some routes are named")
     }
 
     fn left(contents: &Contents) -> usize {
-        contents.room.load(Ordering::Relaxed)
+        contents.room.left.load(Ordering::Relaxed)
     }
 
     #[test]
@@ -166,13 +204,12 @@ mod tests {
     fn what_is_held_has_a_bound_and_its_room_comes_back() {
         let contents = contents(60, 100);
         let mut first = contents.of("chat").unwrap();
-        first.asks(&Bytes::from(vec![b'x'; 50]));
+        first.asks(Some(&[b'x'; 50]));
         assert!(first.answers(&[b'y'; 40]));
-        assert_eq!((first.lacks, left(&contents)), (None, 10));
+        assert_eq!((first.bytes(), left(&contents)), (90, 10));
         let mut second = contents.of("chat").unwrap();
-        second.asks(&Bytes::from(vec![b'x'; 11]));
-        assert_eq!(second.lacks, Some(NO_ROOM));
-        assert!(second.asked.is_empty());
+        second.asks(Some(&[b'x'; 11]));
+        assert_eq!(second.asked.text, Err(NO_ROOM));
         assert!(second.answers(&[b'y'; 10]));
         assert_eq!(left(&contents), 0);
         drop(second);
@@ -185,12 +222,12 @@ mod tests {
     fn a_text_that_is_too_long_is_left_out_whole() {
         let contents = contents(60, 1_000);
         let mut content = contents.of("chat").unwrap();
-        content.asks(&Bytes::from(vec![b'x'; 61]));
-        assert!(content.asked.is_empty());
+        content.asks(Some(&[b'x'; 61]));
+        assert_eq!(content.asked.text, Err(TOO_LONG));
         assert!(content.answers(&[b'y'; 40]));
         assert!(!content.answers(&[b'y'; 21]));
-        assert!(content.answered.is_none() && !content.answers(b"the rest"));
-        assert_eq!(content.lacks, Some(TOO_LONG));
+        assert!(!content.answers(b"the rest"));
+        assert_eq!(content.answered.text, Err(TOO_LONG));
         assert_eq!(left(&contents), 1_000);
     }
 }

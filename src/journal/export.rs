@@ -32,7 +32,8 @@ const RESOURCE_SPANS: u32 = 1;
 const SCOPE_SPANS: u32 = 2;
 
 /// Spans of one request, and its bytes; a few more where the last call has several. Some 400 KiB, with
-/// prompts and answers at most 1 MiB and what a call may have of those: receivers take 4 MiB.
+/// prompts and answers at most 1 MiB and what a call may have of those: receivers take 4 MiB. Of prompts
+/// and answers as much is read at a time, written or not: what else runs here goes on in between.
 const BATCH: usize = 512;
 const BYTES: usize = 1 << 20;
 
@@ -198,7 +199,7 @@ impl Exporter {
 fn take(queue: &Queue<Traced>, batch: &mut Spans) {
     batch.clear();
     while batch.count < BATCH
-        && batch.encoded.len() < BYTES
+        && batch.encoded.len().max(batch.read) < BYTES
         && let Some(traced) = queue.waiting.pop()
     {
         spans::of(&traced, batch);

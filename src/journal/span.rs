@@ -14,6 +14,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
+use super::content::Content;
 use super::context::Context;
 
 /// Flags of a span: whether its parent is of another process is known, and is so.
@@ -119,13 +120,21 @@ pub struct Spans {
     pub encoded: Vec<u8>,
     /// How many they are.
     pub count: usize,
+    /// Bytes of prompts and answers that were read for them.
+    pub read: usize,
 }
 
 impl Spans {
     /// None are left; their room is kept.
     pub fn clear(&mut self) {
         self.encoded.clear();
-        self.count = 0;
+        (self.count, self.read) = (0, 0);
+    }
+
+    /// Tells a prompt and its answer.
+    pub fn tell(&mut self, content: &Content, to: &mut Attributes) {
+        self.read += content.bytes();
+        content.tell(to);
     }
 
     fn push(&mut self, span: &Span, attributes: &Attributes) {

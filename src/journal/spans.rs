@@ -61,8 +61,9 @@ fn of_call(call: &Call, to: &mut Spans) {
         ..context
     };
     let first = call.attempts.first().map(|one| one.span);
+    let told = call.told();
     for (at, one) in call.attempts.iter().enumerate() {
-        let content = call.content.as_deref().filter(|_| call.tells() == Some(at));
+        let content = told.filter(|(by, _)| *by == at).map(|(_, content)| content);
         of_attempt(call, inside, one, first.filter(|_| at > 0), content, to);
     }
     if let Some((since, span)) = call.handed_over {
@@ -165,7 +166,7 @@ fn of_attempt(
         answered(call, &mut attributes);
     }
     if let Some(content) = content {
-        content.tell(&mut attributes);
+        to.tell(content, &mut attributes);
     }
     attributes.text("shunt.attempt.kind", one.kind.as_str());
     attributes.text("shunt.attempt.result", one.came.as_str());
@@ -203,6 +204,7 @@ fn of_run(run: &Run, to: &mut Spans) {
         span: run.span,
         ..run.context
     };
+    let told = run.told();
     for (at, (target, span)) in run.attempts.iter().enumerate() {
         let decided = run.by.is_none_or(|by| by == at);
         let (operation, model) = (operation(&run.path), run.model.as_deref());
@@ -214,11 +216,10 @@ fn of_run(run: &Run, to: &mut Spans) {
         let result = if decided { run.result } else { "superseded" };
         attributes.text("shunt.attempt.result", result);
         attributes.flag("shunt.attempt.cancelled", !decided);
-        let last = at + 1 == run.attempts.len();
-        if let Some(content) = &run.content
-            && (run.by == Some(at) || run.by.is_none() && last)
+        if let Some((by, content)) = told
+            && by == at
         {
-            content.tell(&mut attributes);
+            to.tell(content, &mut attributes);
         }
         let name = named(target, operation, model);
         let made = Made::new(inside, false, *span, SpanKind::Client, name)

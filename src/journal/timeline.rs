@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::{HeaderValue, Request};
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderValue, Request};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +86,7 @@ impl Timeline {
             upload: Duration::ZERO,
             own: None,
             first_token: None,
+            passed_on: None,
             content: None,
             answered_by: None,
             unnamed: LOOKED_AT,
@@ -157,10 +158,20 @@ impl Timeline {
         self.call().own = Some(own);
     }
 
-    /// What it says.
-    pub fn says(&mut self, body: &Bytes) {
+    /// What it asks; `None`: that passes on as it comes.
+    pub fn asks(&mut self, body: Option<&[u8]>) {
         if let Some(content) = &mut self.call().content {
             content.asks(body);
+        }
+    }
+
+    /// The head of its answer.
+    pub fn is_answered(&mut self, headers: &HeaderMap) {
+        let compressed = |headers: &HeaderMap| headers.contains_key(CONTENT_ENCODING);
+        if let Some(content) = &mut self.call().content
+            && compressed(headers)
+        {
+            content.is_compressed();
         }
     }
 
@@ -224,7 +235,9 @@ impl Timeline {
         first_content: Option<Instant>,
         now: Instant,
     ) {
-        for (at, one) in self.call().attempts.iter_mut().enumerate() {
+        let call = self.call();
+        call.passed_on = Some(number);
+        for (at, one) in call.attempts.iter_mut().enumerate() {
             if at == number {
                 (one.came, one.status, one.error) = (Came::Won, status, None);
                 (one.first_content, one.ended) = (first_content, now);

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -50,7 +49,7 @@ pub struct Of<'a> {
     /// Its request's path.
     pub path: &'a str,
     /// Its request's body.
-    pub body: &'a Bytes,
+    pub body: &'a [u8],
     /// Which attempt of the job it is.
     pub number: u32,
     /// It will be called back.
@@ -69,7 +68,7 @@ impl Journal {
             let model = Peek::read(of.body).ok().and_then(|peek| peek.model);
             let mut content = self.content(of.route);
             if let Some(content) = &mut content {
-                content.asks(of.body);
+                content.asks(Some(of.body));
             }
             Box::new(Run {
                 journal: self.clone(),
@@ -141,11 +140,19 @@ impl Run {
         .header()
     }
 
-    /// What it was answered.
-    pub fn answered(&mut self, body: &[u8]) {
-        if let Some(content) = &mut self.content {
-            content.answers(body);
+    /// What it was answered, if that is not compressed.
+    pub fn answered(&mut self, body: &[u8], compressed: bool) {
+        match &mut self.content {
+            Some(content) if compressed => content.is_compressed(),
+            Some(content) => _ = content.answers(body),
+            None => {}
         }
+    }
+
+    /// What it said and was answered, and the attempt whose span has it: which decided, else the last.
+    pub(super) fn told(&self) -> Option<(usize, &Content)> {
+        let last = self.attempts.len().checked_sub(1)?;
+        Some((self.by.unwrap_or(last), self.content.as_deref()?))
     }
 
     /// It is over. `by`: whose answer decided.

@@ -266,7 +266,7 @@ def test_prompts_and_answers_are_told_of_routes_that_are_named_and_of_no_other(t
         long = {"messages": [{"role": "user", "content": "long" * 300}]}
         _, _, _, (_, attempt) = scene.traced(2, body=long)
         assert said(attempt) == ([], ANSWERED)
-        assert attempt["shunt.content.left_out"] == "longer than content_limit"
+        assert attempt["shunt.content.left_out"] == "prompt: longer than content_limit"
         assert b"a-prompt" in receiver.raw
         receiver.raw = b""
         scene.traced(2, model="watched-1", body=ASKS)

@@ -50,7 +50,7 @@ fn content(config: &Config, found: &mut Found) {
     let traces = &config.traces;
     for route in &traces.content {
         let glob = Glob::new(route);
-        if !config.routes.iter().any(|route| glob.matches(&route.name)) {
+        if !config.routes.iter().any(|one| glob.matches(&one.name)) {
             let says = format!("`{route}` is no route; name one of [[routes]], or \"*\" for each");
             found.add("traces.content", says);
         }

@@ -1,6 +1,6 @@
 //! A stream of events as the answer that would have come whole.
 //!
-//! Promises: what came before a stream broke off is there.
+//! Promises: of a stream that broke off the texts, and the calls of tools that came whole, are there.
 
 use std::collections::BTreeMap;
 
@@ -39,6 +39,7 @@ struct Told {
 
 #[derive(Default)]
 struct Choice {
+    thought: String,
     said: String,
     refusal: String,
     tools: BTreeMap<u64, Tool>,
@@ -48,7 +49,7 @@ struct Choice {
 #[derive(Default)]
 struct Tool {
     id: Value,
-    name: String,
+    name: Value,
     arguments: String,
 }
 
@@ -112,8 +113,11 @@ impl Told {
         }
         let output = self.response["output"].as_array();
         if output.is_none_or(Vec::is_empty) && !self.items.is_empty() {
-            let status = self.response["status"].take();
-            return json!({"output": self.items, "status": status});
+            let (status, why) = (
+                &self.response["status"],
+                &self.response["incomplete_details"],
+            );
+            return json!({"output": self.items, "status": status, "incomplete_details": why});
         }
         self.response
     }
@@ -122,15 +126,19 @@ impl Told {
 impl Choice {
     fn take(&mut self, choice: &Value) {
         let delta = &choice["delta"];
+        add(&mut self.thought, &delta["reasoning_content"]);
         add(&mut self.said, &delta["content"]);
         add(&mut self.said, &choice["text"]);
         add(&mut self.refusal, &delta["refusal"]);
         for tool in delta["tool_calls"].as_array().into_iter().flatten() {
             let known = self.tools.entry(index(tool)).or_default();
+            // Some tell both with each piece.
             if known.id.is_null() {
                 known.id = tool["id"].clone();
             }
-            add(&mut known.name, &tool["function"]["name"]);
+            if known.name.is_null() {
+                known.name = tool["function"]["name"].clone();
+            }
             add(&mut known.arguments, &tool["function"]["arguments"]);
         }
         if !choice["finish_reason"].is_null() {
@@ -145,6 +153,7 @@ impl Choice {
             json!({"id": tool.id, "function": function})
         });
         let message = json!({
+            "reasoning_content": maybe(self.thought),
             "content": maybe(self.said),
             "refusal": maybe(self.refusal),
             "tool_calls": tools.collect::<Vec<_>>(),
@@ -159,16 +168,14 @@ impl Block {
         let name = match self.begun["type"].as_str() {
             Some("text") => "text",
             Some("thinking") => "thinking",
-            Some("tool_use") => {
-                // It begins as an empty object; what comes is JSON in pieces.
-                self.begun["input"] = Value::String(self.more);
-                return self.begun;
-            }
+            // It begins as an empty object; what comes is JSON in pieces.
+            Some("tool_use") => "input",
             _ => return self.begun,
         };
-        let mut text = self.begun[name].as_str().unwrap_or_default().to_owned();
-        text.push_str(&self.more);
-        self.begun[name] = Value::String(text);
+        if !self.more.is_empty() {
+            let begun = self.begun[name].as_str().unwrap_or_default();
+            self.begun[name] = Value::String(begun.to_owned() + &self.more);
+        }
         self.begun
     }
 }

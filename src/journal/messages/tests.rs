@@ -1,6 +1,8 @@
 use serde_json::{Value, json};
 
-use super::{answered, asked};
+use super::{TooLong, answered, asked};
+
+const LIMIT: usize = 10_000;
 
 fn parsed(told: Option<&str>) -> Value {
     told.map_or(Value::Null, |told| serde_json::from_str(told).unwrap())
@@ -8,13 +10,13 @@ fn parsed(told: Option<&str>) -> Value {
 
 /// Instructions and messages of a request.
 fn of(request: &Value) -> (Value, Value) {
-    let told = asked(request.to_string().as_bytes());
-    let messages = parsed(told.messages.as_deref());
-    (parsed(told.instructions.as_deref()), messages)
+    let (instructions, messages) = asked(request.to_string().as_bytes(), LIMIT);
+    let read = |text: super::Text| parsed(text.unwrap().as_deref());
+    (read(instructions), read(messages))
 }
 
 fn said(answer: &str) -> Value {
-    parsed(answered(answer.as_bytes()).as_deref())
+    parsed(answered(answer.as_bytes(), LIMIT).unwrap().as_deref())
 }
 
 fn text(text: &str) -> Value {
@@ -185,10 +187,80 @@ fn of_what_is_no_such_form_nothing_is_told() {
         "{\"messages\":7}",
         "{\"choices\":{}}",
         "data: 7\n\n",
+        "data: {\"type\":\"response.completed\",\"response\":7}\n\n",
+        "data: {\"type\":\"content_block_delta\",\"index\":3,\"delta\":7}\n\n",
+        "{\"prompt\":[1,2,3]}",
+        "{\"messages\":[0,0,0]}",
         "\u{1f}\u{8b}",
     ] {
-        let told = asked(odd.as_bytes());
-        assert_eq!((told.instructions, told.messages), (None, None), "{odd}");
-        assert_eq!(answered(odd.as_bytes()), None, "{odd}");
+        let told = asked(odd.as_bytes(), LIMIT);
+        assert_eq!(told, (Ok(None), Ok(None)), "{odd}");
+        assert_eq!(answered(odd.as_bytes(), LIMIT), Ok(None), "{odd}");
     }
+}
+
+#[test]
+fn an_odd_last_word_takes_nothing_from_what_came_before() {
+    let item = json!({"type": "message", "content": [{"type": "output_text", "text": "hello"}]});
+    for odd in [json!(7), json!("x"), json!([]), json!({"output": []})] {
+        let told = events(&[
+            json!({"type": "response.output_item.done", "item": item}),
+            json!({"type": "response.completed", "response": odd}),
+        ]);
+        assert_eq!(said(&told), answer(&[text("hello")], "error"), "{odd}");
+    }
+}
+
+#[test]
+fn bytes_of_pictures_are_told_in_no_place() {
+    let picture = json!({"type": "image", "source": {"type": "base64", "data": "AAAA"}});
+    let shot = json!({"type": "input_image", "image_url": "data:image/png;base64,AAAA"});
+    let signed = json!({"type": "document", "source": {"url": "https://a.example/b.pdf?key=AAAA"}});
+    for request in [
+        json!({"messages": [{"role": "user", "content": [picture, signed]}]}),
+        json!({"messages": [{"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "c1", "content": [picture]}]}]}),
+        json!({"input": [{"type": "function_call_output", "call_id": "c1", "output": [shot]}]}),
+        json!({"input": [{"role": "user", "content": [shot, {"type": "input_file", "file_data": "AAAA"}]}]}),
+    ] {
+        let (_, told) = of(&request);
+        let told = told.to_string();
+        assert!(told.contains("parts") && !told.contains("AAAA"), "{told}");
+    }
+}
+
+#[test]
+fn a_tool_without_arguments_and_one_that_is_named_with_each_piece_are_told_once() {
+    let begun = json!({"type": "tool_use", "id": "c1", "name": "now", "input": {}});
+    let anthropic = events(&[
+        json!({"type": "content_block_start", "index": 0, "content_block": begun}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}}),
+    ]);
+    let tool = |more: &str| {
+        let function = json!({"name": "now", "arguments": more});
+        let delta = json!({"tool_calls": [{"index": 0, "id": "c1", "function": function}]});
+        json!({"choices": [{"delta": delta, "finish_reason": "tool_calls"}]})
+    };
+    let chat = events(&[tool("{"), tool("}")]);
+    let item = json!({"type": "function_call", "call_id": "c1", "name": "now", "arguments": "{}"});
+    let responses = json!({"status": "completed", "output": [item]}).to_string();
+    let call = json!({"type": "tool_call", "id": "c1", "name": "now", "arguments": {}});
+    for one in [anthropic, chat, responses] {
+        let call = std::slice::from_ref(&call);
+        assert_eq!(said(&one), answer(call, "tool_call"), "{one}");
+    }
+}
+
+#[test]
+fn a_list_of_texts_is_what_one_user_said() {
+    let told = user(&[text("a"), text("b")]);
+    assert_eq!(of(&json!({"prompt": ["a", "b"]})), (Value::Null, told));
+}
+
+#[test]
+fn what_would_be_longer_than_it_may_be_is_none() {
+    let many = json!({"messages": vec![json!({"role": "user"}); 1_000]}).to_string();
+    assert_eq!(asked(many.as_bytes(), 15_000).1, Err(TooLong));
+    let (_, told) = asked(many.as_bytes(), 100_000);
+    assert!(told.unwrap().unwrap().len() > 15_000);
 }
