@@ -25,7 +25,7 @@ use crate::upstream::attempts::{Attempts, Entry};
 use crate::upstream::body::OutBody;
 use crate::upstream::permits::{Claimant, Permit, Waiting};
 use crate::upstream::place::Place;
-use crate::upstream::refusal::label;
+use crate::upstream::refusal::{is_final, label};
 use crate::upstream::target::{Call, Target};
 
 /// How a race ended.
@@ -338,6 +338,11 @@ impl<'a> Race<'a> {
             Verdict::Refused(status, rest) => (label(*status), *rest),
             Verdict::Broken(broken) => (broken.reason(), None),
         };
+        let last_word = entry
+            .attempt
+            .head()
+            .is_some_and(|head| is_final(&head.headers));
+        let rest = rest.filter(|_| !last_word);
         if entry.hedge {
             meter.hedges_failed.increment(1);
         }
@@ -347,10 +352,11 @@ impl<'a> Race<'a> {
             return None;
         }
         // Where a job can be made and nobody is there, it is not sent in vain.
-        let away = self.rules.job && verdict.is_away();
+        let away = self.rules.job && verdict.is_away() && !last_word;
         let closed = || self.route.targets.closed_for(Instant::now()).is_some();
         let in_vain = away && rest.is_none() && closed();
-        if !in_vain && self.retries(reason, rest, entry.attempt.target()) {
+        let there = (!last_word).then_some(entry.attempt.target());
+        if !in_vain && self.retries(reason, rest, there) {
             meter.retried(reason);
             return None;
         }
@@ -367,8 +373,14 @@ impl<'a> Race<'a> {
         None
     }
 
-    /// Sends the call again if that may help, now or when the provider wants it.
-    fn retries(&mut self, reason: &str, rest: Option<Duration>, failed: &Arc<Target>) -> bool {
+    /// Sends the call again if that may help, now or when the provider wants it; `there`: the target that
+    /// failed, unless that is of no use.
+    fn retries(
+        &mut self,
+        reason: &str,
+        rest: Option<Duration>,
+        there: Option<&Arc<Target>>,
+    ) -> bool {
         // Nothing of the call may have been done, or it is safe twice.
         let certain = reason != "reset" && reason != "request";
         let allowed = self.rules.retry && (certain || self.rules.safe) && reason != "request";
@@ -386,6 +398,7 @@ impl<'a> Race<'a> {
             self.enter(target.clone(), now);
             return true;
         }
+        let Some(failed) = there else { return false };
         // The same target again: full jitter, so that callers do not return together.
         let jitter = PAUSE.mul_f64(rand::random::<f64>());
         let at = now + rest.map_or(jitter, |rest| rest + jitter);

@@ -7,6 +7,9 @@ use http::{HeaderMap, HeaderName, header::RETRY_AFTER};
 /// OpenAI's and Anthropic's finer form.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
+/// What OpenAI and Anthropic say of a call, and their SDKs obey.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
 /// The longest wait that is believed: a clock can be moved on by it.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 
@@ -33,6 +36,14 @@ pub fn label(status: u16) -> &'static str {
 /// Statuses of a provider that is there for nobody just now: it did nothing for the call.
 pub fn is_away(status: u16) -> bool {
     matches!(status, 502 | 503 | 529)
+}
+
+/// Whether the provider says that the same call would come to the same there, as where a quota is used up
+/// that only a payment renews. Another provider may do better.
+pub fn is_final(headers: &HeaderMap) -> bool {
+    headers
+        .get(SHOULD_RETRY)
+        .is_some_and(|says| says == "false")
 }
 
 /// How long the provider asks to be left alone: `retry-after-ms`, else `Retry-After` (RFC 9110
@@ -66,6 +77,17 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().expect("a header value"));
         retry_after(&headers, SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn only_a_plain_no_is_a_last_word() {
+        for (says, last) in [(Some("false"), true), (Some("true"), false), (None, false)] {
+            let mut headers = HeaderMap::new();
+            if let Some(says) = says {
+                headers.insert("x-should-retry", says.parse().expect("a header value"));
+            }
+            assert_eq!(is_final(&headers), last, "{says:?}");
+        }
     }
 
     #[test]

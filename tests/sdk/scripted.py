@@ -1,6 +1,7 @@
 """A provider that does for each attempt what the call says, and a gateway before it.
 
-A call says it in `x-script`: for each attempt, in their order, `MILLISECONDS` or `MILLISECONDS/STATUS`.
+A call says it in `x-script`: for each attempt, in their order, `MILLISECONDS`, `MILLISECONDS/STATUS`, or `MILLISECONDS/STATUS/no`
+where it says that the same again is of no use.
 """
 
 import gzip
@@ -47,7 +48,7 @@ class Scripted(http.server.BaseHTTPRequestHandler):
             script = headers.get("x-script", "0").split(",")
             step = script[min(len(seen), len(script) - 1)]
             seen.append(headers)
-        wait, _, status = step.partition("/")
+        wait, status, self.last_word = (step + "//").split("/")[:3]
         status = int(status or 200)
         # A name that is asked for stands for a version of it.
         model = asked["model"] + "-2026-11-01"
@@ -75,6 +76,8 @@ class Scripted(http.server.BaseHTTPRequestHandler):
     def answer(self, status, kind, body):
         self.send_response(status)
         self.send_header("content-type", kind)
+        if self.last_word:
+            self.send_header("x-should-retry", "false")
         # As providers do for who lets them.
         if "gzip" in self.headers.get("accept-encoding", ""):
             body = gzip.compress(body)

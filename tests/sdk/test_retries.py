@@ -3,6 +3,9 @@
 import json
 import time
 
+import pytest
+from scripted import Scene
+
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -58,6 +61,31 @@ def test_a_failure_that_says_nothing_is_tried_again_within_the_budget(gateway):
     assert status == 500
     assert headers["x-shunt-attempts"] == "2"
     assert took < 1.0
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    scene = Scene(tmp_path_factory.mktemp("retries"))
+    yield scene
+    scene.close()
+
+
+def test_a_provider_whose_word_is_final_is_not_asked_again_and_another_may_answer(scene):
+    (status, headers, _), seen = scene.call("0/429/no,0")
+    assert (status, headers["x-shunt-attempts"], len(seen)) == (200, "2", 2)
+    # Each of the two targets has said so; no job waits for what nobody will give.
+    (status, headers, _), seen = scene.call("0/429/no", model="gpt-4o", prefer="respond-async")
+    assert (status, headers["x-shunt-attempts"], len(seen)) == (429, "2", 2)
+    assert headers["x-should-retry"] == "false"
+
+
+def test_a_job_whose_provider_says_a_last_word_ends_with_it(scene):
+    (status, headers, _), _ = scene.call("0/429/no", model="gpt-4o", prefer="respond-async, wait=0")
+    assert status == 202
+    result = scene.gateway.public + headers["location"] + "/result"
+    scene.gateway.until(lambda: scene.gateway.fetch(result)[0] != 202, 20)
+    job = json.loads(scene.gateway.fetch(scene.gateway.public + headers["location"])[2])
+    assert (job["status"], job["error"]["code"]) == ("failed", "provider_error"), job
 
 
 def test_what_the_caller_did_wrong_is_not_sent_again(gateway):
