@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::background::Background;
 use super::priority::Priority;
+use crate::upstream::media::is_encoded;
 
 pub use self::moment::UnixMillis;
 #[cfg(test)]
@@ -341,8 +342,7 @@ pub struct StoredAnswer {
 impl StoredAnswer {
     /// Whether its bytes stand for others.
     pub fn is_compressed(&self) -> bool {
-        let mut names = self.headers.iter().map(|(name, _)| name);
-        names.any(|name| name.eq_ignore_ascii_case("content-encoding"))
+        is_encoded(&header_map(&self.headers))
     }
 }
 

@@ -6,6 +6,8 @@
 //! all are full, the race waits for a place; a hedge never does. Promises: dropping the race
 //! cancels every attempt; at the deadline the running attempts are given back, still running.
 
+mod again;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use crate::upstream::attempts::{Attempts, Entry};
 use crate::upstream::body::OutBody;
 use crate::upstream::permits::{Claimant, Permit, Waiting};
 use crate::upstream::place::Place;
-use crate::upstream::refusal::{is_final, label};
+use crate::upstream::refusal::label;
 use crate::upstream::target::{Call, Target};
 
 /// How a race ended.
@@ -100,12 +102,6 @@ enum Event {
     Placed(Arc<Target>, Permit),
     Timer,
 }
-
-/// Longest wait before the same target is tried again, where it does not say when.
-const PAUSE: Duration = Duration::from_millis(250);
-
-/// Longest wait for a provider that says when, where no deadline bounds it.
-const LONGEST_REST: Duration = Duration::from_secs(10);
 
 impl<'a> Race<'a> {
     /// A race that has not begun. `attempts` keeps what runs, so that it outlives the race.
@@ -338,10 +334,7 @@ impl<'a> Race<'a> {
             Verdict::Refused(status, rest) => (label(*status), *rest),
             Verdict::Broken(broken) => (broken.reason(), None),
         };
-        let last_word = entry
-            .attempt
-            .head()
-            .is_some_and(|head| is_final(&head.headers));
+        let last_word = entry.attempt.has_last_word();
         let rest = rest.filter(|_| !last_word);
         if entry.hedge {
             meter.hedges_failed.increment(1);
@@ -371,43 +364,5 @@ impl<'a> Race<'a> {
         // It is passed on, once as much of it was read as of any answer.
         self.attempts.put_back(entry);
         None
-    }
-
-    /// Sends the call again if that may help, now or when the provider wants it; `there`: the target that
-    /// failed, unless that is of no use.
-    fn retries(
-        &mut self,
-        reason: &str,
-        rest: Option<Duration>,
-        there: Option<&Arc<Target>>,
-    ) -> bool {
-        // Nothing of the call may have been done, or it is safe twice.
-        let certain = reason != "reset" && reason != "request";
-        let allowed = self.rules.retry && (certain || self.rules.safe) && reason != "request";
-        if !allowed || self.retries == 0 {
-            return false;
-        }
-        let now = Instant::now();
-        if let Some(target) = self.route.targets.untried(self.attempts.tried(), now) {
-            if !target.provider.retries.try_spend() {
-                // It may have been picked to be probed: that place is free again.
-                target.health.given_up();
-                return false;
-            }
-            self.retries -= 1;
-            self.enter(target.clone(), now);
-            return true;
-        }
-        let Some(failed) = there else { return false };
-        // The same target again: full jitter, so that callers do not return together.
-        let jitter = PAUSE.mul_f64(rand::random::<f64>());
-        let at = now + rest.map_or(jitter, |rest| rest + jitter);
-        let latest = self.rules.deadline.unwrap_or(now + LONGEST_REST);
-        if at >= latest || !failed.provider.retries.try_spend() {
-            return false;
-        }
-        self.retries -= 1;
-        self.retry_at = Some(at);
-        true
     }
 }

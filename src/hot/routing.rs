@@ -24,7 +24,7 @@ use super::route::Route;
 use crate::alarm::Alarm;
 use crate::config::{Dialect, Safe, Unasked};
 use crate::upstream::inflow::{Fault, Inflow};
-use crate::upstream::media::is_json;
+use crate::upstream::media::{is_encoded, is_json};
 use crate::upstream::peek::Peek;
 use crate::upstream::queue::Queue;
 
@@ -145,12 +145,6 @@ fn wants_body<'a>(
 /// body cannot become a large one in it.
 const ENCODED: &str = "this route reads the call's JSON, and the body has a Content-Encoding; the \
                        gateway does not decompress: send it as it is";
-
-fn is_encoded(headers: &HeaderMap) -> bool {
-    let plain = |line: &http::HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"identity");
-    let lines = headers.get_all(http::header::CONTENT_ENCODING);
-    lines.iter().any(|line| !plain(line))
-}
 
 /// What a call is told whose body failed; counted.
 pub(super) fn fault_code(state: &State, fault: Fault) -> Code {

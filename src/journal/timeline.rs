@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Request};
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -19,6 +18,7 @@ use super::call::{Attempted, Call, Came};
 use super::content::Content;
 use super::context::{Context, SAMPLED, Told, span_id};
 use crate::upstream::dialect::{Answers, Usage, answers};
+use crate::upstream::media::is_encoded;
 use crate::upstream::target::Target;
 
 /// The status of a call whose caller left (nginx's).
@@ -167,9 +167,8 @@ impl Timeline {
 
     /// The head of its answer.
     pub fn is_answered(&mut self, headers: &HeaderMap) {
-        let compressed = |headers: &HeaderMap| headers.contains_key(CONTENT_ENCODING);
         if let Some(content) = &mut self.call().content
-            && compressed(headers)
+            && is_encoded(headers)
         {
             content.is_compressed();
         }

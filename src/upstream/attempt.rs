@@ -29,7 +29,7 @@ use super::part::Part;
 use super::permits::Permit;
 use super::pool::Lease;
 use super::queue::Queue;
-use super::refusal::{retry_after, retryable};
+use super::refusal::{is_final, retry_after, retryable};
 use super::send::send;
 use super::target::Target;
 pub use super::verdict::{Broken, Verdict};
@@ -176,6 +176,12 @@ impl Attempt {
     /// The answer's head, once it is there.
     pub fn head(&self) -> Option<&response::Parts> {
         self.head.as_ref()
+    }
+
+    /// Whether its provider said that the same again is of no use there.
+    pub fn has_last_word(&self) -> bool {
+        let head = self.head.as_ref();
+        head.is_some_and(|head| is_final(&head.headers))
     }
 
     /// Takes the answer's head.

@@ -1,6 +1,6 @@
-//! What a `Content-Type` says of a body.
+//! What `Content-Type` and `Content-Encoding` say of a body.
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 
 /// JSON in any of its types; `None` where there is no type.
@@ -12,6 +12,13 @@ pub fn is_json(headers: &HeaderMap) -> Option<bool> {
 pub fn says_json(kind: &HeaderValue) -> bool {
     let kind = kind.as_bytes();
     kind.starts_with(b"application/json") || memchr::memmem::find(kind, b"json").is_some()
+}
+
+/// Whether its bytes stand for others, as where it is compressed.
+pub fn is_encoded(headers: &HeaderMap) -> bool {
+    let plain = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"identity");
+    let lines = headers.get_all(CONTENT_ENCODING);
+    lines.iter().any(|line| !plain(line))
 }
 
 /// A stream of server-sent events.

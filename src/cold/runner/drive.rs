@@ -22,7 +22,7 @@ use crate::cold::timing::Timing;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
 use crate::upstream::now::Now;
-use crate::upstream::refusal::{is_away, is_final, retry_after, retryable};
+use crate::upstream::refusal::{is_away, retry_after, retryable};
 use crate::upstream::target::Target;
 
 /// What came of a job's attempts.
@@ -165,7 +165,8 @@ async fn follow(attempt: Box<Attempt>, limit: usize, writer: Writer) -> Ended {
 async fn answered(mut attempt: Box<Attempt>, limit: usize, writer: &Writer) -> Ended {
     match poll_fn(|context| attempt.poll_verdict(context, Hold::Head)).await {
         Verdict::Answer => keep(attempt, limit, Some(writer)).await,
-        Verdict::Refused(429, rest) if !has_last_word(&attempt) => {
+        // Where to wait is of no use, it counts as an attempt that failed.
+        Verdict::Refused(429, rest) if !attempt.has_last_word() => {
             let rest = attempt.target().provider.quota.rest(rest);
             // Read to its end, so that its connection can be used again.
             let _ = keep(attempt, limit, None).await;
@@ -187,12 +188,6 @@ async fn answered(mut attempt: Box<Attempt>, limit: usize, writer: &Writer) -> E
             away: matches!(why, Broken::Connect(_)),
         }),
     }
-}
-
-/// Whether to wait is of no use there: then a 429 counts as an attempt that failed.
-fn has_last_word(attempt: &Attempt) -> bool {
-    let head = attempt.head();
-    head.is_some_and(|head| is_final(&head.headers))
 }
 
 /// Reads an answer to its end.
