@@ -8,7 +8,8 @@ pub use crate::cold::store::lines::{from_text as lines_from_text, to_text as lin
 pub use crate::cold::store::sealed::fields::Codec;
 pub use crate::cold::timing::Timing;
 pub use crate::hot::earlier::{named as earlier_job, with as with_earlier};
-pub use crate::hot::headers::{strip_hop_by_hop, towards_the_provider};
+pub use crate::hot::headers::towards_the_provider;
 pub use crate::hot::intent::{Intent, is_for_the_gateway};
 pub use crate::hot::scope::is_name;
 pub use crate::upstream::dialect::{is_content, parsed};
+pub use crate::upstream::passing::keep_what_passes;

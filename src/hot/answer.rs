@@ -7,13 +7,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tokio::time::Instant;
 
 use super::error;
-use super::headers::strip_hop_by_hop;
 use super::ready::{Ready, Refusal};
 use super::record::Record;
 use super::relay::{AnswerBody, Relay};
 use crate::digits::{hex, millis};
 use crate::meter::Outcome;
 use crate::upstream::attempt::Attempt;
+use crate::upstream::passing::keep_what_passes;
 
 /// Headers that the gateway adds to an answer.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-shunt-request-id");
@@ -59,7 +59,7 @@ pub(super) fn respond(
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
     }
-    strip_hop_by_hop(response.headers_mut());
+    keep_what_passes(response.headers_mut());
     response.headers_mut().reserve(ADDED);
     let (now, status) = (Instant::now(), response.status().as_u16());
     let (own, provider) = record.answers_at(Some(target.clone()), status, now);

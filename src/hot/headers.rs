@@ -1,69 +1,13 @@
-//! Which header lines pass: end-to-end ones do, hop-by-hop ones do not (RFC 9110 7.6.1).
+//! What of a caller's head a provider gets: end-to-end lines that are not for the gateway.
 
-use http::header::{ACCEPT_ENCODING, CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{ACCEPT_ENCODING, EXPECT, TE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
 
 use super::intent::is_for_the_gateway;
+use crate::upstream::passing::{Found, hop_by_hop, take_off};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-
-/// Names to be taken off a head. Found by one look at all names, so that only what is there is
-/// hashed; most heads have none or `Connection` alone.
-type Found = SmallVec<[HeaderName; 4]>;
-
-/// The name, if it belongs to one connection.
-fn hop_by_hop(name: &HeaderName) -> Option<HeaderName> {
-    Some(match name.as_str() {
-        "connection" => CONNECTION,
-        "transfer-encoding" => TRANSFER_ENCODING,
-        "upgrade" => UPGRADE,
-        "keep-alive" => KEEP_ALIVE,
-        "proxy-connection" => PROXY_CONNECTION,
-        _ => return None,
-    })
-}
-
-/// Takes off what belongs to one connection, in either direction.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let found: Found = headers.keys().filter_map(hop_by_hop).collect();
-    take_off(headers, &found);
-}
-
-/// Takes these names off, and those that `Connection` lists where it is among them.
-fn take_off(headers: &mut HeaderMap, found: &Found) {
-    if found.contains(&CONNECTION) {
-        for name in listed(headers) {
-            headers.remove(name);
-        }
-    }
-    for name in found {
-        headers.remove(name);
-    }
-}
-
-/// The names that `Connection` lists, but for its usual words: they are nobody's names, or taken
-/// off in any case.
-fn listed(headers: &HeaderMap) -> Found {
-    let usual = |word: &str| {
-        let usual = ["keep-alive", "close", "upgrade"];
-        usual.iter().any(|one| word.eq_ignore_ascii_case(one))
-    };
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        // Mostly it says one of them and nothing else.
-        .filter(|line| line != &"keep-alive" && line != &"close")
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
-        .filter(|word| !usual(word))
-        .filter_map(|name| name.parse().ok())
-        .collect()
-}
 
 /// Makes a caller's headers those of the call to a provider, but for `Host`, which the provider's
 /// own replaces. `read`: the gateway reads what is answered, so that is asked for as it is: of a

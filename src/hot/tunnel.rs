@@ -16,7 +16,6 @@ use tokio::time::{Instant, timeout};
 use super::demote;
 use super::error::Code;
 use super::gateway::{Gateway, State};
-use super::headers::strip_hop_by_hop;
 use super::pipeline;
 use super::ready::{Ready, Refusal};
 use super::relay::AnswerBody;
@@ -26,6 +25,7 @@ use crate::journal::timeline::Kind;
 use crate::meter::Outcome;
 use crate::tasks::Tasks;
 use crate::upstream::body::OutBody;
+use crate::upstream::passing::keep_what_passes;
 
 /// Whether a request asks for another protocol.
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
@@ -158,7 +158,7 @@ pub(super) async fn open(
         ready.record.finish(Outcome::Served);
         // Its body goes with its head: the head tells the caller how long it is.
         let mut response = provider.map(|body| AnswerBody::Api(axum::body::Body::new(body)));
-        strip_hop_by_hop(response.headers_mut());
+        keep_what_passes(response.headers_mut());
         return Ok(response);
     }
     let mut response = Response::new(AnswerBody::Own(None));

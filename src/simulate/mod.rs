@@ -6,6 +6,7 @@
 
 mod answers;
 pub(crate) mod body;
+mod coding;
 mod distribution;
 mod pages;
 mod quota;

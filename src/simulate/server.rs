@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Settings;
 use super::answers::{self, Api};
 use super::body::{End, Script, Step};
+use super::coding::{gzip, takes_gzip};
 use super::pages::{bytes, echo, headers, models, upgrade};
 use super::quota::Quota;
 use super::stats::{Guard, Snapshot, Stats};
@@ -265,7 +266,7 @@ impl Shared {
             tokio::time::sleep(wait).await;
         }
         guard.tokens(u64::from(plan.tokens));
-        whole(known, &request, &plan, guard)
+        whole(known, &request, &plan, guard, takes_gzip(headers))
     }
 
     fn plan(&self, request: &Value, headers: &HeaderMap) -> Plan {
@@ -329,8 +330,9 @@ fn ends(fault: Option<&str>) -> End {
     }
 }
 
-fn whole(api: Api, request: &Value, plan: &Plan, guard: Guard) -> Response<Script> {
+fn whole(api: Api, request: &Value, plan: &Plan, guard: Guard, compress: bool) -> Response<Script> {
     let text = Bytes::from(answers::whole(api, request, plan.tokens).to_string());
+    let text = if compress { gzip(&text) } else { text };
     let length = text.len();
     let fault = plan.fault.as_deref();
     let sent = match fault {
@@ -359,6 +361,9 @@ fn whole(api: Api, request: &Value, plan: &Plan, guard: Guard) -> Response<Scrip
         "x-request-id",
         http::HeaderValue::from_static("req_simulated"),
     );
+    if compress {
+        headers.insert("content-encoding", http::HeaderValue::from_static("gzip"));
+    }
     response
 }
 

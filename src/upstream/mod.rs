@@ -19,6 +19,7 @@ pub mod media;
 pub mod names;
 pub mod now;
 pub mod part;
+pub mod passing;
 pub mod peek;
 pub mod peers;
 pub mod permits;

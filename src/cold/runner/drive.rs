@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use futures_util::future::{BoxFuture, FutureExt as _, MaybeDone, maybe_done};
+use http::header::CONTENT_LENGTH;
 use smallvec::SmallVec;
 use tokio::time::{Instant, sleep_until};
 
@@ -22,6 +23,7 @@ use crate::cold::timing::Timing;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Verdict};
 use crate::upstream::attempts::Attempts;
 use crate::upstream::now::Now;
+use crate::upstream::passing::keep_what_passes;
 use crate::upstream::refusal::{is_away, retry_after, retryable};
 use crate::upstream::target::Target;
 
@@ -230,14 +232,8 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
     let rest = retry_after(&head.headers, SystemTime::now());
     let rest = rest.map(|rest| attempt.target().provider.quota.rest(Some(rest)));
     let mut headers = head.headers;
-    for name in [
-        "connection",
-        "transfer-encoding",
-        "keep-alive",
-        "content-length",
-    ] {
-        headers.remove(name);
-    }
+    keep_what_passes(&mut headers);
+    headers.remove(CONTENT_LENGTH);
     let status = head.status.as_u16();
     let answer = Some(StoredAnswer {
         status,
