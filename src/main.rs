@@ -157,7 +157,8 @@ async fn until_stopped(server: &Server, file: &File, stops: &mut Stops) -> Resul
 
 fn check(Check { file, call }: &Check) -> Result<()> {
     let Loaded { config, warnings } = config::load_with_warnings(&file.config)?;
-    for warning in warnings {
+    let expired = shunt::server::expired(&config);
+    for warning in warnings.into_iter().chain(expired) {
         writeln!(std::io::stderr(), "warning: {warning}")?;
     }
     if call.asks() {

@@ -52,6 +52,8 @@ use crate::upstream::names::Names;
 use crate::upstream::provider::Ground;
 use crate::upstream::tls::Roots;
 
+pub use self::files::expired;
+
 /// Why a gateway would not start here for want of a secret, a file, a folder or a certificate that can
 /// be used: the key and a sentence, one each.
 pub fn missing(config: &Config) -> Vec<String> {

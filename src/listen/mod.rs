@@ -34,6 +34,7 @@ use self::addresses::Addresses;
 pub use self::answers::Answers;
 pub use self::certificate::{Certificate, LOOK, Ready};
 use self::spare::Spare;
+pub use self::validity::Validity;
 use crate::config::Limits;
 use crate::hot::Worker;
 use crate::meter::Refused;

@@ -6,8 +6,11 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
 use crate::config::{ClientCertificate, Config, ListenTls, PostgresAddress, SslMode};
-use crate::listen::Certificate;
+use crate::listen::{Certificate, Validity};
 use crate::upstream::tls::Roots;
 
 /// Why a gateway would not start here for want of a file or a folder, or of a certificate that can be
@@ -26,6 +29,19 @@ pub fn missing(config: &Config) -> Vec<String> {
     });
     let written = written(config).filter_map(|(key, path)| homeless(key, path));
     certificates.chain(written).collect()
+}
+
+/// The gateway's own certificates that do not hold now: the key and a sentence, one each. It would start
+/// with them, but nobody would talk with it.
+pub fn expired(config: &Config) -> Vec<String> {
+    let holders = holders(config);
+    let own = holders.iter().filter_map(|(key, holder)| holder.own(key));
+    let told = own.filter_map(|(key, path)| {
+        let leaf = CertificateDer::from_pem_file(&path).ok()?;
+        let why = Validity::of(&leaf)?.holds().err()?;
+        Some(format!("{key}: {} {why}", path.display()))
+    });
+    told.collect()
 }
 
 type Named = (String, PathBuf);
@@ -82,6 +98,16 @@ impl Holder<'_> {
             ),
             Self::Store(root) => vec![(key.to_owned(), root.clone())],
         }
+    }
+
+    /// The certificate that it shows to others.
+    fn own(&self, key: &str) -> Option<Named> {
+        let all = match self {
+            Self::Listener(tls) => named(key, [("cert", Some(&tls.cert))]),
+            Self::Client(_, own) => named(key, [("client_cert.cert", own.map(|own| &own.cert))]),
+            Self::Store(_) => Vec::new(),
+        };
+        all.into_iter().next()
     }
 
     /// Whether the gateway could begin with them.
@@ -231,6 +257,43 @@ store = "sqlite:{at}/jobs.db"
         assert!(
             told.iter()
                 .all(|one| one.ends_with("is a folder, not a file"))
+        );
+    }
+
+    #[test]
+    fn certificates_of_its_own_that_do_not_hold_now_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, from, until) in [
+            ("old", 2001, 2002),
+            ("new", 2001, 2999),
+            ("early", 2998, 2999),
+        ] {
+            let mut asked = rcgen::CertificateParams::new(["localhost".into()]).unwrap();
+            asked.not_before = rcgen::date_time_ymd(from, 1, 1);
+            asked.not_after = rcgen::date_time_ymd(until, 1, 1);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let pem = asked.self_signed(&key).unwrap().pem();
+            fs::write(folder.path().join(name), pem).unwrap();
+        }
+        let here = folder.path().display();
+        let text = format!(
+            r#"
+[listen]
+tls = {{ cert = "{here}/old", key = "{here}/key" }}
+admin_tls = {{ cert = "{here}/new", key = "{here}/key" }}
+[providers.a]
+base_url = "https://a.example"
+ca = "{here}/old"
+client_cert = {{ cert = "{here}/early", key = "{here}/key" }}
+"#
+        );
+        let told = expired(&parse(&text, "f").unwrap());
+        assert_eq!(
+            told,
+            [
+                format!("listen.tls.cert: {here}/old has expired"),
+                format!("providers.a.client_cert.cert: {here}/early is not valid yet"),
+            ]
         );
     }
 

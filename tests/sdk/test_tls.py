@@ -30,7 +30,7 @@ class Authority:
     def openssl(self, *arguments):
         subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
 
-    def issue(self, into, name="localhost"):
+    def issue(self, into, name="localhost", days=2):
         """Writes cert.pem and key.pem into a folder; the certificate's serial number."""
         into.mkdir(parents=True)
         serial = int.from_bytes(os.urandom(8)) >> 1
@@ -39,7 +39,7 @@ class Authority:
         self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                      "-subj", f"/CN={name}", "-keyout", str(into / "key.pem"), "-out", "asked.pem")
         self.openssl("x509", "-req", "-in", "asked.pem", "-CA", "root.pem", "-CAkey", "root.key",
-                     "-days", "2", "-set_serial", str(serial), "-extfile", str(names),
+                     "-days", str(days), "-set_serial", str(serial), "-extfile", str(names),
                      "-out", str(into / "cert.pem"))
         return serial
 
@@ -167,3 +167,16 @@ def test_jobs_are_shown_to_operators_with_a_certificate_only(secure):
     # Another name than the certificate's.
     done = jobs(*ca, *shown, admin=secure.gateway.admin)
     assert done.returncode == 1 and "not valid for" in done.stderr, done.stderr
+
+
+def test_check_warns_of_a_certificate_that_has_expired(tmp_path):
+    Authority(tmp_path / "authority").issue(tmp_path / "old", days=-1)
+    config = tmp_path / "shunt.toml"
+    config.write_text(f"""[listen]
+tls = {{ cert = "{tmp_path}/old/cert.pem", key = "{tmp_path}/old/key.pem" }}
+[providers.sim]
+base_url = "http://127.0.0.1:9"
+""")
+    done = subprocess.run([SHUNT, "check", "--config", config], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0
+    assert done.stderr == f"warning: listen.tls.cert: {tmp_path}/old/cert.pem has expired\n"
