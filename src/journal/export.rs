@@ -28,8 +28,8 @@ use crate::upstream::provider::Ground;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Fields of OTLP 1.x: `ExportTraceServiceRequest.resource_spans`, `ResourceSpans.scope_spans`.
-const RESOURCE_SPANS: u32 = 1;
-const SCOPE_SPANS: u32 = 2;
+const RESOURCE_SPANS: u8 = 1;
+const SCOPE_SPANS: u8 = 2;
 
 /// Spans of one request, and its bytes; a few more where the last call has several. Some 400 KiB, with
 /// prompts and answers at most 1 MiB and what a call may have of those: receivers take 4 MiB. Of prompts

@@ -5,7 +5,7 @@
 //! written, for as long as somebody waits for it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use metrics::Counter;
 
-use super::sheets::Sheets;
+use super::sheets::{Sheet, Sheets};
 use super::{Journal, dropped_lines};
 use crate::config::AccessLog;
 use crate::meter::Meter;
@@ -128,8 +128,8 @@ impl Writer {
                 self.open_anew();
             }
             let pressed = sheets.take(&mut taken);
+            self.write(&taken);
             for sheet in taken.drain(..) {
-                self.write(&sheet.text);
                 sheets.give_back(sheet);
             }
             match (pressed, end) {
@@ -149,16 +149,18 @@ impl Writer {
         }
     }
 
-    /// Writes lines, and counts those that could not be.
-    fn write(&mut self, text: &[u8]) {
+    /// Writes lines, as many at a time as there are, and counts those that could not be: of ten sheets at
+    /// once the kernel makes a file for half the CPU that they take one by one.
+    fn write(&mut self, sheets: &[Sheet]) {
         if self.torn && self.out.write_all(b"\n").is_ok() {
             self.torn = false;
         }
-        let mut written = 0;
-        while !self.torn && written < text.len() {
-            match self.out.write(&text[written..]) {
+        let mut left: Vec<_> = sheets.iter().map(|one| IoSlice::new(&one.text)).collect();
+        let mut left = &mut left[..];
+        while !self.torn && !left.is_empty() {
+            match self.out.write_vectored(left) {
                 Ok(0) => break,
-                Ok(more) => written += more,
+                Ok(written) => IoSlice::advance_slices(&mut left, written),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.say(&error);
@@ -166,10 +168,13 @@ impl Writer {
                 }
             }
         }
-        let left = &text[written..];
-        self.torn |= written > 0 && !left.is_empty() && text[written - 1] != b'\n';
-        let lost = memchr::memchr_iter(b'\n', left).count();
-        self.lost.increment(lost as u64);
+        if let Some(first) = left.first() {
+            let whole = &sheets[sheets.len() - left.len()].text;
+            let written = &whole[..whole.len() - first.len()];
+            self.torn |= written.last().is_some_and(|byte| *byte != b'\n');
+        }
+        let lines = |left: &IoSlice| memchr::memchr_iter(b'\n', left).count() as u64;
+        self.lost.increment(left.iter().map(lines).sum());
     }
 
     fn say(&mut self, error: &io::Error) {

@@ -19,7 +19,7 @@ const LINES: usize = 64;
 const BYTES: usize = 64 << 10;
 
 /// Empty sheets that are kept for further use.
-const SPARE: usize = 16;
+const SPARE: usize = 32;
 
 /// Some lines.
 #[derive(Default)]

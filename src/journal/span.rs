@@ -22,11 +22,11 @@ const KNOWN: u32 = 0x100;
 const REMOTE: u32 = 0x200;
 
 /// Fields of OTLP 1.x: `ScopeSpans.spans`, `Span.attributes`, those of `KeyValue`, and of `AnyValue`.
-const SPANS: u32 = 2;
-const ATTRIBUTES: u32 = 9;
-const KEY: u32 = 1;
-const VALUE: u32 = 2;
-const TEXT: u32 = 1;
+const SPANS: u8 = 2;
+const ATTRIBUTES: u8 = 9;
+const KEY: u8 = 1;
+const VALUE: u8 = 2;
+const TEXT: u8 = 1;
 const FLAG: u32 = 2;
 const NUMBER: u32 = 3;
 const FRACTION: u32 = 4;
@@ -48,14 +48,28 @@ pub fn field(bytes: usize) -> usize {
 }
 
 /// Begins a field of so many bytes. All numbers of fields here are below 16: one byte.
-pub fn begin(tag: u32, bytes: usize, to: &mut impl BufMut) {
-    encode_key(tag, WireType::LengthDelimited, to);
-    encode_varint(bytes as u64, to);
+pub fn begin(tag: u8, bytes: usize, to: &mut impl BufMut) {
+    let key = tag << 3 | WireType::LengthDelimited as u8;
+    // Most are that short.
+    if let Ok(bytes @ ..0x80) = u8::try_from(bytes) {
+        to.put_slice(&[key, bytes]);
+    } else {
+        to.put_u8(key);
+        encode_varint(bytes as u64, to);
+    }
 }
 
 /// Attributes of a span, encoded.
-#[derive(Default)]
 pub struct Attributes(Vec<u8>);
+
+/// Bytes that those of most spans take at most.
+const USUAL: usize = 1 << 10;
+
+impl Default for Attributes {
+    fn default() -> Self {
+        Self(Vec::with_capacity(USUAL))
+    }
+}
 
 impl Attributes {
     /// Writes an attribute whose value takes so many bytes.

@@ -2,7 +2,10 @@
 //!
 //! Promises: looks only at the first bytes of an answer, and builds nothing but the name.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder};
+use memchr::{memchr, memchr2};
 
 use crate::upstream::scan::{Wrong, find, leading_members, text_of};
 use crate::upstream::sse;
@@ -15,6 +18,9 @@ const LONGEST: usize = 256;
 
 /// Bytes of an event before the object that it speaks of.
 const BEFORE: usize = 256;
+
+/// The member's name, searched for.
+static NAME: LazyLock<Finder> = LazyLock::new(|| Finder::new(b"\"model\""));
 
 /// What a piece of an answer tells of its model.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,6 +56,26 @@ fn spoken_of(event: &[u8]) -> Option<&[u8]> {
 
 /// The model in the object with which a text begins; what is cut off behind it does not matter.
 fn told(object: &[u8]) -> Option<String> {
+    let found = told_early(object).or_else(|| told_anywhere(object));
+    found.filter(|name| !name.is_empty() && name.len() <= LONGEST)
+}
+
+/// The same where nothing nested stands before it, as in most answers: the name can be searched for.
+/// Within a text a quote of it would be escaped, and what a colon follows is a member's name.
+fn told_early(object: &[u8]) -> Option<String> {
+    let inner = object.strip_prefix(b"{")?;
+    let at = NAME.find(inner)?;
+    let before = &inner[..at];
+    if before.ends_with(b"\\") || memchr2(b'{', b'[', before).is_some() {
+        return None;
+    }
+    let after = inner[at + NAME.needle().len()..].trim_ascii_start();
+    let value = after.strip_prefix(b":")?.trim_ascii_start();
+    let end = memchr(b'"', value.get(1..)?)?;
+    text_of(&value[..end + 2])
+}
+
+fn told_anywhere(object: &[u8]) -> Option<String> {
     let mut found = None;
     let _ = leading_members(object, |member| {
         if find(&object[member.name], &["model"]).is_none() {
@@ -58,12 +84,44 @@ fn told(object: &[u8]) -> Option<String> {
         found = text_of(&object[member.value]);
         Err(Wrong::Field(String::new()))
     });
-    found.filter(|name| !name.is_empty() && name.len() <= LONGEST)
+    found
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_searched_for_is_what_a_walk_finds(
+            members in prop::collection::vec(
+                (
+                    prop::sample::select(vec!["model", "id", r#"\"model"#, r#"model\""#, ":", "x"]),
+                    prop::sample::select(vec![
+                        r#""m-1""#,
+                        r#""m\"2""#,
+                        r#""model""#,
+                        r#""\"model\":\"m""#,
+                        r#""""#,
+                        "7",
+                        "null",
+                        r#"{"model":"m-3"}"#,
+                        "[1]",
+                    ]),
+                ),
+                0..5,
+            ),
+            colon in prop::sample::select(vec![":", " : "]),
+        ) {
+            let members = members.iter().map(|(name, value)| format!("\"{name}\"{colon}{value}"));
+            let object = format!("{{{}}}", members.collect::<Vec<_>>().join(", "));
+            if let Some(name) = told_early(object.as_bytes()) {
+                prop_assert_eq!(Some(name), told_anywhere(object.as_bytes()), "{}", object);
+            }
+        }
+    }
 
     #[test]
     fn the_model_is_found_in_answers_of_both_apis_and_in_their_first_events() {
