@@ -11,5 +11,6 @@ pub use crate::hot::earlier::{named as earlier_job, with as with_earlier};
 pub use crate::hot::headers::towards_the_provider;
 pub use crate::hot::intent::{Intent, is_for_the_gateway};
 pub use crate::hot::scope::is_name;
+pub use crate::journal::messages::{answered, asked};
 pub use crate::upstream::dialect::{is_content, parsed};
 pub use crate::upstream::passing::keep_what_passes;

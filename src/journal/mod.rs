@@ -12,7 +12,7 @@ mod export;
 mod json;
 mod line;
 mod log;
-mod messages;
+pub mod messages;
 mod otlp;
 mod sheets;
 mod span;
