@@ -272,7 +272,7 @@ def cold(docs):
         graph("Jobs held for the provider", "requests, tokens: what is left is kept for hot calls (quota.reserve_for_hot). refused: a Retry-After. paced: its 429s.",
               ask(rate("shunt_jobs_held_total", "provider, reason", ""), "{{provider}} {{reason}}"), unit="ops", stack=True,
               runbook="ShuntJobsWaitLong ShuntJobsStand"),
-        graph("Wait, p95", "From a job's call to an attempt out of the queue. Turn: cold.concurrency, or another gateway.",
+        graph("Wait, p95", "From a job's call to its first attempt out of the queue. Turn: cold.concurrency, or another gateway.",
               ask("route:shunt_job_queue_seconds:p95_15m" + ROUTES, "{{route}}"), unit="s", limits=(300, 300),
               runbook="ShuntJobsWaitLong"),
         graph("Calls made jobs", "What comes in, by route: callers that asked for it, and calls past their budget.",
