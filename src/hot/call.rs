@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -70,6 +70,20 @@ pub(super) fn is_own(path: &str) -> bool {
     under("/jobs") || under("/scopes") || path == KEYS
 }
 
+/// What the gateway itself answers to HEAD tells how long it would be, and is not sent: over HTTP/2
+/// nobody else takes it off (RFC 9110 9.3.2).
+fn without_body(is_head: bool, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    if is_head
+        && let AnswerBody::Own(body) = response.body_mut()
+        && let Some(body) = body.take()
+    {
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, body.len().into());
+    }
+    response
+}
+
 fn marked(mut response: Response<AnswerBody>, id: HeaderValue) -> Response<AnswerBody> {
     response.headers_mut().insert(REQUEST_ID, id);
     response
@@ -86,7 +100,10 @@ fn turned_away<B>(
     let mut refusal = Refusal::early(error::guess(request.uri().path()), code, message);
     let id = request_id();
     told(&mut refusal, timeline, &id);
-    let response = marked(refuse(refusal), id);
+    let response = without_body(
+        request.method() == Method::HEAD,
+        marked(refuse(refusal), id),
+    );
     if request.version() < Version::HTTP_2 {
         return closing(response);
     }
@@ -195,10 +212,12 @@ impl Worker {
         mut arrival: Arrival,
     ) -> Response<AnswerBody> {
         let unread = entered.unread.take();
+        let is_head = entered.asked.parts.method == Method::HEAD;
         if let Some(mut refusal) = entered.refusal.take() {
             told(&mut refusal, arrival.timeline, &arrival.id);
             pinned(|| discard(entered.asked)).await;
-            return marked(refused(refusal, unread.as_ref()), arrival.id);
+            let response = marked(refused(refusal, unread.as_ref()), arrival.id);
+            return without_body(is_head, response);
         }
         // Boxed here and below, so that other calls have no room for it.
         if is_own(entered.asked.parts.uri.path()) {
@@ -219,7 +238,7 @@ impl Worker {
                 refused(refusal, unread.as_ref())
             }
         };
-        marked(response, arrival.id)
+        without_body(is_head, marked(response, arrival.id))
     }
 
     /// Answers what asks for jobs and scopes.
@@ -241,8 +260,8 @@ impl Worker {
         let state = entered.state.clone();
         let ready = self.understand(entered, arrival).await?;
         if ready.switched.is_some() && ready.route.dialect != Dialect::Anthropic {
-            let (worker, tunnels) = (self.seat.worker, &self.tunnels);
-            return pinned(|| tunnel::open(worker, &self.gateway, tunnels, &state, ready)).await;
+            let tunnels = &self.tunnels;
+            return pinned(|| tunnel::open(&self.gateway, tunnels, &state, ready)).await;
         }
         let (mut ready, twin) = twin(ready, &state.limits)?;
         let Some(twin) = twin else {

@@ -27,9 +27,6 @@ use crate::upstream::media::is_event_stream;
 
 const COMMENT: &[u8] = b": keepalive\n\n";
 
-/// Bytes of an error's body that are passed on.
-const LONGEST: usize = 64 << 10;
-
 /// A race under way.
 pub(super) type Racing =
     Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Refusal>> + Send>>;
@@ -49,11 +46,13 @@ pub(super) fn period(route: &Route, streamed: bool, then: Then) -> Option<Durati
     }
 }
 
-/// The race's own answer if it comes in time, else one that waits for it.
+/// The race's own answer if it comes in time, else one that waits for it. Of an answer that is no stream
+/// so many bytes are told, or none.
 pub(super) async fn answer(
     mut racing: Racing,
     every: Duration,
     route: &Route,
+    limit: usize,
 ) -> Result<Response<AnswerBody>, Refusal> {
     if let Ok(done) = timeout(every, &mut racing).await {
         return done;
@@ -63,6 +62,7 @@ pub(super) async fn answer(
         every,
         timer: Box::pin(sleep(Duration::ZERO)),
         dialect: route.dialect,
+        limit,
     };
     let mut response = Response::new(AnswerBody::Waiting(Box::new(waiting)));
     let headers = response.headers_mut();
@@ -78,6 +78,8 @@ pub struct Waiting {
     every: Duration,
     timer: Pin<Box<Sleep>>,
     dialect: Dialect,
+    /// Bytes of an answer that can be told as an event.
+    limit: usize,
 }
 
 enum State {
@@ -113,12 +115,14 @@ impl Waiting {
                     let more = next
                         .and_then(Result::ok)
                         .and_then(|one| one.into_data().ok());
-                    if let Some(data) = more
-                        && read.len() + data.len() <= LONGEST
-                    {
-                        read.extend_from_slice(&data);
+                    if let Some(data) = more {
+                        // Read to its end in any case: it is an answer that was given.
+                        let room = (self.limit + 1).saturating_sub(read.len());
+                        read.extend_from_slice(&data[..data.len().min(room)]);
                         continue;
                     }
+                    let whole = read.len() <= self.limit;
+                    let read = if whole { &read[..] } else { &[] };
                     let told = event(self.dialect, response.status().as_u16(), read);
                     self.state = State::Ended;
                     return Poll::Ready(Some(Ok(Frame::data(told))));

@@ -175,6 +175,11 @@ impl<'a> Race<'a> {
         }
     }
 
+    /// The deadline passed, and its caller is let go for it.
+    pub fn lets_go(&mut self, budget: Duration) {
+        self.record.lets_go(budget);
+    }
+
     /// The deadline passed and is only observed: the race goes on without one.
     pub fn go_on(&mut self) {
         self.record.went_over();
@@ -292,7 +297,10 @@ impl<'a> Race<'a> {
         }
         if self.hedge_at.is_some_and(|at| now >= at) {
             self.hedge_at = None;
-            self.hedge(now);
+            // What waits to be sent again is not hedged: nothing runs that could be slow.
+            if self.attempts.running() > 0 {
+                self.hedge(now);
+            }
         }
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
@@ -349,7 +357,7 @@ impl<'a> Race<'a> {
         let closed = || self.route.targets.closed_for(Instant::now()).is_some();
         let in_vain = away && rest.is_none() && closed();
         let there = (!last_word).then_some(entry.attempt.target());
-        if !in_vain && self.retries(reason, rest, there) {
+        if !in_vain && self.retries(&verdict, rest, there) {
             meter.retried(reason);
             return None;
         }

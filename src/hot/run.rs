@@ -67,8 +67,8 @@ async fn conclude(
     let late = ready.deadline.budget.is_zero() && !matches!(ready.deadline.then, Then::GoOn(_));
     if late {
         ready.record.lets_go(ready.deadline.budget);
+        ready.route.meter.exceeded(ready.deadline.then.as_str());
         if !ready.deadline.then.is_job() {
-            ready.route.meter.exceeded(ready.deadline.then.as_str());
             return Err(demote::too_slow(ready));
         }
     }
@@ -86,9 +86,9 @@ async fn conclude(
     match keepalive::wanted(&ready) {
         None => race(seat, gateway, state, ready).await,
         Some(every) => {
-            let route = ready.route.clone();
+            let (route, limit) = (ready.route.clone(), state.limits.hold.bytes());
             let racing = Box::pin(race(seat, gateway, state, ready));
-            keepalive::answer(racing, every, &route).await
+            keepalive::answer(racing, every, &route, limit).await
         }
     }
 }
@@ -141,7 +141,12 @@ async fn race(
                     route.meter.exceeded(action);
                     race.go_on();
                 }
-                _ => break race.conclude(finish),
+                (Finish::Deadline, then) => {
+                    route.meter.exceeded(then.as_str());
+                    race.lets_go(ready.deadline.budget);
+                    break race.conclude(finish);
+                }
+                _ => break finish,
             }
         }
     };
@@ -161,8 +166,6 @@ async fn race(
         }
         Finish::Overloaded(wait) => shed::shed(&gateway.door, ready, attempts, wait).await,
         Finish::Deadline => {
-            ready.record.lets_go(ready.deadline.budget);
-            route.meter.exceeded(ready.deadline.then.as_str());
             if ready.deadline.then.is_job() {
                 return demote::demote(&gateway.door, ready, attempts).await;
             }

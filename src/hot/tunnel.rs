@@ -99,7 +99,6 @@ fn join<B>(
 
 /// Opens a tunnel for a call that asks for another protocol.
 pub(super) async fn open(
-    worker: usize,
     gateway: &Gateway,
     tunnels: &Tunnels,
     state: &State,
@@ -125,16 +124,19 @@ pub(super) async fn open(
     ready.record.attempts(&target, Kind::First, began, headers);
     let connect = ready.route.budget.connect.get();
     let sent = timeout(ready.deadline.budget, async {
-        let mut lease = target.provider.pool(worker).checkout(connect).await;
+        let mut lease = target.provider.tunnels().checkout(connect).await;
         let lease = lease.as_mut().map_err(|error| error.to_string())?;
+        if lease.is_http2() {
+            let name = &target.provider.name;
+            return Err(format!(
+                "a tunnel needs HTTP/1.1, and providers.{name}.protocol is http2; set it to auto"
+            ));
+        }
         let path = target.provider.path(&ready.call.path);
         *request.uri_mut() = path
-            .and_then(|path| target.provider.uri(path, lease.is_http2()))
+            .and_then(|path| target.provider.uri(path, false))
             .map_err(|error| error.to_string())?;
-        lease
-            .send(request)
-            .await
-            .map_err(|error| format!("{error:?}"))
+        lease.send(request).await.map_err(|error| error.to_string())
     });
     let provider = match sent.await {
         Ok(Ok(response)) => response,
@@ -144,7 +146,12 @@ pub(super) async fn open(
             }
             return Err(ready.refuse(Code::ProviderUnreachable, why));
         }
-        Err(_) => return Err(demote::too_slow(ready)),
+        Err(_) => {
+            let then = ready.deadline.then.as_str();
+            ready.record.lets_go(ready.deadline.budget);
+            ready.route.meter.exceeded(then);
+            return Err(demote::too_slow(ready));
+        }
     };
     ready.record.waited_for_provider(began.elapsed());
     if let Some(timeline) = ready.record.timeline() {

@@ -84,6 +84,11 @@ impl Activity {
         }
     }
 
+    /// Its rest begins anew.
+    pub fn rests(&self) {
+        self.0.ended.store(self.0.now(), Ordering::Relaxed);
+    }
+
     /// Drives a connection to its end, or to why it is over before: its first call not within
     /// `first`, none for `idle`, nothing taken of its answers for `idle`, too many given up.
     pub async fn watch<F: Future>(
@@ -185,6 +190,11 @@ impl Drop for Running {
     }
 }
 
+/// Whether nothing more is to come: hyper asks no further where a length has come.
+fn is_over(body: &impl Body) -> bool {
+    body.is_end_stream() || body.size_hint().exact() == Some(0)
+}
+
 /// An answer's body, with its call.
 pub struct Counted<B: Body> {
     body: B,
@@ -194,7 +204,7 @@ pub struct Counted<B: Body> {
 impl<B: Body> Counted<B> {
     /// The body of a call's answer.
     pub fn new(body: B, mut running: Running) -> Self {
-        running.finished = body.is_end_stream();
+        running.finished = is_over(&body);
         running.owes(true);
         Self { body, running }
     }
@@ -212,7 +222,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
         let next = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(frame) = &next {
             // A provider that breaks off is not the caller giving up.
-            let over = !matches!(frame, Some(Ok(_))) || self.body.is_end_stream();
+            let over = !matches!(frame, Some(Ok(_))) || is_over(&self.body);
             self.running.finished |= over;
             // Also of its end: until then the caller has not taken what was before it.
             self.running.owes(true);
@@ -268,6 +278,18 @@ mod tests {
         assert_eq!(watch(&asking, connection).await, Err(Over::Idle));
         let (waited, due) = (began.elapsed(), FIRST / 2 + IDLE * 6);
         assert!((due..due + millis(5)).contains(&waited), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_a_call_on_its_way_to_a_connection_that_had_none_for_long() {
+        let activity = Activity::new(1);
+        finished(activity.call());
+        sleep(IDLE / 2).await;
+        let began = Instant::now();
+        activity.rests();
+        let drained = activity.watch(FIRST, FIRST, pin!(pending::<()>())).await;
+        assert_eq!(drained, Err(Over::Idle));
+        assert!((FIRST..FIRST + millis(5)).contains(&began.elapsed()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -188,6 +188,8 @@ impl<A: Answers> Listener<A> {
             }
             None => {
                 connection.as_mut().graceful_shutdown();
+                // A call may be on its way to a connection that had none for long.
+                activity.rests();
                 // A half of a head is not waited for any longer than it was before.
                 let _ = activity.watch(first, first, connection.as_mut()).await;
             }

@@ -270,8 +270,9 @@ impl Attempt {
         let stream = media.is_some_and(says_events) && head.status.is_success();
         self.json = media.is_some_and(says_json);
         self.gauge.head(stream, head.status, &head.headers);
+        let body = Inbound::new(body, &head);
         let ended = body.is_end_stream();
-        self.state = State::Body(Inbound::new(body, &head), Some(lease));
+        self.state = State::Body(body, Some(lease));
         self.head = Some(head);
         if ended {
             self.finish(now.get());
@@ -283,7 +284,10 @@ impl Attempt {
         if let Some(fault) = self.fate.as_ref().and_then(Fate::fault) {
             return Verdict::Broken(Broken::Caller(fault));
         }
-        self.gauge.failed();
+        // What is not sent is no fault of the provider's.
+        if !broken.is_unsent() {
+            self.gauge.failed();
+        }
         Verdict::Broken(broken)
     }
 

@@ -2,13 +2,18 @@
 //!
 //! Promises: it ends without an error only where the provider ended it. hyper takes a stream's reset
 //! with `NO_ERROR` for an end: it is one of an early refusal (RFC 9113 8.1), never of a good answer,
-//! whose caller could not see that the rest is missing.
+//! whose caller could not see that the rest is missing. An answer whose length has come is over, though the
+//! end of its stream comes in a frame of its own, as many servers send it: a caller that knows the length
+//! asks for no more.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::Reason;
 use http::Version;
+use http::header::TRAILER;
 use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -24,11 +29,24 @@ pub enum Cut {
     Early,
 }
 
+impl Cut {
+    /// Whether the provider refused the stream unseen (RFC 9113 8.7): it may be sent again.
+    pub fn is_refusal(&self) -> bool {
+        let Self::Connection(error) = self else {
+            return false;
+        };
+        let cause = error.source().and_then(|cause| cause.downcast_ref());
+        cause.is_some_and(|cause: &h2::Error| cause.reason() == Some(Reason::REFUSED_STREAM))
+    }
+}
+
 /// A body as it comes.
 pub struct Inbound {
     body: Incoming,
     /// An end has to be said.
     strict: bool,
+    /// Lines were announced that follow it.
+    trailers: bool,
 }
 
 impl Inbound {
@@ -36,7 +54,11 @@ impl Inbound {
     pub fn new(body: Incoming, head: &Parts) -> Self {
         // Over HTTP/1.1 hyper itself looks for the end.
         let strict = head.version == Version::HTTP_2 && head.status.is_success();
-        Self { body, strict }
+        Self {
+            body,
+            strict,
+            trailers: head.headers.contains_key(TRAILER),
+        }
     }
 }
 
@@ -57,7 +79,7 @@ impl Body for Inbound {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() || !self.trailers && self.body.size_hint().exact() == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {

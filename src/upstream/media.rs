@@ -8,10 +8,18 @@ pub fn is_json(headers: &HeaderMap) -> Option<bool> {
     headers.get(CONTENT_TYPE).map(says_json)
 }
 
-/// The same of the type itself.
+/// The same of the type itself: `application/json`, or what ends so (RFC 6839 3.1). Lines of JSON, as
+/// `application/x-ndjson`, are a stream.
 pub fn says_json(kind: &HeaderValue) -> bool {
+    const WHOLE: &[u8] = b"application/json";
     let kind = kind.as_bytes();
-    kind.starts_with(b"application/json") || memchr::memmem::find(kind, b"json").is_some()
+    if kind == WHOLE {
+        return true;
+    }
+    let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+    let essence = essence.trim_ascii().to_ascii_lowercase();
+    let is = |end: &[u8]| essence.ends_with(end);
+    is(b"/json") || is(b"/x-json") || is(b"+json") && !is(b"/stream+json")
 }
 
 /// Whether its bytes stand for others, as where it is compressed.
@@ -29,4 +37,30 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
 /// The same of the type itself.
 pub fn says_events(kind: &HeaderValue) -> bool {
     kind.as_bytes().starts_with(b"text/event-stream")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_one_value_and_lines_of_it_are_a_stream() {
+        for (kind, is) in [
+            ("application/json", true),
+            ("application/json; charset=utf-8", true),
+            ("Application/JSON ;charset=utf-8", true),
+            ("application/problem+json", true),
+            ("application/vnd.api+json; a=b", true),
+            ("text/json", true),
+            ("application/x-ndjson", false),
+            ("application/jsonl", false),
+            ("application/json-seq", false),
+            ("application/stream+json", false),
+            ("text/event-stream", false),
+            ("multipart/form-data; boundary=json", false),
+            ("", false),
+        ] {
+            assert_eq!(says_json(&HeaderValue::from_static(kind)), is, "{kind}");
+        }
+    }
 }

@@ -291,11 +291,13 @@ impl Pool {
 }
 
 /// Why a call could not be sent, or got no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// Nothing was sent; here it is again.
+    #[error("the connection was closed before anything was sent")]
     NotSent(Box<http::Request<OutBody>>),
     /// It may have been sent.
+    #[error("the connection broke: {0}")]
     Broken(hyper::Error),
 }
 

@@ -51,6 +51,8 @@ pub struct Provider {
     prefix: String,
     key: Option<(HeaderName, HeaderValue)>,
     pools: Box<[Arc<Pool>]>,
+    /// Connections that can switch to another protocol.
+    tunnels: Arc<Pool>,
     /// What further attempts after a failure are paid from, whatever their route.
     pub retries: RatioBucket,
     /// What is left of its rate limits.
@@ -83,7 +85,11 @@ impl Provider {
         };
         let host = HeaderValue::from_str(authority.as_str())
             .map_err(|error| told(format!("base_url: {error}")))?;
-        let dialer = Arc::new(dialer(settings, &scheme, &authority, ground).map_err(told)?);
+        let dials = |protocol| {
+            let dialer = dialer(settings, protocol, &scheme, &authority, ground);
+            dialer.map(Arc::new).map_err(told)
+        };
+        let dialer = dials(settings.protocol)?;
         let prefix = parts.path_and_query.as_ref().map_or("", PathAndQuery::path);
         let bounds = Bounds {
             warm: settings.warm_connections,
@@ -91,7 +97,19 @@ impl Provider {
             idle_timeout: settings.idle_timeout.get(),
         };
         let pool = || Arc::new(Pool::new(dialer.clone(), ground.tasks.clone(), bounds));
+        // Only HTTP/1.1 can switch (RFC 9110 7.8): where a connection would choose it does not offer more.
+        let tunnels = match settings.protocol {
+            Protocol::Auto if scheme == Scheme::HTTPS => dials(Protocol::Http1)?,
+            _ => dialer.clone(),
+        };
+        let bounds = Bounds {
+            warm: 0,
+            idle: 1,
+            ..bounds
+        };
+        let tunnels = Arc::new(Pool::new(tunnels, ground.tasks.clone(), bounds));
         Ok(Self {
+            tunnels,
             files: digest(settings),
             name: name.into(),
             dialect: settings.dialect,
@@ -119,7 +137,7 @@ impl Provider {
         if let Some(jobs) = self.pools.last() {
             jobs.tidy();
         }
-
+        self.tunnels.tidy();
         for _ in 0..RETRIES_A_SECOND {
             self.retries.refund();
         }
@@ -128,6 +146,11 @@ impl Provider {
     /// The connections of one worker.
     pub fn pool(&self, worker: usize) -> &Arc<Pool> {
         &self.pools[worker.min(self.pools.len() - 1)]
+    }
+
+    /// Connections that can switch to another protocol.
+    pub fn tunnels(&self) -> &Arc<Pool> {
+        &self.tunnels
     }
 
     /// Its host and its port.
@@ -191,6 +214,7 @@ fn digest(settings: &config::Provider) -> Option<[u8; 32]> {
 
 fn dialer(
     settings: &config::Provider,
+    protocol: Protocol,
     scheme: &Scheme,
     authority: &Authority,
     ground: &Ground,
@@ -198,7 +222,7 @@ fn dialer(
     let secure = *scheme == Scheme::HTTPS;
     let host = authority.host().to_owned();
     let tls = if secure {
-        let alpn: &[&[u8]] = match settings.protocol {
+        let alpn: &[&[u8]] = match protocol {
             Protocol::Auto => &[b"h2", b"http/1.1"],
             Protocol::Http1 => &[b"http/1.1"],
             Protocol::Http2 => &[b"h2"],
@@ -219,15 +243,10 @@ fn dialer(
     let names = ground.names.as_ref();
     let name = names.filter(|_| bare(&host).parse::<IpAddr>().is_err());
     let name = name.map(|names| names.of(&host));
-    Ok(Dialer::new(
-        host,
-        port,
-        tls,
-        settings.protocol,
-        name,
-        ground.tasks.clone(),
+    Ok(
+        Dialer::new(host, port, tls, protocol, name, ground.tasks.clone())
+            .over(ground.transport.clone()),
     )
-    .over(ground.transport.clone()))
 }
 
 fn key(settings: &config::Provider) -> Result<Option<(HeaderName, HeaderValue)>, String> {

@@ -28,13 +28,25 @@ pub enum Broken {
 }
 
 impl Broken {
-    /// A word for metrics: `connect`, `connect_timeout`, `reset` or `request`.
+    /// A word for metrics: `connect`, `connect_timeout`, `refused`, `reset` or `request`.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Connect(ConnectError::TimedOut(_)) => "connect_timeout",
             Self::Connect(_) => "connect",
+            Self::Transport(cut) if cut.is_refusal() => "refused",
             Self::Transport(_) | Self::Switched => "reset",
             Self::Request(_) | Self::Caller(_) => "request",
+        }
+    }
+}
+
+impl Broken {
+    /// Whether the provider saw nothing of the call, or said that it did nothing for it.
+    pub fn is_unsent(&self) -> bool {
+        match self {
+            Self::Request(_) => true,
+            Self::Transport(cut) => cut.is_refusal(),
+            _ => false,
         }
     }
 }
@@ -56,7 +68,7 @@ impl Verdict {
         match self {
             Self::Answer => false,
             Self::Refused(status, _) => *status == 429 || is_away(*status),
-            Self::Broken(why) => matches!(why, Broken::Connect(_)),
+            Self::Broken(why) => matches!(why, Broken::Connect(_)) || why.is_unsent(),
         }
     }
 }

@@ -1,7 +1,7 @@
 """A provider that does for each attempt what the call says, and a gateway before it.
 
-A call says it in `x-script`: for each attempt, in their order, `MILLISECONDS`, `MILLISECONDS/STATUS`, or `MILLISECONDS/STATUS/no`
-where it says that the same again is of no use.
+A call says it in `x-script`: for each attempt, in their order, `MILLISECONDS`, `MILLISECONDS/STATUS`, `MILLISECONDS/STATUS/no`
+where it says that the same again is of no use, or `MILLISECONDS/STATUS/SECONDS` where it says when to come back.
 """
 
 import gzip
@@ -82,8 +82,10 @@ class Scripted(http.server.BaseHTTPRequestHandler):
         self.send_header("connection", "x-edge")
         self.send_header("x-edge", "ZRH")
         self.send_header("openai-processing-ms", "17")
-        if self.last_word:
+        if self.last_word == "no":
             self.send_header("x-should-retry", "false")
+        elif self.last_word:
+            self.send_header("retry-after", self.last_word)
         # As providers do for who lets them.
         if "gzip" in self.headers.get("accept-encoding", ""):
             body = gzip.compress(body)
@@ -123,6 +125,17 @@ match   = {{ path = "/v1/chat/completions", model = "watched-*" }}
 targets = ["one"]
 budget  = {{ first_token = "100ms", total = "100ms" }}
 over_budget = {{ action = "observe" }}
+[[routes]]
+name    = "lonely"
+match   = {{ path = "/v1/chat/completions", model = "lonely-*" }}
+targets = ["one"]
+budget  = {{ first_token = "5s", total = "5s" }}
+hedge   = {{ after = "100ms", max_extra = 1.0 }}
+[[routes]]
+name    = "stored"
+match   = {{ path = "/v1/responses" }}
+targets = ["one"]
+budget  = {{ first_token = "5s", total = "5s" }}
 [[routes]]
 name    = "plain"
 match   = {{ path = "/v1/chat/completions", model = "plain-*" }}

@@ -130,3 +130,28 @@ store = "sqlite:{tmp_path}/jobs.db"
     assert sum(attempts) <= 40 + 6
     assert attempts[-20:] == [1] * 20
     stop(process)
+
+
+def test_a_call_that_waits_to_be_sent_again_is_not_hedged_meanwhile(scene):
+    began = time.monotonic()
+    (status, headers, _), seen = scene.call("20/503/1,0", model="lonely-4o")
+    assert status == 200
+    assert (headers["x-shunt-attempts"], len(seen)) == ("2", 2)
+    assert time.monotonic() - began >= 1.0
+
+
+@pytest.mark.parametrize("status, sent", [(500, 1), (504, 1), (503, 2)])
+def test_a_call_that_stores_something_is_sent_again_only_where_nothing_was_done(scene, status, sent):
+    (answered, _, _), seen = scene.call(f"0/{status},0", path="/v1/responses", body={"input": "x"})
+    assert (len(seen), answered) == (sent, 200 if sent == 2 else status)
+
+
+def test_an_attempt_of_a_job_that_is_cancelled_is_counted(scene):
+    (status, headers, _), _ = scene.call("3000", model="gpt-4o", prefer="respond-async, wait=0")
+    assert status == 202
+    job = scene.gateway.public + headers["location"]
+    running = lambda: json.loads(scene.gateway.fetch(job)[2])["status"] == "running"
+    scene.gateway.until(running)
+    assert scene.gateway.fetch(job, "DELETE")[0] == 200
+    cancelled = lambda: scene.counted("shunt_job_attempts_total{", 'result="cancelled"') == 1
+    scene.gateway.until(cancelled)

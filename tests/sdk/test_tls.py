@@ -4,14 +4,16 @@ certbot do it, and `shunt jobs` against an admin listener that asks for a certif
 import os
 import pathlib
 import signal
+import socket
 import ssl
 import subprocess
+import threading
 
 import httpx2
 import openai
 import pytest
 
-from conftest import SHUNT, House
+from conftest import SHUNT, House, start, stop
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -180,3 +182,55 @@ base_url = "http://127.0.0.1:9"
     done = subprocess.run([SHUNT, "check", "--config", config], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0
     assert done.stderr == f"warning: listen.tls.cert: {tmp_path}/old/cert.pem has expired\n"
+
+
+def test_a_tunnel_opens_to_a_provider_that_would_rather_speak_http2(tmp_path):
+    authority = Authority(tmp_path / "authority")
+    authority.issue(tmp_path / "provider")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "provider" / "cert.pem", tmp_path / "provider" / "key.pem")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    listener = socket.create_server(("127.0.0.1", 0))
+    asked = []
+
+    def serve():
+        plain, _ = listener.accept()
+        with context.wrap_socket(plain, server_side=True) as connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(4096)
+            asked.append((connection.selected_alpn_protocol(), head))
+            connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+            connection.sendall(connection.recv(4096))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    config = tmp_path / "shunt.toml"
+    config.write_text(f"""[listen]
+public = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+[cold]
+store = "sqlite:{tmp_path}/jobs.db"
+[providers.p]
+base_url = "https://localhost:{listener.getsockname()[1]}"
+dialect = "openai"
+ca = "{authority.root}"
+warm_connections = 0
+[[routes]]
+name = "realtime"
+match = {{ path = "/v1/realtime" }}
+targets = ["p"]
+""")
+    process, found = start(["serve", "--config", str(config)], "public")
+    host, port = found["public"].removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as caller:
+        caller.sendall(b"GET /v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n")
+        head = caller.recv(4096)
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        caller.sendall(b"hello")
+        assert caller.recv(4096) == b"hello"
+    thread.join(10)
+    listener.close()
+    [(alpn, head)] = asked
+    assert alpn == "http/1.1" and b"upgrade: websocket" in head.lower()
+    stop(process)

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Race;
 use crate::upstream::target::Target;
+use crate::upstream::verdict::{Broken, Verdict};
 
 /// Longest wait before the same target is tried again, where it does not say when.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -22,13 +23,18 @@ impl Race<'_> {
     /// failed, unless that is of no use.
     pub(super) fn retries(
         &mut self,
-        reason: &str,
+        verdict: &Verdict,
         rest: Option<Duration>,
         there: Option<&Arc<Target>>,
     ) -> bool {
-        // Nothing of the call may have been done, or it is safe twice.
-        let certain = reason != "reset" && reason != "request";
-        let allowed = self.rules.retry && (certain || self.rules.safe) && reason != "request";
+        if matches!(
+            verdict,
+            Verdict::Broken(Broken::Request(_) | Broken::Caller(_))
+        ) {
+            return false;
+        }
+        // Nothing of the call was done, or it is safe twice.
+        let allowed = self.rules.retry && (verdict.is_away() || self.rules.safe);
         if !allowed || self.retries == 0 {
             return false;
         }
