@@ -114,6 +114,7 @@ impl Server {
         let inside = control.enter();
         let secured = Secured::new(config, &meter, &owners.background)?;
         drop(inside);
+        built.table.begins(&meter);
         let turns = built.turns();
         let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
         let store = control.block_on(store(config, &owners.store))?;
@@ -287,7 +288,9 @@ impl Server {
             .store(Arc::new(cold_routes(&built.table, &self.meter)));
         self.store.share_out(built.turns());
         self.meter.keep(live(&built.table));
+        built.table.begins(&self.meter);
         self.gateway.state.store(Arc::new(built));
+        before.table.ends();
         let waits = restart::waits(&self.started, config);
         if !waits.is_empty() {
             tracing::warn!(

@@ -309,6 +309,7 @@ impl Runner {
                 }
                 self.tapes.left(&job.id, &tape);
                 let verdict = Verdict::stopped(why);
+                tried(&self.parts.meter, &route.name, verdict.result).increment(1);
                 run.ends(None, &verdict, None);
                 let _ = self.parts.store.note(&job.id, run.records(None, &verdict)).await;
                 return;

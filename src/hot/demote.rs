@@ -185,8 +185,7 @@ pub(super) fn accepted(ready: Box<Ready>, job: &Job, made: usize) -> Response<An
     let mut response = Response::new(AnswerBody::from(body));
     *response.status_mut() = status;
     response.extensions_mut().insert(Settled);
-    let target = ready.route.targets.all().first().cloned();
-    let (own, provider) = record.answers(target, status.as_u16());
+    let (own, provider) = record.answers(None, status.as_u16());
     let headers = response.headers_mut();
     mark(headers, &record, own, provider);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

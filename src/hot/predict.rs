@@ -115,7 +115,12 @@ pub(super) async fn at_once(
         return Err(ready);
     }
     ready.record.lets_go(ready.deadline.budget);
-    demote::at_once(door, ready, Reason::Predicted).await
+    let told = demote::at_once(door, ready, Reason::Predicted).await;
+    // Where no job could be made of it, it runs.
+    told.map_err(|mut ready| {
+        ready.record.goes_on();
+        ready
+    })
 }
 
 #[cfg(test)]

@@ -151,11 +151,18 @@ impl Record {
         self.let_go = Some(budget);
     }
 
-    /// The stream's tokens come too slowly; it is cut, or goes on.
+    /// It is not let go after all.
+    pub fn goes_on(&mut self) {
+        self.let_go = None;
+    }
+
+    /// Its stream takes longer than it may, or its tokens come too slowly; it is cut, or goes on. Counts
+    /// once, though its first token was late as well.
     pub fn too_slow(&mut self, cut: bool) {
-        self.route
-            .meter
-            .exceeded(if cut { "fail" } else { "observe" });
+        if !self.over {
+            let action = if cut { "fail" } else { "observe" };
+            self.route.meter.exceeded(action);
+        }
         self.over = true;
     }
 

@@ -232,6 +232,9 @@ impl Relay {
             ready!(timer.poll(context));
             let now = Instant::now();
             if self.cut.is_some_and(|cut| now >= cut) {
+                if let Some(record) = &mut self.record {
+                    record.too_slow(true);
+                }
                 return Poll::Ready(BrokenOff::OverBudget);
             }
             if now >= self.last + self.idle {

@@ -278,15 +278,6 @@ impl Table {
         let mut routes = Vec::new();
         for route in &config.routes {
             let built = Route::new(route, providers, meter)?;
-            let phases = [
-                ("first_token", built.budget.first_token),
-                ("total", built.budget.total),
-            ];
-            for (phase, period) in phases {
-                let labels = [("route", route.name.as_str()), ("phase", phase)];
-                let gauge = meter.gauge("shunt_budget_seconds", &labels);
-                gauge.set(period.get().as_secs_f64());
-            }
             routes.push(Arc::new(built));
         }
         for provider in providers.values() {
@@ -302,6 +293,30 @@ impl Table {
             routes,
             providers: providers.values().cloned().collect(),
         })
+    }
+
+    /// It is in force from here on: the metrics tell its budgets.
+    pub fn begins(&self, meter: &Meter) {
+        for route in self.routes.iter().filter(|route| route.prefix.is_none()) {
+            let phases = [
+                ("first_token", route.budget.first_token),
+                ("total", route.budget.total),
+            ];
+            for (phase, period) in phases {
+                let labels = [("route", &*route.name), ("phase", phase)];
+                let gauge = meter.gauge("shunt_budget_seconds", &labels);
+                gauge.set(period.get().as_secs_f64());
+            }
+        }
+    }
+
+    /// Another one is in force: this one's targets are not looked after any more, however long its calls
+    /// go on, and none is told to be left alone.
+    pub fn ends(&self) {
+        let targets = self.routes.iter().flat_map(|route| route.targets.all());
+        for target in targets {
+            target.meter.healthy.set(true);
+        }
     }
 
     /// All routes, in the order they are tried.

@@ -10,7 +10,12 @@ use std::collections::{HashMap, HashSet};
 #[derive(Default)]
 pub struct Live {
     routes: HashMap<String, HashSet<String>>,
+    /// Routes and targets that have a limit of calls.
+    limited: HashSet<(String, String)>,
 }
+
+/// What is told only of a target that has a limit.
+const LIMIT: &str = "shunt_concurrency_limit{";
 
 /// A label's value, as the text format wants it.
 pub fn escaped(value: &str) -> String {
@@ -25,6 +30,11 @@ impl Live {
     pub fn add<'a>(&mut self, route: &str, targets: impl Iterator<Item = &'a str>) {
         let targets = targets.chain([super::route::NO_TARGET]).map(escaped);
         self.routes.insert(escaped(route), targets.collect());
+    }
+
+    /// A route's target gets so many calls at once and no more.
+    pub fn limits(&mut self, route: &str, target: &str) {
+        self.limited.insert((escaped(route), escaped(target)));
     }
 
     /// Whether a series of these labels is told; the empty name is that of every route.
@@ -44,15 +54,20 @@ impl Live {
             }
     }
 
+    fn has_limit(&self, route: Option<&str>, target: Option<&str>) -> bool {
+        let of = |label: Option<&str>| label.unwrap_or_default().to_owned();
+        self.limited.contains(&(of(route), of(target)))
+    }
+
     /// What is left of a text in Prometheus's format.
     pub(super) fn only(&self, text: &str) -> String {
         let told = |line: &&str| {
-            line.starts_with('#')
-                || self.knows(
-                    label(line, "route"),
-                    label(line, "target"),
-                    label(line, "provider"),
-                )
+            if line.starts_with('#') {
+                return true;
+            }
+            let (route, target) = (label(line, "route"), label(line, "target"));
+            self.knows(route, target, label(line, "provider"))
+                && (!line.starts_with(LIMIT) || self.has_limit(route, target))
         };
         text.split_inclusive('\n').filter(told).collect()
     }

@@ -112,19 +112,18 @@ impl Meter {
         Healthy::new(shared)
     }
 
-    /// What a route learns of its calls; the same while its classes are the same, so that a reload
-    /// keeps it.
+    /// What a route learns of its calls; the same while its classes are the same and somebody learns, so
+    /// that a reload keeps it.
     pub fn predictions(&self, route: &str, settings: &config::Predict) -> Arc<Predictions> {
         let mut all = self
             .predictions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = all.iter().position(|one| &*one.route == route) {
-            if all[at].is_for(settings) {
-                return all[at].clone();
-            }
-            all.swap_remove(at);
+        let known = |one: &&Arc<Predictions>| &*one.route == route && one.is_for(settings);
+        if let Some(found) = all.iter().find(known) {
+            return found.clone();
         }
+        // Others of the route stay until nobody learns there: this configuration may be refused yet.
         let new = Arc::new(Predictions::new(self, route, settings));
         all.push(new.clone());
         new
@@ -141,12 +140,12 @@ impl Meter {
         for tracked in self.tracked() {
             tracked.tick(now);
         }
-        let predictions = self
+        let mut predictions = self
             .predictions
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        for one in predictions {
+            .unwrap_or_else(PoisonError::into_inner);
+        predictions.retain(|one| Arc::strong_count(one) > 1);
+        for one in predictions.iter() {
             one.classes.tick(now);
         }
     }

@@ -165,7 +165,10 @@ impl TargetMeter {
             tokens: [by_use("prompt"), by_use("completion")],
             queue: {
                 let labels = [("route", route), ("target", target)];
-                meter.gauge("shunt_queue_length", &labels)
+                let queue = meter.gauge("shunt_queue_length", &labels);
+                // Before a reload it may have had places.
+                queue.set(0.0);
+                queue
             },
             limit: OnceLock::new(),
         }

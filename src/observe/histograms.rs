@@ -88,7 +88,7 @@ const FAMILIES: &[Family] = &[
     Family {
         metric: Metric::JobQueue,
         name: "shunt_job_queue_seconds",
-        help: "Jobs from their call to an attempt out of the queue.",
+        help: "Jobs from their call to their first attempt, where that came out of the queue.",
         bounds: CALL,
     },
     Family {

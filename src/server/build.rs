@@ -60,8 +60,12 @@ pub(crate) fn state(
 pub(super) fn live(table: &Table) -> Live {
     let mut live = Live::default();
     for route in table.routes() {
-        let targets = route.targets.all().iter();
-        live.add(&route.name, targets.map(|target| target.label.as_str()));
+        let targets = route.targets.all();
+        let labels = targets.iter().map(|target| target.label.as_str());
+        live.add(&route.name, labels);
+        for target in targets.iter().filter(|target| target.permits.is_some()) {
+            live.limits(&route.name, &target.label);
+        }
     }
     live
 }

@@ -327,3 +327,21 @@ def test_a_full_disk_holds_no_call_up_and_is_counted(tmp_path):
         assert status == 200
     scene.gateway.until(lambda: scene.counted("shunt_access_log_dropped_total", 'reason="unwritten"') == 3)
     scene.close()
+
+
+def test_a_call_that_becomes_a_job_is_told_where_it_was_asked_last(scene):
+    counted = lambda target: scene.counted("shunt_requests_total{", f'route="plain",target="{target}",status="202"')
+    before = {target: counted(target) for target in ("one", "two", "none")}
+    with Next(scene) as told:
+        (status, _, _), _ = scene.call("0/503,3000", prefer="respond-async, wait=1")
+        assert status == 202
+    line = told.line
+    first, last = line["attempts"]
+    assert (first["result"], last["result"]) == ("failed", "handed_over")
+    assert line["target"] == last["target"] != first["target"]
+    assert counted(last["target"]) == before[last["target"]] + 1
+    with Next(scene) as told:
+        (status, _, _), _ = scene.call("0", prefer="respond-async, wait=0")
+        assert status == 202
+    assert told.line["target"] is None
+    assert counted("none") == before["none"] + 1

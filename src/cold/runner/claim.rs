@@ -139,7 +139,10 @@ impl Runner {
             return;
         };
         let permit = route.slots.clone().try_acquire_owned().ok();
-        route.queue.record(job.created_at.until(UnixMillis::now()));
+        // A later one waits for its back-off, or was asked for by an operator long after.
+        if job.fence == 1 {
+            route.queue.record(job.created_at.until(UnixMillis::now()));
+        }
         let call = call(request, route.targets.dialect());
         let call = call.map(|call| {
             (
