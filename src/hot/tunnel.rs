@@ -26,6 +26,7 @@ use crate::meter::Outcome;
 use crate::tasks::Tasks;
 use crate::upstream::body::OutBody;
 use crate::upstream::passing::keep_what_passes;
+use crate::upstream::refusal::retryable;
 
 /// Whether a request asks for another protocol.
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
@@ -141,18 +142,26 @@ pub(super) async fn open(
     let provider = match sent.await {
         Ok(Ok(response)) => response,
         Ok(Err(why)) => {
+            // It may have been picked to be probed: that place is free again.
+            target.health.given_up();
             if let Some(timeline) = ready.record.timeline() {
                 timeline.failed(0, None, "connect", Instant::now());
             }
             return Err(ready.refuse(Code::ProviderUnreachable, why));
         }
         Err(_) => {
+            target.health.given_up();
             let then = ready.deadline.then.as_str();
             ready.record.lets_go(ready.deadline.budget);
             ready.route.meter.exceeded(then);
             return Err(demote::too_slow(ready));
         }
     };
+    if retryable(provider.status().as_u16()) {
+        target.health.given_up();
+    } else {
+        target.health.succeeded(began);
+    }
     ready.record.waited_for_provider(began.elapsed());
     if let Some(timeline) = ready.record.timeline() {
         let now = Instant::now();

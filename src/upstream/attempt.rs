@@ -22,8 +22,8 @@ use super::body::OutBody;
 use super::dialect::Usage;
 use super::gauge::Gauge;
 use super::incoming::{Cut, Inbound};
-use super::inflow::Fate;
-use super::media::{says_events, says_json};
+use super::inflow::{Fate, Fault};
+use super::media::{is_encoded, says_events, says_json};
 use super::now::Now;
 use super::part::Part;
 use super::permits::Permit;
@@ -267,7 +267,10 @@ impl Attempt {
     fn received(&mut self, response: Response<Incoming>, lease: Lease, now: &mut Now) {
         let (head, body) = response.into_parts();
         let media = head.headers.get(CONTENT_TYPE);
-        let stream = media.is_some_and(says_events) && head.status.is_success();
+        // Nothing is seen in a stream that is compressed, though nobody asked for it: it is passed on.
+        let stream = media.is_some_and(says_events)
+            && head.status.is_success()
+            && !is_encoded(&head.headers);
         self.json = media.is_some_and(says_json);
         self.gauge.head(stream, head.status, &head.headers);
         let body = Inbound::new(body, &head);
@@ -281,7 +284,7 @@ impl Attempt {
 
     fn broke(&mut self, broken: Broken) -> Verdict {
         self.state = State::Ended;
-        if let Some(fault) = self.fate.as_ref().and_then(Fate::fault) {
+        if let Some(fault) = self.fault() {
             return Verdict::Broken(Broken::Caller(fault));
         }
         // What is not sent is no fault of the provider's.
@@ -289,6 +292,11 @@ impl Attempt {
             self.gauge.failed();
         }
         Verdict::Broken(broken)
+    }
+
+    /// What is wrong with the caller's body, which is no fault of the provider's.
+    fn fault(&self) -> Option<Fault> {
+        self.fate.as_ref().and_then(Fate::fault)
     }
 
     fn hold(&mut self, frame: Frame<Bytes>) {
@@ -327,7 +335,10 @@ impl Attempt {
             }
             Some(Err(_)) => {
                 self.state = State::Ended;
-                self.gauge.failed();
+                // Its caller's body may have failed, after all of the head was there.
+                if self.fault().is_none() {
+                    self.gauge.failed();
+                }
                 false
             }
             None => true,

@@ -28,7 +28,7 @@ const ANOTHERS: Duration = Duration::from_millis(500);
 /// for an attack (rapid reset, CVE-2023-44487) and close the connection under the other calls.
 const CANCELS: usize = 100;
 
-/// Calls given up in a row without a head of an answer after which an HTTP/2 connection gets no new
+/// Calls given up or refused in a row without a head of an answer after which an HTTP/2 connection gets no new
 /// ones: it may allow no streams, or lead nowhere, while another would do.
 const FRUITLESS: usize = 4;
 
@@ -37,7 +37,7 @@ pub struct Shared {
     sender: http2::SendRequest<OutBody>,
     running: AtomicUsize,
     cancels: AtomicUsize,
-    /// Calls given up since it last answered.
+    /// Calls given up or refused since it last answered.
     fruitless: AtomicUsize,
 }
 
@@ -313,8 +313,10 @@ impl Lease {
                 let mut sender = shared.sender.clone();
                 self.waits = true;
                 let sent = sender.try_send_request(request).await;
-                self.waits = false;
-                shared.fruitless.store(0, Ordering::Relaxed);
+                self.waits = sent.is_err();
+                if !self.waits {
+                    shared.fruitless.store(0, Ordering::Relaxed);
+                }
                 sent
             }
             None => return Err(SendError::NotSent(Box::new(request))),
