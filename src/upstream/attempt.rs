@@ -287,8 +287,8 @@ impl Attempt {
         if let Some(fault) = self.fault() {
             return Verdict::Broken(Broken::Caller(fault));
         }
-        // What is not sent is no fault of the provider's.
-        if !broken.is_unsent() {
+        // What it did not see is no fault of the provider's.
+        if !broken.is_refusal() && !matches!(broken, Broken::Request(_)) {
             self.gauge.failed();
         }
         Verdict::Broken(broken)

@@ -41,13 +41,9 @@ impl Broken {
 }
 
 impl Broken {
-    /// Whether the provider saw nothing of the call, or said that it did nothing for it.
-    pub fn is_unsent(&self) -> bool {
-        match self {
-            Self::Request(_) => true,
-            Self::Transport(cut) => cut.is_refusal(),
-            _ => false,
-        }
+    /// Whether the provider said that it saw nothing of the call.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Transport(cut) if cut.is_refusal())
     }
 }
 
@@ -68,7 +64,19 @@ impl Verdict {
         match self {
             Self::Answer => false,
             Self::Refused(status, _) => *status == 429 || is_away(*status),
-            Self::Broken(why) => matches!(why, Broken::Connect(_)) || why.is_unsent(),
+            Self::Broken(why) => matches!(why, Broken::Connect(_)) || why.is_refusal(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_fits_no_provider_says_nothing_of_whether_one_is_there() {
+        let error = http::Uri::builder().path_and_query("\0").build();
+        let broken = Broken::Request(error.expect_err("no address holds that"));
+        assert!(!Verdict::Broken(broken).is_away());
     }
 }
