@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BufMut;
 
 /// Each byte of a word, once.
-const EACH: u64 = 0x0101_0101_0101_0101;
+pub const EACH: u64 = 0x0101_0101_0101_0101;
 
 /// The digits of four bytes: their halves are spread over eight bytes, and to those above 9 is added
 /// what lies between `9` and `a`, all at once.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::digits;
+use crate::digits::{self, EACH};
 
 /// A member's name as it is written: before a value, before a text, and with `null`.
 #[derive(Clone, Copy)]
@@ -30,9 +30,6 @@ pub(super) use name;
 
 /// An object that is being written.
 pub struct Object<'a>(&'a mut Vec<u8>);
-
-/// Each byte of a word, once.
-const EACH: u64 = 0x0101_0101_0101_0101;
 
 /// Not zero where one of eight bytes needs escaping: a quote, a backslash, or what is below a space
 /// (Anderson, Bit Twiddling Hacks: a word that has a byte that is zero, or below another).

@@ -18,6 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::alarm::Alarm;
+use crate::upstream::incoming::is_over;
 
 /// The time over which calls that were given up are counted.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -188,11 +189,6 @@ impl Drop for Running {
         self.owes(false);
         self.of.ends(self.finished);
     }
-}
-
-/// Whether nothing more is to come: hyper asks no further where a length has come.
-fn is_over(body: &impl Body) -> bool {
-    body.is_end_stream() || body.size_hint().exact() == Some(0)
 }
 
 /// An answer's body, with its call.

@@ -104,12 +104,12 @@ impl Holder<'_> {
 
     /// The certificate that it shows to others.
     fn own(&self, key: &str) -> Option<Named> {
-        let all = match self {
-            Self::Listener(tls) => named(key, [("cert", Some(&tls.cert))]),
-            Self::Client(_, own) => named(key, [("client_cert.cert", own.map(|own| &own.cert))]),
-            Self::Store(_) => Vec::new(),
+        let (name, path) = match self {
+            Self::Listener(tls) => ("cert", &tls.cert),
+            Self::Client(_, own) => ("client_cert.cert", &own.as_ref()?.cert),
+            Self::Store(_) => return None,
         };
-        all.into_iter().next()
+        Some((format!("{key}.{name}"), path.clone()))
     }
 
     /// Whether the gateway could begin with them.

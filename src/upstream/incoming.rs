@@ -40,6 +40,11 @@ impl Cut {
     }
 }
 
+/// Whether nothing is left of a body, as a server sees it that may ask no more.
+pub fn is_over(body: &impl Body) -> bool {
+    body.is_end_stream() || body.size_hint().exact() == Some(0)
+}
+
 /// A body as it comes.
 pub struct Inbound {
     body: Incoming,
@@ -71,15 +76,14 @@ impl Body for Inbound {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let next = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let said = || self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
         Poll::Ready(match next {
-            None if self.strict && !said() => Some(Err(Cut::Early)),
+            None if self.strict && !is_over(&self.body) => Some(Err(Cut::Early)),
             next => next.map(|frame| frame.map_err(Cut::from)),
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() || !self.trailers && self.body.size_hint().exact() == Some(0)
+        self.body.is_end_stream() || !self.trailers && is_over(&self.body)
     }
 
     fn size_hint(&self) -> SizeHint {

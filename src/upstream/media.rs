@@ -11,14 +11,13 @@ pub fn is_json(headers: &HeaderMap) -> Option<bool> {
 /// The same of the type itself: `application/json`, or what ends so (RFC 6839 3.1). Lines of JSON, as
 /// `application/x-ndjson`, are a stream.
 pub fn says_json(kind: &HeaderValue) -> bool {
-    const WHOLE: &[u8] = b"application/json";
     let kind = kind.as_bytes();
-    if kind == WHOLE {
-        return true;
-    }
     let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default();
-    let essence = essence.trim_ascii().to_ascii_lowercase();
-    let is = |end: &[u8]| essence.ends_with(end);
+    let essence = essence.trim_ascii();
+    let is = |end: &[u8]| {
+        let last = essence.len().checked_sub(end.len());
+        last.is_some_and(|at| essence[at..].eq_ignore_ascii_case(end))
+    };
     is(b"/json") || is(b"/x-json") || is(b"+json") && !is(b"/stream+json")
 }
 

@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use http_body::Body as _;
 use tokio::time::timeout;
 
-use super::lead::{Begun, Errands, Running, is_over};
+use super::lead::{Begun, Errands, Running};
 use super::recording::End;
 use crate::hot::relay::AnswerBody;
+use crate::upstream::incoming::is_over;
 
 /// Hands a call over to a keeper, or cancels it where nobody wants it.
 pub(super) fn hand_over(errands: Errands, running: Running) {

@@ -28,6 +28,7 @@ use crate::hot::gateway::Gateway;
 use crate::hot::keepalive::Racing;
 use crate::hot::ready::Refusal;
 use crate::hot::relay::{AnswerBody, BrokenOff};
+use crate::upstream::incoming::is_over;
 
 /// How long the last bytes of an answer may wait until it is kept.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -179,11 +180,6 @@ impl Errands {
 
 /// A frame, the end, or why it broke off.
 type Next = Option<Result<Frame<Bytes>, BrokenOff>>;
-
-/// Whether nothing is left of a body, as a server sees it that may ask no more.
-pub(super) fn is_over(body: &AnswerBody) -> bool {
-    body.is_end_stream() || body.size_hint().exact() == Some(0)
-}
 
 /// The body of an answer that others may join.
 pub struct Led {
