@@ -9,6 +9,7 @@ pub(crate) mod body;
 mod coding;
 mod distribution;
 mod pages;
+mod plan;
 mod quota;
 mod server;
 mod stats;

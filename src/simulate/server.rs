@@ -14,8 +14,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::Builder;
-use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -24,6 +22,7 @@ use super::answers::{self, Api};
 use super::body::{End, Script, Step};
 use super::coding::{gzip, takes_gzip};
 use super::pages::{bytes, echo, headers, models, upgrade};
+use super::plan::Plan;
 use super::quota::Quota;
 use super::stats::{Guard, Snapshot, Stats};
 use crate::tasks::Tasks;
@@ -40,15 +39,6 @@ struct Shared {
     stats: Stats,
     calls: AtomicU64,
     quota: Quota,
-}
-
-/// What one call does.
-struct Plan {
-    latency: Duration,
-    gaps: Vec<Duration>,
-    status: Option<u16>,
-    fault: Option<String>,
-    tokens: u32,
 }
 
 impl Simulation {
@@ -146,16 +136,6 @@ fn refuse(
     plain(status, &answers::error(api, kind, message))
 }
 
-fn forced(body: &Value, headers: &HeaderMap, name: &str) -> Option<String> {
-    let key = format!("sim_{name}");
-    let header = format!("x-sim-{}", name.replace('_', "-"));
-    match &body["metadata"][&key] {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => Some(headers.get(header)?.to_str().ok()?.to_owned()),
-    }
-}
-
 impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Response<Script> {
         let (parts, body) = request.into_parts();
@@ -241,7 +221,8 @@ impl Shared {
             let kind = "previous_response_not_found";
             return refuse(guard, 400, kind, "there is no such previous response");
         }
-        let plan = self.plan(&request, headers);
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let plan = Plan::of(&request, headers, call, &self.settings);
         if let Some(status) = plan.status {
             tokio::time::sleep(plan.latency).await;
             let kind = match status {
@@ -267,58 +248,6 @@ impl Shared {
         }
         guard.tokens(u64::from(plan.tokens));
         whole(known, &request, &plan, guard, takes_gzip(headers))
-    }
-
-    fn plan(&self, request: &Value, headers: &HeaderMap) -> Plan {
-        let settings = &self.settings;
-        let index = self.calls.fetch_add(1, Ordering::Relaxed);
-        let mut random =
-            StdRng::seed_from_u64(settings.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let number =
-            |name| forced(request, headers, name).and_then(|text| text.parse::<u64>().ok());
-        let drawn = settings.first_token.draw(&mut random);
-        let mut status = number("status").and_then(|status| u16::try_from(status).ok());
-        let mut fault = forced(request, headers, "fault");
-        let faults = settings.faults;
-        let mut draw: f64 = random.random();
-        for (share, code) in [
-            (faults.rate_limited, 429),
-            (faults.server_error, 500),
-            (faults.overloaded, 529),
-        ] {
-            if (0.0..share).contains(&draw) {
-                status.get_or_insert(code);
-            }
-            draw -= share;
-        }
-        for (share, name) in [
-            (faults.reset, "reset"),
-            (faults.stall, "stall"),
-            (faults.truncate, "truncate"),
-        ] {
-            if (0.0..share).contains(&draw) {
-                fault.get_or_insert(name.to_owned());
-            }
-            draw -= share;
-        }
-        let tokens = number("tokens").and_then(|tokens| u32::try_from(tokens).ok());
-        let tokens = tokens.unwrap_or(settings.tokens).clamp(1, 100_000);
-        let gap = number("gap_ms").map(Duration::from_millis);
-        // A forced latency is the whole of an answer that is not streamed.
-        let forced_latency = number("latency_ms").map(Duration::from_millis);
-        let gapless = forced_latency.is_some() && request["stream"] != true;
-        let gaps = (1..tokens).map(|_| match gap {
-            _ if gapless => Duration::ZERO,
-            Some(gap) => gap,
-            None => settings.token_gap.draw(&mut random),
-        });
-        Plan {
-            gaps: gaps.collect(),
-            latency: forced_latency.unwrap_or(drawn),
-            status,
-            fault,
-            tokens,
-        }
     }
 }
 
