@@ -30,13 +30,18 @@ pub enum Cut {
 }
 
 impl Cut {
-    /// Whether the provider refused the stream unseen (RFC 9113 8.7): it may be sent again.
+    /// Whether the provider refused the stream unseen, alone or with all that came after the last it saw
+    /// (RFC 9113 8.7, 6.8): it may be sent again.
     pub fn is_refusal(&self) -> bool {
         let Self::Connection(error) = self else {
             return false;
         };
         let cause = error.source().and_then(|cause| cause.downcast_ref());
-        cause.is_some_and(|cause: &h2::Error| cause.reason() == Some(Reason::REFUSED_STREAM))
+        // To streams that a GOAWAY covers, h2 tells nothing of it.
+        cause.is_some_and(|cause: &h2::Error| {
+            cause.reason() == Some(Reason::REFUSED_STREAM)
+                || cause.is_go_away() && cause.is_remote()
+        })
     }
 }
 

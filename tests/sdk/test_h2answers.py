@@ -70,12 +70,20 @@ def test_an_answer_whose_length_has_come_is_served_though_its_stream_ends_in_a_f
     assert 'outcome="served"' in line and line.endswith(" 3"), line
 
 
-def test_a_stream_that_was_refused_unseen_is_sent_again_whatever_it_asks(answering):
+UNSEEN = {
+    "reset": lambda link: [link.reset(REFUSED)],
+    # The last stream it saw is none of this connection, which it then closes.
+    "connection": lambda link: [link.away(0), None],
+}
+
+
+@pytest.mark.parametrize("how", UNSEEN)
+def test_a_stream_that_was_refused_unseen_is_sent_again_whatever_it_asks(answering, how):
     refused = []
 
     def once(link):
         refused.append(link.stream)
-        return [link.reset(REFUSED) if len(refused) == 1 else link.whole(LENGTH)]
+        return UNSEEN[how](link) if len(refused) == 1 else [link.whole(LENGTH)]
 
     public, told = answering(once)
     head, body, _, _ = call(public, "/r/first", "POST", b'{"model": "m", "input": "not to be done twice"}')
