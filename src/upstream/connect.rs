@@ -1,19 +1,22 @@
 //! A new connection to a provider: name, TCP, TLS, HTTP handshake.
 //!
-//! Promises: addresses are tried one after the other within the limit. Never blocks the runtime.
+//! Promises: the first address that answers is taken; each next one is tried as soon as one failed, and
+//! beside one that is silent (Happy Eyeballs, RFC 8305). Never blocks the runtime.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 
 use super::body::OutBody;
@@ -37,6 +40,9 @@ pub enum ConnectError {
 
 /// The limit of one connection, whoever waits for it.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// After this a silent address is not waited for alone (RFC 8305 section 8).
+const SILENCE: Duration = Duration::from_millis(250);
 
 /// Opens a connection in memory to a host and a port.
 pub type Connector =
@@ -151,22 +157,13 @@ impl Dialer {
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
         let addresses = self.addresses().await?;
-        let mut last = ConnectError::Name(self.host.clone());
-        let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-        for address in addresses {
-            match tokio::time::timeout(LONGEST / count, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    tune(&stream);
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => {
-                    last =
-                        ConnectError::Failed(format!("{}:{}: {error}", self.host, address.port()));
-                }
-                Err(_) => last = ConnectError::TimedOut(LONGEST / count),
-            }
-        }
-        Err(last)
+        let connected = first(addresses, TcpStream::connect).await;
+        let stream = connected.map_err(|error| match error {
+            Some(error) => ConnectError::Failed(format!("{}:{}: {error}", self.host, self.port)),
+            None => ConnectError::Name(self.host.clone()),
+        })?;
+        tune(&stream);
+        Ok(stream)
     }
 
     async fn handshake<S, G>(
@@ -204,6 +201,31 @@ impl Dialer {
     }
 }
 
+/// The first connection that comes about, or the last error; `None`: there is no address.
+async fn first<T, F>(
+    addresses: Vec<SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<T, Option<io::Error>>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let mut rest = addresses.into_iter();
+    let (mut running, mut last) = (FuturesUnordered::new(), None);
+    running.extend(rest.next().map(&connect));
+    while !running.is_empty() {
+        let more = !rest.as_slice().is_empty();
+        tokio::select! {
+            Some(ended) = running.next() => match ended {
+                Ok(one) => return Ok(one),
+                Err(error) => last = Some(error),
+            },
+            () = sleep(SILENCE), if more => {}
+        }
+        running.extend(rest.next().map(&connect));
+    }
+    Err(last)
+}
+
 /// A host without the brackets of an IPv6 address.
 pub(super) fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
@@ -214,4 +236,48 @@ fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30));
     let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn address(last: u8) -> SocketAddr {
+        ([127, 0, 0, last], 1).into()
+    }
+
+    /// Of these addresses the first is silent, the second refuses, and the third answers.
+    async fn connect(to: SocketAddr) -> io::Result<SocketAddr> {
+        match to {
+            silent if silent == address(1) => pending().await,
+            refuses if refuses == address(2) => Err(io::ErrorKind::ConnectionRefused.into()),
+            answers => Ok(answers),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_address_holds_no_connection_up() {
+        let (began, all) = (Instant::now(), vec![address(1), address(2), address(3)]);
+        let connected = first(all, connect).await.expect("one answers");
+        assert_eq!(connected, address(3));
+        assert_eq!(began.elapsed(), SILENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_none_answers_the_last_error_is_told() {
+        let why = first(vec![address(2)], connect)
+            .await
+            .expect_err("it refuses");
+        let kind = why.map(|why| why.kind());
+        assert_eq!(kind, Some(io::ErrorKind::ConnectionRefused));
+        assert!(
+            first(Vec::new(), connect)
+                .await
+                .is_err_and(|why| why.is_none())
+        );
+    }
 }

@@ -4,6 +4,7 @@
 //! for a call that left is kept for the next; a connection is used again only when its answer
 //! was read to the end. No lock: queues and pointers are atomic.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -31,6 +32,10 @@ const CANCELS: usize = 100;
 /// Calls given up or refused in a row without a head of an answer after which an HTTP/2 connection gets no new
 /// ones: it may allow no streams, or lead nowhere, while another would do.
 const FRUITLESS: usize = 4;
+
+/// Connections that go on being opened after their calls left, for the next: where none comes about, they
+/// would pile up.
+const UNWANTED: usize = 16;
 
 /// A connection that many calls share.
 pub struct Shared {
@@ -79,6 +84,8 @@ pub struct Pool {
     speaks_http2: AtomicBool,
     /// One HTTP/2 connection is opened at a time: those who wait may share it.
     opening: Semaphore,
+    /// Connections that are being opened for nobody any more.
+    unwanted: Semaphore,
     open: Arc<AtomicUsize>,
 }
 
@@ -125,6 +132,7 @@ impl Pool {
             began: ArcSwap::from_pointee(Instant::now()),
             shared: ArcSwap::default(),
             opening: Semaphore::new(1),
+            unwanted: Semaphore::new(UNWANTED),
             open: Arc::default(),
         }
     }
@@ -142,12 +150,7 @@ impl Pool {
         // In a task of its own: a call that leaves must not take the connection with it that
         // others wait for (hyper #3199).
         let (give, taken) = oneshot::channel();
-        let pool = self.clone();
-        self.tasks.spawn(async move {
-            if let Err(Ok(lease)) = give.send(pool.clone().open_one().await) {
-                lease.finish(Instant::now());
-            }
-        });
+        self.tasks.spawn(self.clone().open_for(give));
         match tokio::time::timeout(patience, taken).await {
             Ok(Ok(made)) => made,
             Ok(Err(_)) => Err(ConnectError::Failed("the gateway is stopping".into())),
@@ -197,6 +200,24 @@ impl Pool {
         }
         self.fewest.store(0, Ordering::Relaxed);
         None
+    }
+
+    /// Opens a connection for a call, or for the next one where that leaves.
+    async fn open_for(self: Arc<Self>, mut give: oneshot::Sender<Result<Lease, ConnectError>>) {
+        let mut opening = pin!(self.clone().open_one());
+        let opened = tokio::select! {
+            biased;
+            opened = &mut opening => opened,
+            () = give.closed() => {
+                let Ok(_place) = self.unwanted.try_acquire() else {
+                    return;
+                };
+                opening.await
+            }
+        };
+        if let Err(Ok(lease)) = give.send(opened) {
+            lease.finish(Instant::now());
+        }
     }
 
     async fn open_one(self: Arc<Self>) -> Result<Lease, ConnectError> {
