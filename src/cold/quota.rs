@@ -124,7 +124,7 @@ pub(super) fn take(targets: &Targets, body: &[u8], now: Instant) -> Option<Place
         .clone();
     let Some(permit) = target.permit(now) else {
         // It may have been picked to be probed.
-        target.health.given_up();
+        target.health.given_up(now);
         return None;
     };
     let quota = &target.provider.quota;

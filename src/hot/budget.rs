@@ -47,6 +47,16 @@ pub struct Deadline {
     pub reason: Reason,
 }
 
+impl Deadline {
+    /// The same of a call of which no job can be made any more.
+    pub const fn failing(self) -> Self {
+        Self {
+            then: Then::Fail,
+            ..self
+        }
+    }
+}
+
 /// Taken off the SDK's own patience, so that the answer is there before the SDK goes.
 fn margin(patience: Duration) -> Duration {
     (patience / 10).clamp(Duration::from_millis(20), Duration::from_secs(1))

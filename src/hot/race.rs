@@ -7,6 +7,7 @@
 //! cancels every attempt; at the deadline the running attempts are given back, still running.
 
 mod again;
+mod hedge;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::budget::Deadline;
 use super::record::Record;
 use super::route::Route;
 use crate::alarm::{Alarms, Borrowed};
@@ -86,7 +88,8 @@ pub struct Race<'a> {
     record: &'a mut Record,
     began: Instant,
     hedge_at: Option<Instant>,
-    retry_at: Option<Instant>,
+    /// When it is sent again, and to whom if to nobody better.
+    retry_at: Option<(Instant, Arc<Target>)>,
     retries: u32,
     /// It waits for a place at this target.
     waiting: Option<(Arc<Target>, Waiting)>,
@@ -158,6 +161,21 @@ impl<'a> Race<'a> {
         }
     }
 
+    /// A place that it waited for is free; another target's is better, where this one is left alone by now.
+    fn got_in(&mut self, target: Arc<Target>, permit: Permit, now: Instant) {
+        let targets = &self.route.targets;
+        let other = (!target.is_open(now))
+            .then(|| targets.untried(self.attempts.tried(), now))
+            .flatten();
+        match other.cloned() {
+            Some(other) => {
+                drop(permit);
+                self.enter(other, now);
+            }
+            None => self.placed(target, permit, now),
+        }
+    }
+
     fn placed(&mut self, target: Arc<Target>, permit: Permit, now: Instant) {
         let first = self.attempts.made() == 0;
         let kind = if first { Kind::First } else { Kind::Retry };
@@ -168,21 +186,21 @@ impl<'a> Race<'a> {
     }
 
     /// What its end means: a deadline that came while it waited for a place is an overload.
-    pub fn conclude(self, finish: Finish) -> Finish {
-        match (finish, self.waiting) {
+    pub fn conclude(&self, finish: Finish) -> Finish {
+        match (finish, &self.waiting) {
             (Finish::Deadline, Some((_, waiting))) => Finish::Overloaded(waiting.expected()),
             (finish, _) => finish,
         }
     }
 
     /// The deadline passed, and its caller is let go for it.
-    pub fn lets_go(&mut self, budget: Duration) {
-        self.record.lets_go(budget);
+    pub fn misses(&mut self, deadline: Deadline) {
+        self.record.misses(deadline);
     }
 
     /// The deadline passed and is only observed: the race goes on without one.
-    pub fn go_on(&mut self) {
-        self.record.went_over();
+    pub fn go_on(&mut self, action: &'static str) {
+        self.record.went_over(action);
         self.rules.deadline = None;
     }
 
@@ -196,7 +214,7 @@ impl<'a> Race<'a> {
             let finish = match event {
                 Event::Judged(entry, verdict) => self.judge(entry, verdict),
                 Event::Placed(target, permit) => {
-                    self.placed(target, permit, Instant::now());
+                    self.got_in(target, permit, Instant::now());
                     None
                 }
                 Event::Timer => self.timer(),
@@ -215,7 +233,8 @@ impl<'a> Race<'a> {
 
     /// Waits for a verdict, a place or the nearest timer; a verdict that is there goes first.
     async fn next(&mut self) -> Event {
-        let due = [self.rules.deadline, self.hedge_at, self.retry_at];
+        let retry = self.retry_at.as_ref().map(|(at, _)| *at);
+        let due = [self.rules.deadline, self.hedge_at, retry];
         let due = due.into_iter().flatten().min();
         match (&mut self.alarm, due) {
             (Some(alarm), Some(due)) => alarm.reset(due),
@@ -274,22 +293,6 @@ impl<'a> Race<'a> {
         self.attempts.push(attempt, hedge);
     }
 
-    /// A target for a further attempt.
-    fn another(&self, now: Instant) -> Arc<Target> {
-        let targets = &self.route.targets;
-        targets.another(self.attempts.tried(), now).clone()
-    }
-
-    fn next_hedge(&self, from: Instant) -> Option<Instant> {
-        let most = self.route.hedge.max_attempts as usize;
-        if !self.rules.safe || self.attempts.running() >= most {
-            return None;
-        }
-        let rule = self.route.line(self.call.streamed).rule()?;
-        let chosen = rule.share >= 1.0 || rand::random::<f64>() < rule.share;
-        chosen.then(|| from + rule.delay)
-    }
-
     fn timer(&mut self) -> Option<Finish> {
         let now = Instant::now();
         if self.rules.deadline.is_some_and(|deadline| now >= deadline) {
@@ -302,34 +305,18 @@ impl<'a> Race<'a> {
                 self.hedge(now);
             }
         }
-        if self.retry_at.is_some_and(|at| now >= at) {
-            self.retry_at = None;
-            let target = self.another(now);
-            self.enter(target, now);
+        if let Some((_, failed)) = self.retry_at.take_if(|(at, _)| now >= *at) {
+            let targets = &self.route.targets;
+            let other = targets.untried(self.attempts.tried(), now).cloned();
+            self.enter(other.unwrap_or(failed), now);
         }
         None
-    }
-
-    /// Starts a second attempt if the bucket and the target have room for it now.
-    fn hedge(&mut self, now: Instant) {
-        if !self.route.hedges.try_spend() {
-            self.route.meter.hedges_denied.increment(1);
-            return;
-        }
-        let target = self.another(now);
-        if let Some(permit) = target.permit(now) {
-            self.launch(target, permit, Kind::Hedge, now);
-            self.hedge_at = self.next_hedge(now);
-        } else {
-            target.health.given_up();
-            self.route.hedges.refund();
-            self.route.meter.hedges_denied.increment(1);
-        }
     }
 
     fn judge(&mut self, entry: Entry, verdict: Verdict) -> Option<Finish> {
         let meter = &self.route.meter;
         let (reason, rest) = match &verdict {
+            Verdict::Answer if self.is_worse(&entry, &verdict) => ("status", None),
             Verdict::Answer => {
                 if entry.hedge {
                     meter.hedges_won.increment(1);
@@ -340,6 +327,7 @@ impl<'a> Race<'a> {
                 return Some(Finish::Answer(entry.attempt));
             }
             Verdict::Refused(status, rest) => (label(*status), *rest),
+            Verdict::Told => ("error_event", None),
             Verdict::Broken(broken) => (broken.reason(), None),
         };
         let last_word = entry.attempt.has_last_word();
@@ -370,7 +358,18 @@ impl<'a> Race<'a> {
             return Some(Finish::Broken(broken));
         }
         // It is passed on, once as much of it was read as of any answer.
+        self.hedge_at = None;
         self.attempts.put_back(entry);
         None
+    }
+}
+
+impl Drop for Race<'_> {
+    fn drop(&mut self) {
+        // At the deadline, or when their caller leaves, they run yet: they came too late.
+        let lost = self.attempts.hedges();
+        if lost > 0 {
+            self.route.meter.hedges_lost.increment(lost as u64);
+        }
     }
 }

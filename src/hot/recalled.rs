@@ -10,13 +10,12 @@ use super::budget::Then;
 use super::demote::{accepted, too_slow};
 use super::error::Code;
 use super::ready::{Ready, Refusal};
-use super::relay::AnswerBody;
+use super::relay::{AnswerBody, came_to};
 use super::share::{OTHER, Settled, mark_joined};
 use crate::cold::door::Door;
 use crate::cold::job::{StoredAnswer, header_map};
 use crate::cold::recall::{CallKey, Recalled};
 use crate::cold::store::StoreError;
-use crate::meter::Outcome;
 
 /// How long a caller waits for the job that its key stands for, where no deadline bounds it.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -59,7 +58,10 @@ pub(super) async fn recalled(
             Ok(replay(*ready, answer))
         }
         Recalled::Job(job) if ready.deadline.then.is_job() => Ok(accepted(ready, &job, 0)),
-        Recalled::Job(_) => Err(too_slow(ready)),
+        Recalled::Job(_) => {
+            ready.record.misses(ready.deadline.failing());
+            Err(too_slow(ready))
+        }
         Recalled::Other | Recalled::Nothing => {
             Err(ready.refuse(Code::IdempotencyMismatch, OTHER.into()))
         }
@@ -78,6 +80,6 @@ fn replay(ready: Ready, answer: StoredAnswer) -> Response<AnswerBody> {
     mark(response.headers_mut(), &record, own, provider);
     mark_joined(&mut response, "store");
     response.extensions_mut().insert(Settled);
-    record.finish(Outcome::Served);
+    record.finish(came_to(answer.status, false));
     response
 }

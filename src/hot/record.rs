@@ -10,9 +10,10 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::budget::Deadline;
 use super::route::Route;
 use crate::auth::Admission;
-use crate::cold::job::Owner;
+use crate::cold::job::{Owner, Reason};
 use crate::journal::timeline::{CALLER_LEFT, Ending, Timeline};
 use crate::meter::Outcome;
 use crate::upstream::permits::Claimant;
@@ -116,6 +117,11 @@ impl Record {
         shares.unwrap_or_default()
     }
 
+    /// The status of its answer.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
     /// When its head was read.
     pub fn arrived(&self) -> Instant {
         self.arrived
@@ -141,9 +147,19 @@ impl Record {
         self.target = target.cloned();
     }
 
-    /// The call passed its deadline and went on.
-    pub fn went_over(&mut self) {
+    /// The call passed its deadline and goes on, which counts as `action`.
+    pub fn went_over(&mut self, action: &'static str) {
+        self.route.meter.exceeded(action);
         self.over = true;
+    }
+
+    /// The call missed its deadline, and its caller is let go. That counts as what follows, but where the
+    /// caller itself asked for a job then.
+    pub fn misses(&mut self, deadline: Deadline) {
+        if deadline.reason != Reason::Requested {
+            self.route.meter.exceeded(deadline.then.as_str());
+        }
+        self.lets_go(deadline.budget);
     }
 
     /// Its caller is let go for this budget's sake: how long it would have taken is not known.
@@ -160,10 +176,8 @@ impl Record {
     /// once, though its first token was late as well.
     pub fn too_slow(&mut self, cut: bool) {
         if !self.over {
-            let action = if cut { "fail" } else { "observe" };
-            self.route.meter.exceeded(action);
+            self.went_over(if cut { "fail" } else { "observe" });
         }
-        self.over = true;
     }
 
     /// Content is about to be passed on.

@@ -24,6 +24,9 @@ use crate::upstream::attempt::Attempt;
 use crate::upstream::incoming::Cut;
 use crate::upstream::now::Now;
 
+/// A caller that does not ask for more for so long is what its stream waits for.
+const UNASKED: Duration = Duration::from_secs(1);
+
 /// Why an answer broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokenOff {
@@ -102,6 +105,8 @@ pub struct Relay {
     watched: bool,
     /// Content was passed on.
     content: bool,
+    /// The last that was asked of it was there: what follows until it is asked again is its caller's time.
+    handed: bool,
     timer: Option<Alarm>,
     last: Instant,
 }
@@ -122,6 +127,7 @@ impl Relay {
             record: Some(record),
             watched: true,
             content: false,
+            handed: false,
             timer: None,
             last: now,
         };
@@ -135,7 +141,8 @@ impl Relay {
             && let Some(mut record) = self.record.take()
         {
             tells(&self.attempt, &mut record);
-            record.finish_at(Outcome::Served, self.last);
+            let outcome = came_to(record.status(), self.attempt.told_failure());
+            record.finish_at(outcome, self.last);
         }
     }
 
@@ -157,6 +164,8 @@ impl Relay {
         let mut now = Now::default();
         match self.attempt.poll_frame(context, &mut now) {
             Poll::Ready(Some(Ok(frame))) => {
+                self.is_asked(&mut now);
+                self.handed = true;
                 self.last = now.get();
                 self.told_of(&frame);
                 self.passes_content();
@@ -170,9 +179,18 @@ impl Relay {
                 Poll::Ready(None)
             }
             Poll::Pending => {
+                self.is_asked(&mut now);
+                self.handed = false;
                 let why = ready!(self.poll_limits(context));
                 self.broken(why)
             }
+        }
+    }
+
+    /// It is asked again: where its caller took its time, its rate is taken anew.
+    fn is_asked(&mut self, now: &mut Now) {
+        if self.handed && self.pace.is_some() && now.get() - self.last >= UNASKED {
+            self.pace = Pace::new(self.min_rate, now.get());
         }
     }
 
@@ -265,6 +283,16 @@ impl Relay {
     }
 }
 
+/// What a call comes to that got a whole answer. A provider's error is a failure, and what its caller did
+/// wrong is none.
+pub(super) fn came_to(status: u16, failed: bool) -> Outcome {
+    if failed || status >= 500 {
+        Outcome::Failed
+    } else {
+        Outcome::Served
+    }
+}
+
 /// Leaves in the record what is told of its answer's attempt.
 fn tells(attempt: &Attempt, record: &mut Record) {
     if let Some(timeline) = record.timeline() {
@@ -283,10 +311,10 @@ impl Drop for Relay {
 }
 
 impl AnswerBody {
-    /// Whether it told of a failure after its head had said otherwise.
+    /// Whether it told of a failure after its head had said otherwise, or of no end.
     pub fn is_failure(&self) -> bool {
         match self {
-            Self::Relay(relay) => relay.attempt.told_error(),
+            Self::Relay(relay) => relay.attempt.told_failure() || relay.attempt.ended_early(),
             Self::Waiting(waiting) => waiting.is_failure(),
             Self::Scoped(scoped) => scoped.is_failure(),
             Self::Own(_) | Self::Led(_) | Self::Followed(_) | Self::Api(_) => false,

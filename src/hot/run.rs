@@ -63,11 +63,12 @@ async fn conclude(
         );
         return Err(ready.refuse(Code::BodyTooLarge, message));
     }
-    // Its scope's deadline may have passed: nothing is sent for a call that cannot be in time.
-    let late = ready.deadline.budget.is_zero() && !matches!(ready.deadline.then, Then::GoOn(_));
+    // Its scope's deadline may have passed, or its own while its body came: nothing is sent for a call that
+    // cannot be in time.
+    let over = ready.arrived.elapsed() >= ready.deadline.budget;
+    let late = over && !matches!(ready.deadline.then, Then::GoOn(_));
     if late {
-        ready.record.lets_go(ready.deadline.budget);
-        ready.route.meter.exceeded(ready.deadline.then.as_str());
+        ready.record.misses(ready.deadline);
         if !ready.deadline.then.is_job() {
             return Err(demote::too_slow(ready));
         }
@@ -137,13 +138,9 @@ async fn race(
         loop {
             let finish = race.run().await;
             match (&finish, ready.deadline.then) {
-                (Finish::Deadline, Then::GoOn(action)) => {
-                    route.meter.exceeded(action);
-                    race.go_on();
-                }
-                (Finish::Deadline, then) => {
-                    route.meter.exceeded(then.as_str());
-                    race.lets_go(ready.deadline.budget);
+                (Finish::Deadline, Then::GoOn(action)) => race.go_on(action),
+                (Finish::Deadline, _) => {
+                    race.misses(ready.deadline);
                     break race.conclude(finish);
                 }
                 _ => break finish,
@@ -179,7 +176,8 @@ fn hold(ready: &Ready, state: &State) -> Hold {
     let route = &ready.route;
     let enforced = !matches!(ready.deadline.then, Then::GoOn(_));
     let hedged = ready.safe && route.hedge.after != HedgeAfter::Off;
-    if !enforced && !hedged {
+    // Comments can be sent only before the head is.
+    if !enforced && !hedged && keepalive::wanted(ready).is_none() {
         return Hold::Head;
     }
     let limit = state.limits.hold.bytes();

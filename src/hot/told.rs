@@ -48,7 +48,10 @@ impl Record {
         if let Some(timeline) = self.timeline() {
             let status = match verdict {
                 Verdict::Refused(status, _) => Some(*status),
-                _ => None,
+                Verdict::Broken(_) => None,
+                Verdict::Answer | Verdict::Told => {
+                    entry.attempt.head().map(|head| head.status.as_u16())
+                }
             };
             timeline.failed(entry.number.into(), status, reason, entry.attempt.judged());
         }

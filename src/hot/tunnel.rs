@@ -143,22 +143,20 @@ pub(super) async fn open(
         Ok(Ok(response)) => response,
         Ok(Err(why)) => {
             // It may have been picked to be probed: that place is free again.
-            target.health.given_up();
+            target.health.given_up(began);
             if let Some(timeline) = ready.record.timeline() {
                 timeline.failed(0, None, "connect", Instant::now());
             }
             return Err(ready.refuse(Code::ProviderUnreachable, why));
         }
         Err(_) => {
-            target.health.given_up();
-            let then = ready.deadline.then.as_str();
-            ready.record.lets_go(ready.deadline.budget);
-            ready.route.meter.exceeded(then);
+            target.health.given_up(began);
+            ready.record.misses(ready.deadline);
             return Err(demote::too_slow(ready));
         }
     };
     if retryable(provider.status().as_u16()) {
-        target.health.given_up();
+        target.health.given_up(began);
     } else {
         target.health.succeeded(began);
     }

@@ -104,6 +104,7 @@ impl Attempt {
     pub fn start(mut start: Start) -> Box<Self> {
         let (fate, judged) = (start.request.body_mut().fate(), start.now);
         let target = start.target.clone();
+        target.provider.sees(start.request.headers(), start.now);
         let length = Body::size_hint(start.request.body()).lower();
         let pool = start.target.provider.pool(start.worker).clone();
         let head = pinned(|| send(start.target, pool, start.request, start.connect, start.part));
@@ -163,9 +164,14 @@ impl Attempt {
         self.gauge.usage()
     }
 
-    /// Whether its stream told of an error.
-    pub fn told_error(&self) -> bool {
-        self.gauge.told_error()
+    /// Whether its stream told of an error, or of nothing at all.
+    pub fn told_failure(&self) -> bool {
+        self.gauge.told_error() || (self.is_whole() && self.gauge.told_nothing())
+    }
+
+    /// Whether its stream ended before its provider said that it is whole. Some never say it.
+    pub fn ended_early(&self) -> bool {
+        self.gauge.ended_early()
     }
 
     /// What its tokens count as from now on.
@@ -252,16 +258,36 @@ impl Attempt {
             Hold::Json(_) | Hold::Content => return Poll::Ready(Verdict::Answer),
         };
         loop {
-            let judged = self.gauge.is_stream() && self.gauge.first_content().is_some();
-            if judged || self.held_bytes >= limit || matches!(self.state, State::Ended) {
+            if let Some(verdict) = self.judge_events() {
+                return Poll::Ready(verdict);
+            }
+            if self.held_bytes >= limit || matches!(self.state, State::Ended) {
                 return Poll::Ready(Verdict::Answer);
             }
             match ready!(self.poll_body(context, now)) {
                 Some(Ok(frame)) => self.hold(frame),
                 Some(Err(error)) => return Poll::Ready(self.broke(error.into())),
-                None => return Poll::Ready(Verdict::Answer),
+                None => {}
             }
         }
+    }
+
+    /// What the events of a stream say of it so far. An error before any content is one that another
+    /// attempt may improve on, whatever the head said.
+    fn judge_events(&mut self) -> Option<Verdict> {
+        if !self.gauge.is_stream() {
+            return None;
+        }
+        if self.refused || self.gauge.first_content().is_some() {
+            return Some(Verdict::Answer);
+        }
+        if self.gauge.told_error() {
+            self.refused = true;
+            self.gauge.told_of_failure();
+            return Some(Verdict::Told);
+        }
+        let nothing = self.is_whole() && self.gauge.told_nothing();
+        nothing.then(|| Verdict::Broken(Cut::Early.into()))
     }
 
     fn received(&mut self, response: Response<Incoming>, lease: Lease, now: &mut Now) {

@@ -90,10 +90,15 @@ impl Attempts {
         }
     }
 
+    /// How many hedges run.
+    pub fn hedges(&self) -> usize {
+        self.running.iter().filter(|entry| entry.hedge).count()
+    }
+
     /// Cancels all that run: they lost. Gives how many of them were hedges.
     pub fn cancel_losers(&mut self) -> usize {
         self.used_for(Use::HedgeLost);
-        let hedges = self.running.iter().filter(|entry| entry.hedge).count();
+        let hedges = self.hedges();
         self.running.clear();
         hedges
     }

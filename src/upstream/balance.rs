@@ -88,9 +88,12 @@ impl Targets {
         self.all.iter().all(|target| target.health.is_doubtful(now))
     }
 
-    /// A target for a further attempt: one that was not tried where one is open, else any.
-    pub fn another(&self, tried: &[Arc<Target>], now: Instant) -> &Arc<Target> {
-        self.untried(tried, now).unwrap_or_else(|| self.first(now))
+    /// A target for an attempt beside one that runs: one that was not tried, else any that is not left
+    /// alone; `None` where all are, as what runs may be answered yet.
+    pub fn beside(&self, tried: &[Arc<Target>], now: Instant) -> Option<&Arc<Target>> {
+        let weighted = |target: &&Arc<Target>| target.weight() > 0 || self.all.len() == 1;
+        self.untried(tried, now)
+            .or_else(|| pick(self.all.iter().filter(weighted), now))
     }
 
     /// An open target that was not tried.

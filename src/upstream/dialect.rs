@@ -23,6 +23,8 @@ pub struct Event {
     pub content: bool,
     /// It reports an error.
     pub error: bool,
+    /// It is the last of an answer that is whole, or the last but for what is told of its tokens.
+    pub end: bool,
     /// Tokens it told.
     pub usage: Usage,
 }
@@ -47,8 +49,11 @@ impl Usage {
     }
 }
 
-/// Reads the payload of a `data:` line.
+/// Reads the payload of a `data:` line. An empty one is none: no client is told of it (WHATWG HTML 9.2.6).
 pub fn event(dialect: Dialect, payload: &[u8]) -> Event {
+    if payload.is_empty() {
+        return Event::default();
+    }
     if is_content(dialect, payload) {
         return Event {
             content: true,
@@ -73,27 +78,26 @@ pub fn parsed(dialect: Dialect, payload: &[u8]) -> Event {
 fn openai(payload: &[u8]) -> Event {
     let Ok(chunk) = serde_json::from_slice::<OpenaiChunk>(payload) else {
         // `[DONE]` is no content; anything else that is not JSON is passed on as if it were.
+        let end = payload == b"[DONE]";
         return Event {
-            content: payload != b"[DONE]",
+            content: !end,
+            end,
             ..Event::default()
         };
     };
-    let delta = chunk
-        .kind
-        .as_deref()
-        .is_some_and(|kind| kind.ends_with(".delta"));
-    let content = delta && chunk.delta.0
-        || chunk
-            .choices
-            .unwrap_or_default()
-            .iter()
-            .any(Choice::has_content);
+    let kind = chunk.kind.as_deref().unwrap_or_default();
+    let choices = chunk.choices.unwrap_or_default();
+    let content =
+        kind.ends_with(".delta") && chunk.delta.0 || choices.iter().any(Choice::has_content);
+    let end = matches!(kind, "response.completed" | "response.incomplete")
+        || choices.iter().any(|choice| choice.finish_reason.0);
     let usage = chunk
         .usage
         .or(chunk.response.and_then(|response| response.usage));
     Event {
         content,
-        error: chunk.error.0,
+        error: chunk.error.0 || matches!(kind, "error" | "response.failed"),
+        end,
         usage: usage.unwrap_or_default(),
     }
 }
@@ -122,6 +126,7 @@ fn anthropic(payload: &[u8]) -> Event {
     Event {
         content,
         error: kind == "error",
+        end: kind == "message_stop",
         usage: usage.unwrap_or_default(),
     }
 }
@@ -154,6 +159,8 @@ struct Choice {
     delta: Option<ChatDelta>,
     #[serde(default)]
     text: Present,
+    #[serde(default)]
+    finish_reason: Present,
 }
 
 #[derive(Deserialize)]
@@ -339,6 +346,66 @@ mod tests {
         ] {
             assert!(!content(Dialect::Anthropic, payload), "{payload}");
         }
+    }
+
+    #[test]
+    fn errors_and_ends_are_told_from_what_stands_between() {
+        use Dialect::{Anthropic, Openai};
+        for (dialect, payload, error, end) in [
+            (Openai, r#"{"error":{"message":"overloaded"}}"#, true, false),
+            (
+                Openai,
+                r#"{"type":"error","code":"server_error"}"#,
+                true,
+                false,
+            ),
+            (
+                Openai,
+                r#"{"type":"response.failed","response":{"error":{}}}"#,
+                true,
+                false,
+            ),
+            (
+                Openai,
+                r#"{"type":"response.completed","response":{}}"#,
+                false,
+                true,
+            ),
+            (
+                Openai,
+                r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#,
+                false,
+                true,
+            ),
+            (
+                Openai,
+                r#"{"choices":[{"delta":{},"finish_reason":null}]}"#,
+                false,
+                false,
+            ),
+            (Openai, "[DONE]", false, true),
+            (
+                Anthropic,
+                r#"{"type":"error","error":{"type":"overloaded_error"}}"#,
+                true,
+                false,
+            ),
+            (Anthropic, r#"{"type":"message_stop"}"#, false, true),
+            (
+                Anthropic,
+                r#"{"type":"message_delta","usage":{"output_tokens":3}}"#,
+                false,
+                false,
+            ),
+        ] {
+            let event = event(dialect, payload.as_bytes());
+            assert_eq!(
+                (event.content, event.error, event.end),
+                (false, error, end),
+                "{payload}"
+            );
+        }
+        assert_eq!(event(Openai, b""), Event::default());
     }
 
     #[test]

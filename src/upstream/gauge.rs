@@ -2,7 +2,10 @@
 //!
 //! Promises: each series gets at most one sample of an attempt; a cancelled or broken-off attempt
 //! counts as at least its age, or the percentiles would flatter; one that failed by itself counts
-//! for nothing, since a target that failed fast is not a fast target.
+//! for nothing, since a target that failed fast is not a fast target. A target has its health from what
+//! can be used of an answer, not from a good head that nothing follows.
+
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +14,11 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::dialect::{self, Usage};
+use super::dialect::{self, Event, Usage};
 use super::now::Now;
 use super::permits::Permit;
 use super::queue::Queue;
-use super::quota::{COOLING, Share};
+use super::quota::Share;
 use super::refusal::retryable;
 use super::sse::{self, Lines};
 use super::target::Target;
@@ -43,15 +46,21 @@ pub(super) struct Gauge {
     /// The answer is a stream of events.
     events: bool,
     head: bool,
-    /// The head tells of success.
+    /// The head tells of no error.
     success: bool,
+    /// Its target's health was told.
+    judged: bool,
     basis: Option<Arc<Sampled>>,
     witness: Option<Witness>,
     first_content: Option<Instant>,
     last_content: Option<Instant>,
     tokens_seen: u64,
+    /// An event came.
+    told: bool,
     /// An event told of an error.
     told_error: bool,
+    /// An event told that the answer is whole.
+    told_end: bool,
     request_bytes: u64,
     /// What jobs had taken of the provider's quota that were sent before it.
     mark: Share,
@@ -87,12 +96,15 @@ impl Gauge {
             events: false,
             head: false,
             success: false,
+            judged: false,
             basis,
             witness,
             first_content: None,
             last_content: None,
             tokens_seen: 0,
+            told: false,
             told_error: false,
+            told_end: false,
             request_bytes,
             mark,
             usage: Usage::default(),
@@ -130,6 +142,16 @@ impl Gauge {
         self.told_error
     }
 
+    /// It is a stream without an event.
+    pub fn told_nothing(&self) -> bool {
+        self.events && !self.told
+    }
+
+    /// It is a stream that ended before its provider said that it is whole.
+    pub fn ended_early(&self) -> bool {
+        self.events && self.whole && !self.told_end
+    }
+
     pub fn first_content(&self) -> Option<Instant> {
         self.first_content
     }
@@ -144,63 +166,30 @@ impl Gauge {
 
     /// The head of an answer is there.
     pub fn head(&mut self, events: bool, status: StatusCode, headers: &HeaderMap) {
-        let quota = &self.target.provider.quota;
-        quota.answered(headers, self.started, self.mark);
-        self.head = true;
-        self.success = status.is_success();
-        // What the caller did wrong is no fault of the target.
-        if !retryable(status.as_u16()) {
-            self.target.health.succeeded(self.started);
+        let provider = &self.target.provider;
+        if !provider.accounts.are_many(self.started) {
+            provider.quota.answered(headers, self.started, self.mark);
         }
+        self.head = true;
+        self.success = !status.is_client_error() && !status.is_server_error();
         self.events = events && self.dialect() != Dialect::Plain;
         self.streamed = self.events || (self.streamed && self.dialect() == Dialect::Plain);
+        if !self.success && !retryable(status.as_u16()) {
+            self.is_wrong(status);
+        }
     }
 
     fn dialect(&self) -> Dialect {
         self.target.provider.dialect
     }
 
-    /// The answer is an error that another attempt may improve on; `rest`: until when the target
-    /// asks to be left alone.
-    pub fn refused(&mut self, status: StatusCode, rest: Option<Duration>) {
-        self.failed = true;
-        let now = Instant::now();
-        match (status, rest) {
-            (StatusCode::TOO_MANY_REQUESTS, rest) => {
-                let quota = &self.target.provider.quota;
-                quota.refused(self.started, rest, now);
-                // A job's refusal holds the jobs; hot calls find out by themselves.
-                self.held = self.used == Use::Cold;
-                if self.held {
-                    self.target.health.given_up();
-                } else {
-                    self.target.health.rest(rest.unwrap_or(COOLING), now);
-                }
-            }
-            (StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT, _) => {
-                self.target.health.given_up();
-            }
-            (_, rest) => {
-                self.target.health.failed(self.started, now);
-                if let Some(rest) = rest {
-                    // As for a rate: it holds all jobs of the provider, and a job's holds no hot call.
-                    self.target.provider.quota.holds_for(rest, now);
-                    if self.used != Use::Cold {
-                        self.target.health.rest(rest, now);
-                    }
-                }
-            }
-        }
-    }
-
     /// The attempt broke by itself.
     pub fn failed(&mut self) {
         // After content it still ran as long as it ran.
         self.failed = self.first_content.is_none();
-        if self.failed {
-            self.target.health.failed(self.started, Instant::now());
-        }
-        self.settle(Instant::now());
+        let now = Instant::now();
+        self.fails(now);
+        self.settle(now);
     }
 
     /// Bytes of the answer came.
@@ -219,17 +208,21 @@ impl Gauge {
 
     fn saw_events(&mut self, data: &[u8], now: &mut Now) {
         let dialect = self.target.provider.dialect;
-        let (mut count, mut told, mut wrong) = (0, Usage::default(), false);
+        let (mut count, mut used, mut all) = (0, Usage::default(), Event::default());
+        let mut told = false;
         self.lines.feed(data, |line| {
             if let Some(payload) = sse::data(line) {
                 let event = dialect::event(dialect, payload);
-                count += u64::from(event.content || event.error);
-                wrong |= event.error;
-                told.update(event.usage);
+                count += u64::from(event.content);
+                (all.error, all.end) = (all.error | event.error, all.end | event.end);
+                used.update(event.usage);
+                told = true;
             }
         });
-        self.usage.update(told);
-        self.told_error |= wrong;
+        self.usage.update(used);
+        self.told |= told;
+        self.told_error |= all.error;
+        self.told_end |= all.end;
         if count > 0 {
             self.content(now.get(), count);
         }
@@ -239,14 +232,21 @@ impl Gauge {
         self.tokens_seen += count;
         if self.first_content.is_none() {
             self.first_content = Some(now);
+            // What is one piece may be cut off yet.
+            if self.success && (self.events || self.dialect() == Dialect::Plain) {
+                self.succeeds();
+            }
             let took = now - self.started;
-            if !self.failed {
+            // An error that came fast says nothing of how long an answer takes.
+            if self.success && !self.failed {
                 self.target.load.saw(took, now);
                 self.permit.saw(took, now);
             }
-            if self.streamed && !self.failed {
+            if self.streamed && self.success && !self.failed {
                 self.target.meter.first_token.record(took);
-                self.sample_basis(took);
+                if let Some(basis) = self.basis.take() {
+                    basis.ended(took);
+                }
                 self.testify(took, true);
             }
         } else if let Some(last) = self.last_content
@@ -259,13 +259,7 @@ impl Gauge {
         self.last_content = Some(now);
     }
 
-    fn sample_basis(&mut self, took: Duration) {
-        if let Some(basis) = self.basis.take() {
-            basis.ended(took);
-        }
-    }
-
-    /// Tells its class; an error that came fast says nothing of how long an answer takes.
+    /// Tells its class.
     fn testify(&mut self, took: Duration, ended: bool) {
         match self.witness.take() {
             None => {}
@@ -302,6 +296,11 @@ impl Gauge {
             self.usage.update(told);
         }
         self.whole = true;
+        if self.events && self.first_content.is_none() && (self.told_error || !self.told) {
+            self.failed = true;
+            self.fails(now);
+        }
+        self.succeeds();
         self.settle(now);
     }
 
@@ -311,17 +310,18 @@ impl Gauge {
             return;
         }
         self.target.meter.ended();
-        let permit = std::mem::take(&mut self.permit);
+        let mut permit = std::mem::take(&mut self.permit);
         let age = now - self.started;
+        self.is_given_up();
+        if self.failed || (self.head && !self.success) {
+            permit.is_no_measure();
+        }
         if self.first_content.is_none() && !self.held {
-            // A target that failed fast is not a fast target.
-            let least = if self.failed { age.max(FAILED) } else { age };
-            self.target.load.at_least(least, now);
-            if !self.failed {
+            if self.failed {
+                self.costs(now);
+            } else {
+                self.target.load.at_least(age, now);
                 permit.at_least(age, now);
-            }
-            if !self.head && !self.failed {
-                self.target.health.given_up();
             }
         }
         if self.failed {
@@ -333,10 +333,10 @@ impl Gauge {
         }
         // Without an answer it was given up: all that is known is that it takes longer.
         if let Some(basis) = self.basis.take() {
-            if self.whole {
-                basis.ended(age);
-            } else {
-                basis.given_up(age);
+            match (self.success, self.whole) {
+                (true, true) => basis.ended(age),
+                (false, _) if self.head => {}
+                (_, _) => basis.given_up(age),
             }
         }
         self.testify(age, self.whole);

@@ -4,6 +4,7 @@
 //! each attempt is measured once, the cancelled ones as at least their age. Knows nothing of
 //! callers, budgets or jobs.
 
+pub mod accounts;
 pub mod attempt;
 pub mod attempts;
 pub mod balance;

@@ -148,6 +148,7 @@ impl Permits {
     fn permit(self: &Arc<Self>, now: Instant) -> Permit {
         Permit {
             place: Some((self.clone(), now)),
+            unmeasured: false,
         }
     }
 
@@ -176,15 +177,17 @@ impl Permits {
         }
     }
 
-    fn free(self: &Arc<Self>, since: Instant) {
+    fn free(self: &Arc<Self>, since: Instant, measured: bool) {
         let now = Instant::now();
-        let (took, before) = ((now - since).as_secs_f64(), self.held().as_secs_f64());
-        let average = if before > 0.0 {
-            before + (took - before) * WEIGHT
-        } else {
-            took
-        };
-        self.held.store(average.to_bits(), Ordering::Relaxed);
+        if measured {
+            let (took, before) = ((now - since).as_secs_f64(), self.held().as_secs_f64());
+            let average = if before > 0.0 {
+                before + (took - before) * WEIGHT
+            } else {
+                took
+            };
+            self.held.store(average.to_bits(), Ordering::Relaxed);
+        }
         self.leave();
         self.serve(now);
     }
@@ -198,6 +201,8 @@ impl Permits {
 #[derive(Debug, Default)]
 pub struct Permit {
     place: Option<(Arc<Permits>, Instant)>,
+    /// How long it was held tells nothing of others.
+    unmeasured: bool,
 }
 
 impl Permit {
@@ -208,6 +213,11 @@ impl Permit {
         {
             limit.saw(took, permits.taken(), now - permits.origin);
         }
+    }
+
+    /// The call that holds it failed: a place is not free sooner for that.
+    pub fn is_no_measure(&mut self) {
+        self.unmeasured = true;
     }
 
     /// The call that holds it was given up at this age.
@@ -223,7 +233,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some((permits, since)) = self.place.take() {
-            permits.free(since);
+            permits.free(since, !self.unmeasured);
         }
     }
 }

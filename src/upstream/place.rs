@@ -29,7 +29,7 @@ impl Targets {
         if let Some(permit) = permits.take(now) {
             return Place::Free(picked, permit);
         }
-        picked.health.given_up();
+        picked.health.given_up(now);
         let other = |target: &&Arc<Target>| !Arc::ptr_eq(target, &picked) && target.weight() > 0;
         let mut open: SmallVec<[&Arc<Target>; 8]> = self
             .all()

@@ -10,8 +10,10 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use rustls_pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::accounts::Accounts;
 use super::connect::{Dialer, Transport, bare};
 use super::names::Names;
 use super::pool::{Bounds, Pool};
@@ -57,6 +59,8 @@ pub struct Provider {
     pub retries: RatioBucket,
     /// What is left of its rate limits.
     pub quota: Quota,
+    /// Whose keys it is asked with.
+    pub accounts: Accounts,
 }
 
 /// Retries per call: Finagle's 20% halved; a few are there from the start.
@@ -119,6 +123,7 @@ impl Provider {
             pools: (0..ground.pools).map(|_| pool()).collect(),
             retries: RatioBucket::new(RETRIES, SAVED).with_initial(SAVED),
             quota: Quota::new(&settings.quota),
+            accounts: Accounts::default(),
             scheme,
             authority,
             host,
@@ -182,6 +187,18 @@ impl Provider {
             .authority(self.authority.clone())
             .path_and_query(path)
             .build()
+    }
+
+    /// Whether it is asked with a key of the gateway's own.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// A call with these headers is sent there: with the gateway's key, or with its caller's.
+    pub fn sees(&self, headers: &HeaderMap, now: Instant) {
+        if !self.has_key() {
+            self.accounts.saw(headers, now);
+        }
     }
 
     /// Makes a caller's headers this provider's: its host, and its key if there is one.

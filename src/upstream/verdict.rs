@@ -54,6 +54,8 @@ pub enum Verdict {
     Answer,
     /// An answer with a status that another attempt may improve on, and when it may come.
     Refused(u16, Option<Duration>),
+    /// A stream whose first word is an error.
+    Told,
     /// No answer.
     Broken(Broken),
 }
@@ -62,7 +64,7 @@ impl Verdict {
     /// Whether the provider was there for nobody, or has no room: it did nothing for the call.
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Answer => false,
+            Self::Answer | Self::Told => false,
             Self::Refused(status, _) => *status == 429 || is_away(*status),
             Self::Broken(why) => matches!(why, Broken::Connect(_)) || why.is_refusal(),
         }

@@ -46,7 +46,7 @@ fn request(plan: &Plan, http2: bool) -> Request<Full<Bytes>> {
     let mut builder = Request::post(uri)
         .header("host", "gateway")
         .header("content-type", "application/json")
-        .header("authorization", format!("Bearer key-{}", plan.call % 5))
+        .header("authorization", format!("Bearer key-{}", plan.key))
         .header(identity::CALL, plan.call);
     builder = match (plan.respond_async, plan.wait) {
         (true, Some(wait)) => builder.header("prefer", format!("respond-async, wait={wait}")),

@@ -30,6 +30,7 @@ async fn scene(
     for call in 0..calls {
         let mut plan = Plan {
             call,
+            key: call % 5,
             lane: LANES.iter().find(|one| one.name == lane).unwrap(),
             streamed: false,
             http2: false,

@@ -68,6 +68,8 @@ pub static LANES: [Lane; 7] = [
 pub struct Plan {
     /// The call's number.
     pub call: u64,
+    /// The number of the key that it comes with.
+    pub key: u64,
     /// Where it goes.
     pub lane: &'static Lane,
     /// It wants a stream.
@@ -104,6 +106,7 @@ impl Plan {
         let waits = lane.waits && !respond_async;
         Self {
             call,
+            key: call % 5,
             lane,
             streamed: chance(0.5, &mut random),
             http2: chance(0.4, &mut random),

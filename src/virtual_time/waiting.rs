@@ -39,7 +39,7 @@ async fn ask(world: &World, plan: &Plan, method: Method, path: &str, wait: u64) 
         .method(method)
         .uri(uri)
         .header("host", "gateway")
-        .header("authorization", format!("Bearer key-{}", plan.call % 5));
+        .header("authorization", format!("Bearer key-{}", plan.key));
     if wait > 0 && !path.contains('?') {
         builder = builder.header("prefer", format!("wait={wait}"));
     }

@@ -1,7 +1,8 @@
 """A provider that does for each attempt what the call says, and a gateway before it.
 
 A call says it in `x-script`: for each attempt, in their order, `MILLISECONDS`, `MILLISECONDS/STATUS`, `MILLISECONDS/STATUS/no`
-where it says that the same again is of no use, or `MILLISECONDS/STATUS/SECONDS` where it says when to come back.
+where it says that the same again is of no use, or `MILLISECONDS/STATUS/SECONDS` where it says when to come back. A stream may
+be `MILLISECONDS/error`: an error and nothing else; `/empty`: nothing; `/endless`: without its last event.
 """
 
 import gzip
@@ -15,6 +16,7 @@ from conftest import Gateway, Receiver, start
 
 PATH = "/v1/chat/completions"
 SAID = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+ERROR = {"error": {"message": "The server is overloaded.", "type": "server_error", "code": None}}
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 
 
@@ -49,7 +51,7 @@ class Scripted(http.server.BaseHTTPRequestHandler):
             step = script[min(len(seen), len(script) - 1)]
             seen.append(headers)
         wait, status, self.last_word = (step + "//").split("/")[:3]
-        status = int(status or 200)
+        how, status = (status, 200) if status.isalpha() else ("", int(status or 200))
         # A name that is asked for stands for a version of it.
         model = asked["model"] + "-2026-11-01"
         if not asked.get("stream") or status != 200:
@@ -59,6 +61,7 @@ class Scripted(http.server.BaseHTTPRequestHandler):
             return
         chunk = {"model": model, "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
         told = [json.dumps(chunk), json.dumps({"choices": [], "usage": USAGE}), "[DONE]"]
+        told = {"error": [json.dumps(ERROR)], "empty": [], "endless": told[:1]}.get(how, told)
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
@@ -166,7 +169,7 @@ class Scene:
             provider=self.provider.url(), folder=folder, hook=self.receiver.server_address[1]
         )
         self.config = folder / "shunt.toml"
-        self.config.write_text(text + more.format(folder=folder))
+        self.config.write_text(text + more.format(folder=folder, provider=self.provider.url()))
         self.environment = environment
         self.begin()
 

@@ -155,7 +155,7 @@ impl Runner {
             // Who ended it while it was claimed could not stop it; whoever ends it from here on can.
             if !runner.still_runs(&job).await {
                 if let Some((Some(place), _)) = &call {
-                    place.target.health.given_up();
+                    place.target.health.given_up(Instant::now());
                 }
                 runner.runs.leave(&job.id, &stop, job.fence);
                 return;

@@ -166,7 +166,7 @@ async fn follow(attempt: Box<Attempt>, limit: usize, writer: Writer) -> Ended {
 
 async fn answered(mut attempt: Box<Attempt>, limit: usize, writer: &Writer) -> Ended {
     match poll_fn(|context| attempt.poll_verdict(context, Hold::Head)).await {
-        Verdict::Answer => keep(attempt, limit, Some(writer)).await,
+        Verdict::Answer | Verdict::Told => keep(attempt, limit, Some(writer)).await,
         // Where to wait is of no use, it counts as an attempt that failed.
         Verdict::Refused(429, rest) if !attempt.has_last_word() => {
             let rest = attempt.target().provider.quota.rest(rest);
@@ -241,6 +241,14 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
         body: body.freeze(),
         timing: timing.to_text(),
     });
+    if attempt.told_failure() {
+        return Ended::Again(Failure {
+            error: JobError::new("provider_error", "the provider's stream told of an error"),
+            answer,
+            rest,
+            away: false,
+        });
+    }
     if head.status.is_success() {
         return Ended::With(Outcome {
             status: Status::Succeeded,

@@ -42,7 +42,7 @@ impl Race<'_> {
         if let Some(target) = self.route.targets.untried(self.attempts.tried(), now) {
             if !target.provider.retries.try_spend() {
                 // It may have been picked to be probed: that place is free again.
-                target.health.given_up();
+                target.health.given_up(now);
                 return false;
             }
             self.retries -= 1;
@@ -58,7 +58,7 @@ impl Race<'_> {
             return false;
         }
         self.retries -= 1;
-        self.retry_at = Some(at);
+        self.retry_at = Some((at, failed.clone()));
         true
     }
 }

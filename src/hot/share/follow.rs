@@ -19,7 +19,7 @@ use crate::hot::budget::Then;
 use crate::hot::demote::too_slow;
 use crate::hot::ready::{Ready, Refusal};
 use crate::hot::record::Record;
-use crate::hot::relay::{AnswerBody, BrokenOff};
+use crate::hot::relay::{AnswerBody, BrokenOff, came_to};
 use crate::meter::Outcome;
 
 const JOINED: HeaderName = HeaderName::from_static("x-shunt-joined");
@@ -55,12 +55,10 @@ pub(in crate::hot) async fn follow(
                 ready.record.waited_for_provider(began.elapsed());
                 let Then::GoOn(action) = ready.deadline.then else {
                     // What runs is another caller's, and cannot become this one's job.
-                    ready.record.lets_go(ready.deadline.budget);
-                    ready.route.meter.exceeded(Then::Fail.as_str());
+                    ready.record.misses(ready.deadline.failing());
                     return Joined::Answered(Err(too_slow(ready)));
                 };
-                ready.route.meter.exceeded(action);
-                ready.record.went_over();
+                ready.record.went_over(action);
                 deadline = None;
             }
         }
@@ -110,8 +108,7 @@ fn respond(holder: Holder, head: Head, ready: Ready, by: &'static str) -> Respon
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
     let outcome = match head.status {
         StatusCode::ACCEPTED | StatusCode::SEE_OTHER => Outcome::Demoted,
-        status if status.is_server_error() => Outcome::Failed,
-        _ => Outcome::Served,
+        status => came_to(status.as_u16(), false),
     };
     *response.headers_mut() = not_its_time(head.headers);
     mark(response.headers_mut(), &record, own, provider);
