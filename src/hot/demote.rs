@@ -101,7 +101,7 @@ async fn hand_over(
         headers: lines(&ready.call.headers),
         body: ready.call.body.clone(),
     };
-    let made = attempts.made();
+    let (made, asked) = (attempts.made(), Instant::now());
     let handover = Handover {
         job: job.clone(),
         request,
@@ -109,8 +109,9 @@ async fn hand_over(
         key: ready.key,
         scope: ready.scope.as_ref().map(|scope| scope.token()),
     };
-    let kept = door.hand_over(handover, PATIENCE);
-    match kept.await {
+    let kept = door.hand_over(handover, PATIENCE).await;
+    ready.record.waited_for_store(asked.elapsed());
+    match kept {
         Ok(()) => Ok(accepted(ready, &job, made)),
         Err(why) => {
             if let Some(timeline) = ready.record.timeline() {

@@ -41,6 +41,7 @@ pub(super) async fn recalled(
             .saturating_sub(ready.arrived.elapsed()),
     };
     let asked_for = timeout(wait + SILENCE, door.recall(key, wait)).await;
+    ready.record.waited_for_store(asked.elapsed());
     let silent = || StoreError::Unavailable("it did not answer in time".into());
     let known = match asked_for.unwrap_or_else(|_| Err(silent())) {
         Ok(Recalled::Nothing) => return Ok(ready),
@@ -51,7 +52,6 @@ pub(super) async fn recalled(
             return Err(Err(ready.refuse(Code::Overloaded, message)));
         }
     };
-    ready.record.waited_for_provider(asked.elapsed());
     Err(match known {
         Recalled::Answer(answer) => {
             ready.route.meter.joined("store");

@@ -1,7 +1,7 @@
 //! What a call is counted as: once, whatever becomes of it.
 //!
 //! Promises: a call whose caller left counts as cancelled with status 499, with at least its age;
-//! the gateway's own time is what neither the provider nor the caller took.
+//! the gateway's own time is what neither the provider, the caller nor the store of jobs took.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +35,7 @@ pub struct Record {
     first_token: Option<Duration>,
     waited_for_caller: Duration,
     waited_for_provider: Duration,
+    waited_for_store: Duration,
     /// The caller's key: the call counts as running for it.
     admission: Option<Admission>,
     /// Set when the caller left and the call goes on for others.
@@ -59,6 +60,7 @@ impl Record {
             first_token: None,
             waited_for_caller: Duration::ZERO,
             waited_for_provider: Duration::ZERO,
+            waited_for_store: Duration::ZERO,
             admission: None,
             orphaned: None,
             timeline: None,
@@ -137,6 +139,11 @@ impl Record {
         self.waited_for_provider = time;
     }
 
+    /// Time that was spent on waiting for the store of jobs.
+    pub fn waited_for_store(&mut self, time: Duration) {
+        self.waited_for_store += time;
+    }
+
     /// The call may go on when its caller has left: then that is set.
     pub fn may_lose_its_caller(&mut self, orphaned: Arc<AtomicBool>) {
         self.orphaned = Some(orphaned);
@@ -202,7 +209,7 @@ impl Record {
     ) -> (Duration, Duration) {
         self.target = target.or(self.target.take());
         self.status = status;
-        let theirs = self.waited_for_provider + self.waited_for_caller;
+        let theirs = self.waited_for_provider + self.waited_for_caller + self.waited_for_store;
         let own = (now - self.arrived).saturating_sub(theirs);
         self.route.meter.overhead.record(own);
         if let Some(timeline) = &mut self.timeline {

@@ -76,7 +76,7 @@ const FAMILIES: &[Family] = &[
     Family {
         metric: Metric::Overhead,
         name: "shunt_overhead_seconds",
-        help: "The gateway's own part of a call.",
+        help: "The gateway's own part of a call: without provider, upload and job store.",
         bounds: OWN,
     },
     Family {
