@@ -1,7 +1,8 @@
 //! The API of scopes: `GET /scopes/{scope}` lists what runs in one, `DELETE` cancels all of it
 //! (section 6 of the contract).
 //!
-//! Promises: a caller sees and cancels only its own calls; hot calls and jobs alike.
+//! Promises: a caller sees and cancels only its own calls; hot calls and jobs alike. Who carries no
+//! credentials is told that jobs run, and not which: a scope's name can be guessed, a job's id cannot.
 
 use std::sync::Arc;
 
@@ -68,10 +69,19 @@ async fn show(
         let why = "there is no such scope, or it is not yours";
         return Err(problem(StatusCode::NOT_FOUND, "no_scope", why));
     }
-    Ok(axum::Json(told(&name, scope.as_deref(), &jobs)).into_response())
+    let jobs = jobs.iter().map(|job| shown(job, owner)).collect();
+    Ok(axum::Json(told(&name, scope.as_deref(), jobs)).into_response())
 }
 
-fn told(name: &str, scope: Option<&Scope>, jobs: &[Job]) -> Value {
+/// A job as its scope's page shows it.
+fn shown(job: &Job, owner: Owner) -> Value {
+    if owner == Owner::ANYONE {
+        return json!({"object": "job", "status": job.status, "route": job.route});
+    }
+    job.to_json()
+}
+
+fn told(name: &str, scope: Option<&Scope>, jobs: Vec<Value>) -> Value {
     let now = Instant::now();
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let calls: Vec<Value> = scope
@@ -93,7 +103,7 @@ fn told(name: &str, scope: Option<&Scope>, jobs: &[Job]) -> Value {
         "status": if cancelled { "cancelled" } else { "open" },
         "remaining_ms": scope.and_then(|scope| scope.left(now)).map(millis),
         "calls": calls,
-        "jobs": jobs.iter().map(Job::to_json).collect::<Vec<_>>(),
+        "jobs": jobs,
     })
 }
 

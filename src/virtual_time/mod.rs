@@ -25,6 +25,7 @@ mod plan;
 mod provider;
 mod rude;
 mod silent;
+mod strangers;
 mod waiting;
 
 use std::cell::Cell;
