@@ -275,7 +275,10 @@ impl Server {
     /// What is wrong with it; the old one stays in force.
     pub fn reload(&self, config: &Config) -> Result<()> {
         let before = self.gateway.state.load_full();
-        let built = state(config, &self.ground, before.table.providers(), &self.meter);
+        let built = match restart::opens(&self.started, config) {
+            Some(why) => Err(anyhow!(why)),
+            None => state(config, &self.ground, before.table.providers(), &self.meter),
+        };
         let built = built.and_then(|built| Ok((built, self.secured.prepare(config)?)));
         let result = if built.is_ok() { "ok" } else { "failed" };
         reloads(&self.meter, result).increment(1);

@@ -41,10 +41,45 @@ pub(super) fn waits(started: &Config, now: &Config) -> Vec<&'static str> {
     changed.map(|(name, _)| name).collect()
 }
 
+/// Why a reload would leave the operators' listener open; `None`: it does not. Its address and token are
+/// those of the start, and what its callers must show is that of the file.
+pub(super) fn opens(started: &Config, now: &Config) -> Option<&'static str> {
+    let guarded_by_token = started.auth.admin_token.is_some();
+    let mutual = &now.listen.admin_tls;
+    let mutual = mutual.as_ref().is_none_or(|tls| tls.client_ca.is_some());
+    let why = "listen.admin_tls.client_ca: is all that guards the admin listener, which was started off \
+               loopback and without a token: it can be taken away only by a restart";
+    (!started.listen.admin.ip().is_loopback() && !guarded_by_token && !mutual).then_some(why)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::parse;
+
+    #[test]
+    fn a_reload_does_not_open_the_operators_listener() {
+        let provider = "[providers.a]\nbase_url = \"https://a.example\"\n";
+        let read = |admin: &str, tls: &str, token: &str| {
+            let listen = format!("[listen]\nadmin = \"{admin}:8081\"\n{tls}\n{token}\n");
+            parse(&format!("{listen}{provider}"), "f").unwrap()
+        };
+        let token = "[auth]\nadmin_token = { env = \"T\" }";
+        let mutual = "admin_tls = { cert = \"c\", key = \"k\", client_ca = \"o\" }";
+        let plain = "admin_tls = { cert = \"c\", key = \"k\" }";
+        let open = |started: &Config, now: &Config| opens(started, now).is_some();
+
+        let started = read("0.0.0.0", mutual, "");
+        assert!(open(&started, &read("0.0.0.0", plain, token)));
+        assert!(open(&started, &read("127.0.0.1", plain, "")));
+        // It stays as it was until a restart, and so does what guards it.
+        assert!(!open(&started, &read("0.0.0.0", "", token)));
+        assert!(!open(&started, &read("0.0.0.0", mutual, token)));
+        let started = read("0.0.0.0", mutual, token);
+        assert!(!open(&started, &read("0.0.0.0", plain, token)));
+        let started = read("127.0.0.1", mutual, "");
+        assert!(!open(&started, &read("127.0.0.1", plain, "")));
+    }
 
     #[test]
     fn what_needs_a_restart_is_told_and_what_does_not_is_not() {
