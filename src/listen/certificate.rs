@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use metrics::{Counter, Gauge};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -48,6 +49,8 @@ struct Held {
     settings: ListenTls,
     /// What was read last, usable or not: the same is not tried again.
     tried: Tried,
+    /// But if only the time was not right for it.
+    untimely: bool,
     /// What is in force.
     digest: [u8; 32],
 }
@@ -106,6 +109,7 @@ impl Certificate {
             held: Mutex::new(Held {
                 settings: ready.settings,
                 tried: Ok(ready.digest),
+                untimely: false,
                 digest: ready.digest,
             }),
             current: ArcSwap::from_pointee(ready.config),
@@ -142,7 +146,15 @@ impl Certificate {
     /// A sentence, and the failure is counted.
     pub fn prepare(&self, settings: &ListenTls) -> Result<Ready, String> {
         let read = Files::read(settings).and_then(|files| files.ready(settings, self.alpn));
-        read.and_then(Ready::that_holds).map_err(|why| {
+        let now = Timestamp::now().as_second();
+        let read = read.and_then(|ready| {
+            // What is in force anyway holds no reload up, be it over or not.
+            if ready.digest != self.held().digest {
+                ready.is_timely(now)?;
+            }
+            Ok(ready)
+        });
+        read.map_err(|why| {
             self.failed.increment(1);
             format!("listen: the {} certificate: {why}", self.listener)
         })
@@ -156,6 +168,7 @@ impl Certificate {
     fn put(&self, held: &mut Held, ready: Ready) {
         held.settings = ready.settings;
         held.tried = Ok(ready.digest);
+        held.untimely = false;
         // The same again would only make tickets worthless.
         if held.digest == ready.digest {
             return;
@@ -170,16 +183,24 @@ impl Certificate {
 
     /// Looks whether the files changed, and takes them if they can be used. Reads files.
     pub fn look(&self) {
+        self.look_at(Timestamp::now().as_second());
+    }
+
+    fn look_at(&self, now: i64) {
         let mut held = self.held();
         let files = Files::read(&held.settings);
         let found: Tried = files.as_ref().map(Files::digest).map_err(Clone::clone);
-        if found == held.tried {
+        let again = found == held.tried;
+        if again && !held.untimely {
             return;
         }
         held.tried = found;
         let ready = files.and_then(|files| files.ready(&held.settings, self.alpn));
-        match ready.and_then(Ready::that_holds) {
+        let ready = ready.map(|ready| (ready.is_timely(now), ready));
+        held.untimely = matches!(ready, Ok((Err(_), _)));
+        match ready.and_then(|(holds, ready)| holds.map(|()| ready)) {
             Ok(ready) => self.put(&mut held, ready),
+            Err(_) if again => {}
             Err(why) => {
                 self.failed.increment(1);
                 let listener = self.listener;
@@ -205,12 +226,11 @@ impl Certificate {
 }
 
 impl Ready {
-    /// Gives it back only while it is valid: what cannot be used yet, or no more, replaces nothing.
-    fn that_holds(self) -> Result<Self, String> {
+    /// Whether it is valid: what cannot be used yet, or no more, replaces nothing.
+    fn is_timely(&self, now: i64) -> Result<(), String> {
         let path = self.settings.cert.display();
-        let holds = self.validity.holds();
-        holds.map_err(|why| format!("{path} {why}"))?;
-        Ok(self)
+        let holds = self.validity.holds_at(now);
+        holds.map_err(|why| format!("{path} {why}"))
     }
 }
 
@@ -296,4 +316,58 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 
 fn told(path: &Path, why: &dyn std::fmt::Display) -> String {
     format!("{}: {why}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Writes a certificate that is valid between these years.
+    fn write(folder: &TempDir, from: i32, until: i32) -> ListenTls {
+        let mut asked = rcgen::CertificateParams::new(["localhost".into()]).unwrap();
+        asked.not_before = rcgen::date_time_ymd(from, 1, 1);
+        asked.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let settings = ListenTls {
+            cert: folder.path().join("cert.pem"),
+            key: folder.path().join("key.pem"),
+            client_ca: None,
+        };
+        std::fs::write(&settings.cert, asked.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&settings.key, key.serialize_pem()).unwrap();
+        settings
+    }
+
+    fn counted(meter: &Meter, result: &str) -> bool {
+        let line = format!("shunt_tls_reloads_total{{listener=\"public\",result=\"{result}\"}} 1");
+        meter.render().lines().any(|one| one == line)
+    }
+
+    #[test]
+    fn an_expired_certificate_in_force_holds_no_reload_up() {
+        let (folder, meter) = (tempfile::tempdir().unwrap(), Meter::new(1));
+        let settings = write(&folder, 2001, 2002);
+        let certificate = Certificate::new("public", &settings, &[], &meter).unwrap();
+        assert!(certificate.prepare(&settings).is_ok());
+        // Another one that has expired replaces nothing.
+        let settings = write(&folder, 2001, 2003);
+        let why = certificate.prepare(&settings).err().unwrap();
+        assert!(why.ends_with("has expired"), "{why}");
+    }
+
+    #[test]
+    fn a_certificate_that_comes_before_its_time_is_taken_when_it_is_valid() {
+        let (folder, meter) = (tempfile::tempdir().unwrap(), Meter::new(1));
+        let settings = write(&folder, 2001, 2098);
+        let certificate = Certificate::new("public", &settings, &[], &meter).unwrap();
+        write(&folder, 2090, 2099);
+        let year = |year: i64| (year - 1970) * 31_556_952;
+        certificate.look_at(year(2080));
+        certificate.look_at(year(2081));
+        assert!(counted(&meter, "failed"), "{}", meter.render());
+        certificate.look_at(year(2091));
+        assert!(counted(&meter, "ok"), "{}", meter.render());
+    }
 }

@@ -27,7 +27,14 @@ impl Validity {
     /// # Errors
     /// The end of a sentence that begins with the certificate.
     pub fn holds(self) -> Result<(), &'static str> {
-        let now = Timestamp::now().as_second();
+        self.holds_at(Timestamp::now().as_second())
+    }
+
+    /// Whether it holds at a moment, in seconds since 1970.
+    ///
+    /// # Errors
+    /// As of [`Validity::holds`].
+    pub fn holds_at(self, now: i64) -> Result<(), &'static str> {
         if now < self.from {
             return Err("is not valid yet");
         }
