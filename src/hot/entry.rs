@@ -3,8 +3,8 @@
 //!
 //! Promises: past it there is one `Host` or none, it is a host, an authority in the request line or
 //! in `:authority` is the same, and the body has one framing that every reader knows (RFC 9112 3.2,
-//! 6.1, 11.2). What the parser refuses before is not looked at again. Reads the head once, keeps
-//! nothing.
+//! 6.1, 11.2); its path has no `.` and `..`, which routes do not resolve and a server behind would. What
+//! the parser refuses before is not looked at again. Reads the head once, keeps nothing.
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Request, Version};
@@ -64,6 +64,9 @@ fn look<B>(request: &Request<B>, most: usize) -> Result<bool, Why> {
     }
     if let Err(why) = host(request) {
         return bad(why);
+    }
+    if has_dots(request.uri().path().as_bytes()) {
+        return bad("the path has a segment `.` or `..`; send it resolved");
     }
     let is_upgrade = names.upgrade && is_upgrade(headers);
     if request.version() < Version::HTTP_2
@@ -129,6 +132,42 @@ fn host<B>(request: &Request<B>) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether a segment of a path is `.` or `..` to some reader: encoded once, or between what some take for
+/// separators.
+fn has_dots(path: &[u8]) -> bool {
+    if memchr::memchr2(b'.', b'%', path).is_none() {
+        return false;
+    }
+    let ends = |one: u8| matches!(one, b'/' | b'\\' | b';');
+    // Dots of the segment so far; none where it has something else.
+    let (mut dots, mut rest) = (Some(0_usize), path);
+    while let Some((one, after)) = decoded(rest) {
+        dots = match one {
+            _ if ends(one) && matches!(dots, Some(1 | 2)) => return true,
+            _ if ends(one) => Some(0),
+            b'.' => dots.map(|dots| dots + 1),
+            _ => None,
+        };
+        rest = after;
+    }
+    matches!(dots, Some(1 | 2))
+}
+
+/// The first character of a path, and what follows it.
+fn decoded(path: &[u8]) -> Option<(u8, &[u8])> {
+    let digit = |one: u8| {
+        char::from(one)
+            .to_digit(16)
+            .and_then(|one| u8::try_from(one).ok())
+    };
+    if let [b'%', high, low, after @ ..] = path
+        && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+    {
+        return Some((high << 4 | low, after));
+    }
+    path.split_first().map(|(one, after)| (*one, after))
+}
+
 fn framing(headers: &HeaderMap, names: Names, is_upgrade: bool) -> Result<(), &'static str> {
     if names.coding {
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -183,6 +222,38 @@ mod tests {
         assert_eq!(told("http://y/a", &[("host", "x")]), bad);
         assert_eq!(told("http://a@x/a", &[]), bad);
         assert_eq!(told("ftp://x/a", &[("host", "x")]), bad);
+    }
+
+    #[test]
+    fn a_path_that_a_server_would_resolve_does_not_pass() {
+        let told = |path: &str| told(path, &[("host", "x")]);
+        for path in [
+            "/v1/models/../chat/completions",
+            "/v1/models/%2e%2E/chat/completions",
+            "/v1/models/.%2e/x",
+            "/v1/models%2f..%2Fchat",
+            "/v1/models%5c..%5Cchat",
+            "/v1/models\\..\\chat",
+            "/v1/models/..;a=b/chat",
+            "/v1/./chat",
+            "/..",
+            "/v1/%2e",
+            "/v1/..?a=b",
+        ] {
+            assert_eq!(told(path), Some(Code::BadRequest), "{path}");
+        }
+        for path in [
+            "/v1/models/gpt-4.1",
+            "/v1/models/..gpt",
+            "/v1/models/gpt..",
+            "/v1/models/...",
+            "/v1/%2",
+            "/v1/files/a%20b.txt",
+            "/.well-known/x",
+            "/v1/files?path=/../x",
+        ] {
+            assert_eq!(told(path), None, "{path}");
+        }
     }
 
     #[test]
