@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::auth;
-use crate::auth::file::{Entry, KeyFile};
+use crate::auth::file::{Change, Entry, KeyFile};
 use crate::config::Period;
 
 /// What is to be done.
@@ -68,6 +68,14 @@ struct New {
 /// A sentence.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let path = &arguments.file;
+    // Before it is read: what another one writes meanwhile would be lost.
+    let changing = !matches!(arguments.command, Command::List);
+    let change = changing.then(|| Change::begin(path));
+    let change = change.transpose().map_err(|why| anyhow!(why))?;
+    let save = |file: &KeyFile| match change {
+        Some(change) => change.end(file).map_err(|why| anyhow!(why)),
+        None => Ok(()),
+    };
     let making = matches!(arguments.command, Command::Create(_));
     let mut file = if making && !path.exists() {
         KeyFile::default()
@@ -78,7 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Command::List => list(&file),
         Command::Create(new) => {
             let key = create(&mut file, new)?;
-            file.write(path).map_err(|why| anyhow!(why))?;
+            save(&file)?;
             let mut errors = std::io::stderr();
             writeln!(
                 errors,
@@ -92,7 +100,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             if file.keys.len() == before {
                 bail!("there is no key `{key}`; `shunt keys list` shows them");
             }
-            file.write(path).map_err(|why| anyhow!(why))?;
+            save(&file)?;
             "revoked; send the gateway SIGHUP\n".to_owned()
         }
     };

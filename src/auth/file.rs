@@ -1,11 +1,12 @@
 //! The key file: TOML that `shunt keys` writes and the gateway reads; hashes, no keys.
 //!
 //! Promises: a new file has mode 0600, one that others can write is refused; it is replaced as a
-//! whole, so that a reader sees the old one or the new one.
+//! whole, so that a reader sees the old one or the new one, and keeps its owner and its mode. Two changes
+//! do not meet.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -169,35 +170,87 @@ impl KeyFile {
     /// # Errors
     /// A sentence that names the file.
     pub fn write(&self, path: &Path) -> Result<(), String> {
-        let text = toml::to_string(self).map_err(|error| error.to_string())?;
-        let text = format!(
-            "# Written by `shunt keys`: hashes of keys, no keys. SIGHUP reloads it.\n\n{text}"
-        );
+        Change::begin(path)?.end(self)
+    }
+}
+
+/// A change of a key file, from before it is read until it is replaced: nobody else changes it meanwhile.
+pub struct Change {
+    path: PathBuf,
+    /// What takes its place, and is there as long as it changes.
+    beside: PathBuf,
+    file: File,
+    /// It took its place.
+    ended: bool,
+}
+
+impl Change {
+    /// Begins a change.
+    ///
+    /// # Errors
+    /// A sentence: another one is under way, or the folder cannot be written.
+    pub fn begin(path: &Path) -> Result<Self, String> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".new");
         let beside = PathBuf::from(beside);
-        let told = |error: io::Error| match error.kind() {
-            io::ErrorKind::AlreadyExists => format!(
-                "{}: another `shunt keys` is writing, or was killed; if none runs, remove this file",
-                beside.display()
-            ),
-            _ => format!("{}: {error}", beside.display()),
-        };
         let open = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&beside);
-        let mut file = open.map_err(told)?;
-        let written = file
-            .write_all(text.as_bytes())
-            .and_then(|()| file.sync_all());
-        let written = written.and_then(|()| fs::rename(&beside, path));
-        written.map_err(|error| {
-            // What is half written is of no use.
-            let _ = fs::remove_file(&beside);
-            told(error)
+        let file = open.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => format!(
+                "{}: another `shunt keys` is writing, or was killed; if none runs, remove this file",
+                beside.display()
+            ),
+            _ => format!("{}: {error}", beside.display()),
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            beside,
+            file,
+            ended: false,
         })
+    }
+
+    /// Puts keys in the place of those that were there, with the rights of their file.
+    ///
+    /// # Errors
+    /// A sentence that names the file, which is then as it was.
+    pub fn end(mut self, keys: &KeyFile) -> Result<(), String> {
+        let text = toml::to_string(keys).map_err(|error| error.to_string())?;
+        let text = format!(
+            "# Written by `shunt keys`: hashes of keys, no keys. SIGHUP reloads it.\n\n{text}"
+        );
+        let replaced = self.replace(text.as_bytes());
+        replaced.map_err(|error| format!("{}: {error}", self.beside.display()))
+    }
+
+    fn replace(&mut self, text: &[u8]) -> io::Result<()> {
+        // Who could read the old one, as the gateway under a name of its own, has to read the new one.
+        if let Ok(old) = fs::metadata(&self.path) {
+            let new = self.file.metadata()?;
+            if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+                fchown(&self.file, Some(old.uid()), Some(old.gid()))?;
+            }
+            self.file.set_permissions(old.permissions())?;
+        }
+        self.file.write_all(text)?;
+        self.file.sync_all()?;
+        fs::rename(&self.beside, &self.path)?;
+        self.ended = true;
+        // Or a revoked key could be back after a power cut.
+        let folder = self.path.parent().filter(|path| *path != Path::new(""));
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        // What took its place is not there any more, and what is may be another's.
+        if !self.ended {
+            let _ = fs::remove_file(&self.beside);
+        }
     }
 }
 
@@ -231,6 +284,13 @@ mod tests {
         );
         let secret = key.rsplit('_').next().unwrap();
         assert!(!fs::read_to_string(&path).unwrap().contains(secret));
+        // A gateway of the file's group reads it after a change too.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        file.write(&path).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
         assert!(
             KeyFile::read(&path)
@@ -239,6 +299,23 @@ mod tests {
         );
         fs::write(folder.path().join("keys.toml.new"), "").unwrap();
         assert!(file.write(&path).unwrap_err().contains("is writing"));
+    }
+
+    #[test]
+    fn one_change_does_not_undo_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        let change = Change::begin(&path).unwrap();
+        // A second one would read what the first is about to replace.
+        assert!(Change::begin(&path).is_err());
+        let keys = KeyFile {
+            keys: vec![entry("a").1],
+        };
+        change.end(&keys).unwrap();
+        // One that is given up leaves nothing behind.
+        drop(Change::begin(&path).unwrap());
+        assert!(Change::begin(&path).is_ok());
+        assert_eq!(KeyFile::read(&path), Ok(keys));
     }
 
     #[test]
