@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::background::Background;
 use super::priority::Priority;
+use crate::upstream::credentials::CREDENTIALS;
 use crate::upstream::media::is_encoded;
 
 pub use self::moment::UnixMillis;
@@ -145,8 +146,7 @@ impl Owner {
     /// Whose call this is: a hash of its `Authorization` or `x-api-key`, or of what Azure's and
     /// Google's clients send in their place.
     pub fn of(headers: &http::HeaderMap) -> Self {
-        let names = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
-        match names.iter().find_map(|name| headers.get(*name)) {
+        match CREDENTIALS.iter().find_map(|name| headers.get(name)) {
             Some(key) => Self(Sha256::digest(key.as_bytes()).into()),
             None => Self::ANYONE,
         }

@@ -20,16 +20,15 @@ use super::shed::seconds;
 use crate::auth::{Admission, Key, Keys, PREFIX, Unknown, is_whole};
 use crate::config::Dialect;
 use crate::meter::Meter;
+use crate::upstream::credentials::CREDENTIALS;
 
-/// Where a key may stand, in this order; after the first what SDKs of OpenAI, Anthropic, Azure and
-/// Google send.
-const PLACES: [HeaderName; 5] = [
-    HeaderName::from_static("x-shunt-key"),
-    AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-];
+/// Where a key may stand before all others; one beside it is a provider's.
+static OURS: HeaderName = HeaderName::from_static("x-shunt-key");
+
+/// Where a key may stand, in this order.
+fn places() -> impl Iterator<Item = &'static HeaderName> {
+    std::iter::once(&OURS).chain(&CREDENTIALS)
+}
 
 /// The keys in force and what is counted of those that they refuse.
 pub struct Gate {
@@ -101,22 +100,22 @@ fn is_ours(value: &[u8]) -> bool {
 
 /// The first text that begins as a key does.
 fn sent(headers: &HeaderMap) -> Option<&[u8]> {
-    let lines = PLACES.into_iter().flat_map(|name| headers.get_all(name));
+    let lines = places().flat_map(|name| headers.get_all(name));
     let mut texts = lines.map(HeaderValue::as_bytes);
     texts.find(|text| is_ours(text)).map(bare)
 }
 
 /// Whether a call that has no such text has other credentials.
 fn carries_another(headers: &HeaderMap) -> bool {
-    let mut lines = PLACES.into_iter().flat_map(|name| headers.get_all(name));
+    let mut lines = places().flat_map(|name| headers.get_all(name));
     lines.any(|line| !bare(line.as_bytes()).is_empty())
 }
 
 /// Takes out what may be a key of the gateway's.
 fn take_out(headers: &mut HeaderMap) {
-    for name in PLACES {
+    for name in places() {
         if headers
-            .get_all(&name)
+            .get_all(name)
             .iter()
             .any(|line| is_ours(line.as_bytes()))
         {

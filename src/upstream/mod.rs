@@ -10,6 +10,7 @@ pub mod attempts;
 pub mod balance;
 pub mod body;
 pub mod connect;
+pub mod credentials;
 pub mod dialect;
 mod gauge;
 pub mod health;

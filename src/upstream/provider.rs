@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::accounts::Accounts;
 use super::connect::{Dialer, Transport, bare};
+use super::credentials::CREDENTIALS;
 use super::names::Names;
 use super::pool::{Bounds, Pool};
 use super::quota::Quota;
@@ -205,8 +206,9 @@ impl Provider {
     pub fn address(&self, headers: &mut HeaderMap) {
         headers.insert(HOST, self.host.clone());
         if let Some((name, value)) = &self.key {
-            headers.remove(AUTHORIZATION);
-            headers.remove(X_API_KEY);
+            for name in &CREDENTIALS {
+                headers.remove(name);
+            }
             headers.insert(name, value.clone());
         }
     }
@@ -280,4 +282,41 @@ fn key(settings: &config::Provider) -> Result<Option<(HeaderName, HeaderValue)>,
         .map_err(|_| "api_key: the secret holds characters that no header can carry".to_owned())?;
     value.set_sensitive(true);
     Ok(Some((name, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_key_is_configured_none_of_the_caller_s_goes_on() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "sk-ours\n").unwrap();
+        let path = file.path().display();
+        let text = format!(
+            "[providers.a]\nbase_url = \"http://a.example\"\napi_key = {{ file = \"{path}\" }}\n\
+             [providers.b]\nbase_url = \"http://b.example\"\n"
+        );
+        let config = config::parse(&text, "f").unwrap();
+        let ground = Ground {
+            roots: Roots::of_the_system(),
+            names: None,
+            transport: Transport::Sockets,
+            tasks: Tasks::new(),
+            pools: 1,
+        };
+        let sent = |name: &str| {
+            let provider = Provider::new(name, &config.providers[name], &ground).unwrap();
+            let mut headers = HeaderMap::new();
+            for name in &CREDENTIALS {
+                headers.insert(name, HeaderValue::from_static("theirs"));
+            }
+            provider.address(&mut headers);
+            headers
+        };
+        let headers = sent("a");
+        assert_eq!(headers[AUTHORIZATION], "Bearer sk-ours");
+        assert_eq!(headers.len(), 2, "{headers:?}");
+        assert_eq!(sent("b").len(), 5);
+    }
 }
