@@ -39,6 +39,7 @@ use crate::config::Limits;
 use crate::hot::Worker;
 use crate::meter::Refused;
 use crate::tasks::{Signal, Tasks};
+use crate::upstream::connect::tune;
 
 /// Connections that the system holds before they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -129,7 +130,7 @@ impl<A: Answers> Listener<A> {
     }
 
     async fn serve(&self, stream: TcpStream) {
-        let _ = stream.set_nodelay(true);
+        tune(&stream);
         match &self.tls {
             None => self.speak(stream).await,
             // Boxed, so that connections without TLS have no room for it.

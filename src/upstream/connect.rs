@@ -231,8 +231,9 @@ pub(super) fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// No delay for small writes, and a probe of silent peers; both are best effort.
-fn tune(stream: &TcpStream) {
+/// No delay for small writes, and a probe of silent peers: one that vanished ends its connection, also where
+/// that is a tunnel and nothing is written to it. Both are best effort.
+pub fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30));
     let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
