@@ -101,7 +101,8 @@ impl Default for Server {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Request body kept for a hedge or a job; a longer one streams through, once, undemotable.
+    /// Request body kept for a hedge or a job, or read for its model; else a longer one streams through,
+    /// once, undemotable.
     pub body: Size,
     /// Answer held back while its budget may still run out; a longer one is passed on as it comes.
     pub hold: Size,

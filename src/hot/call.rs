@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
@@ -195,6 +196,7 @@ impl Worker {
             asked: Asked {
                 parts,
                 body: Some(body),
+                begun: Bytes::new(),
                 is_upgrade,
             },
             unread,

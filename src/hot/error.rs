@@ -22,6 +22,8 @@ pub enum Code {
     BodyTooSlow,
     /// Its body is compressed where the gateway has to read it.
     Encoded,
+    /// Its body is JSON by another name where the gateway has to read it.
+    NotJson,
     /// It has too many header lines.
     HeadTooLarge,
     /// No room.
@@ -54,6 +56,7 @@ impl Code {
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
             Self::Encoded => "encoded_body",
+            Self::NotJson => "not_json",
             Self::HeadTooLarge => "head_too_large",
             Self::Overloaded | Self::Shed(_) => "overloaded",
             Self::ProviderUnreachable | Self::Away(_) => "provider_unreachable",
@@ -73,7 +76,7 @@ impl Code {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Encoded | Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Overloaded | Self::Shed(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::ProviderUnreachable | Self::Away(_) => StatusCode::BAD_GATEWAY,

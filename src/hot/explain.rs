@@ -144,6 +144,7 @@ async fn look(state: &Arc<State>, door: &Door, request: Request<Incoming>) -> Re
     let mut asked = Asked {
         parts,
         body: Some(Inflow::new(body, &state.limits.caller)),
+        begun: Bytes::new(),
         is_upgrade,
     };
     let routed = routing::route(state, &mut asked, Instant::now()).await;

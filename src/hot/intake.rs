@@ -28,6 +28,8 @@ pub struct Asked {
     pub parts: Parts,
     /// Its body, until it is passed on as it comes.
     pub body: Option<Inflow<Incoming>>,
+    /// What of it was read to see how it begins.
+    pub begun: Bytes,
     /// It asks for another protocol.
     pub is_upgrade: bool,
 }
@@ -40,6 +42,20 @@ pub enum Kept {
     Once(OutBody),
 }
 
+/// Reads a call's body until there is something of it.
+pub(super) async fn begin(call: &mut Asked) -> Result<(), Fault> {
+    let Some(body) = &mut call.body else {
+        return Ok(());
+    };
+    while call.begun.is_empty()
+        && !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
+        call.begun = frame?.into_data().unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Keeps a call's body if it is small enough; tells how long its caller was waited for. It is read
 /// where it is, and taken from there only where it is passed on as it comes.
 pub(super) async fn keep(call: &mut Asked, limit: usize) -> Result<(Kept, Duration), Fault> {
@@ -47,13 +63,18 @@ pub(super) async fn keep(call: &mut Asked, limit: usize) -> Result<(Kept, Durati
         return Ok((Kept::Whole(Bytes::new(), None), Duration::ZERO));
     };
     if body.is_end_stream() {
-        return Ok((Kept::Whole(Bytes::new(), None), Duration::ZERO));
+        let begun = std::mem::take(&mut call.begun);
+        return Ok((Kept::Whole(begun, None), body.waited()));
     }
     if body.size_hint().lower() > limit as u64 {
-        return Ok((Kept::Once(once(call, Queue::default())), Duration::ZERO));
+        let waited = body.waited();
+        return Ok((Kept::Once(once(call, Queue::default())), waited));
     }
     let mut read = Queue::default();
-    let mut length = 0;
+    let mut length = call.begun.len();
+    if length > 0 {
+        read.push(std::mem::take(&mut call.begun));
+    }
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
@@ -76,7 +97,10 @@ pub(super) async fn keep(call: &mut Asked, limit: usize) -> Result<(Kept, Durati
 }
 
 /// A call's body to be passed on as it comes, after what was read of it.
-pub(super) fn once(call: &mut Asked, read: Queue<Bytes>) -> OutBody {
+pub(super) fn once(call: &mut Asked, mut read: Queue<Bytes>) -> OutBody {
+    if !call.begun.is_empty() {
+        read.push(std::mem::take(&mut call.begun));
+    }
     call.body.take().map_or_else(
         || OutBody::kept(Bytes::new()),
         |rest| OutBody::streamed(read, rest),

@@ -54,6 +54,8 @@ pub struct Route {
     answers: Line,
     path: PathPattern,
     model: Option<Glob>,
+    /// One of its targets is asked for a model of its own.
+    exchanges: bool,
     headers: Vec<(HeaderName, Glob)>,
     /// Taken off the path of a built-in route.
     prefix: Option<String>,
@@ -103,6 +105,7 @@ impl Route {
             tag: HeaderValue::from_str(&route.name)
                 .map_err(|_| told("the name holds characters that no header can carry".into()))?,
             dialect,
+            exchanges: targets.iter().any(|target| target.model().is_some()),
             targets: Arc::new(Targets::new(targets)),
             budget: route.budget.clone(),
             hedge: route.hedge.clone(),
@@ -152,6 +155,11 @@ impl Route {
     /// Whether it needs the body's `model` to know its calls.
     pub fn wants_model(&self) -> bool {
         self.model.is_some()
+    }
+
+    /// Whether what becomes of its calls depends on the body's `model`.
+    pub fn reads_model(&self) -> bool {
+        self.wants_model() || self.exchanges
     }
 
     /// Whether the headers are its own.

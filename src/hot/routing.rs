@@ -1,7 +1,7 @@
 //! Finds a call's route, and reads its body where the route or a later step needs it.
 //!
-//! Promises: the body is read once, within the first candidate's budget and `limits.body`; a call
-//! that no route takes is told which.
+//! Promises: the body is read once, within the first candidate's budget and `limits.body`; where a model
+//! decides, none passes whose model could not be read; a call that no route takes is told which.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::error::Code;
 use super::gateway::State;
-use super::intake::{Asked, Kept, keep, once};
+use super::intake::{Asked, Kept, begin, keep, once};
 use super::intent::Intent;
 use super::nowhere::{Stray, no_route};
 use super::ready::Refusal;
@@ -23,8 +23,9 @@ use super::record::Record;
 use super::route::Route;
 use crate::alarm::Alarm;
 use crate::config::{Dialect, Safe, Unasked};
+use crate::placed::pinned;
 use crate::upstream::inflow::{Fault, Inflow};
-use crate::upstream::media::{is_encoded, is_json};
+use crate::upstream::media::{begins_as_json, is_encoded, is_json};
 use crate::upstream::peek::Peek;
 use crate::upstream::queue::Queue;
 
@@ -40,12 +41,8 @@ pub(super) async fn route(
     let first = first(state, call)?;
     let asked = Intent::read(&call.parts.headers);
     let asked = asked.map_err(|why| refuse(&first, arrived, Code::BadRequest, why))?;
-    let fault = |fault: Fault| {
-        let code = fault_code(state, fault);
-        refuse(&first, arrived, code, fault.to_string())
-    };
     if call.body.as_ref().is_some_and(Inflow::is_too_large) {
-        return Err(fault(Fault::TooLarge));
+        return Err(failed(state, &first, arrived, Fault::TooLarge));
     }
     let json = may_be_json(&call.parts.headers);
     let candidates = || {
@@ -53,25 +50,32 @@ pub(super) async fn route(
             .table
             .candidates(call.parts.uri.path(), &call.parts.headers)
     };
-    if call.is_upgrade || !wants_body(candidates(), &call.parts, &asked, json) {
+    let by_model = !is_empty(call) && candidates().any(|route| route.reads_model());
+    let whole = !call.is_upgrade && wants_body(candidates(), &call.parts, &asked, json);
+    let modelled = (first.dialect != Dialect::Plain || by_model) && json;
+    let read_here = (whole && modelled) || by_model;
+    if read_here && is_encoded(&call.parts.headers) && !is_empty(call) {
+        state.refused.encoding.increment(1);
+        return Err(refuse(&first, arrived, Code::Encoded, ENCODED.into()));
+    }
+    if by_model && !json {
+        // Boxed, so that calls that say what they are have no room for it.
+        pinned(|| look_into(state, call, &first, arrived)).await?;
+    }
+    if !whole {
         let route = taking(state, call, None, json)?;
         let body = Kept::Once(once(call, Queue::default()));
         return Ok(((route, body, Peek::default(), asked), Duration::ZERO));
     }
-    let modelled = first.dialect != Dialect::Plain || candidates().any(|route| route.wants_model());
-    let modelled = modelled && json;
-    if modelled && is_encoded(&call.parts.headers) && !is_empty(call) {
-        state.refused.encoding.increment(1);
-        return Err(refuse(&first, arrived, Code::Encoded, ENCODED.into()));
-    }
-    let longest = first.budget.total.get();
     let kept = {
         let keeping = pin!(keep(call, state.limits.body.bytes()));
-        until(arrived + longest, keeping).await
+        until(arrived + first.budget.total.get(), keeping).await
     };
-    let late = || "the body did not arrive in time".to_owned();
-    let kept = kept.ok_or_else(|| refuse(&first, arrived, Code::BadRequest, late()))?;
-    let (kept, waited) = kept.map_err(fault)?;
+    let kept = kept.ok_or_else(|| late(&first, arrived))?;
+    let (kept, waited) = kept.map_err(|fault| failed(state, &first, arrived, fault))?;
+    if by_model && json && matches!(kept, Kept::Once(_)) {
+        return Err(unread(state, &first, arrived));
+    }
     let peek = match &kept {
         Kept::Whole(data, _) if modelled && !data.is_empty() => {
             let peek = Peek::read(data);
@@ -81,6 +85,24 @@ pub(super) async fn route(
     };
     let route = taking(state, call, peek.model.as_deref(), json)?;
     Ok(((route, kept, peek, asked), waited))
+}
+
+/// Looks how a body begins that is not called JSON where a model decides. Refused where a server could read
+/// it as JSON all the same, and with it a model that the gateway did not.
+async fn look_into(
+    state: &State,
+    call: &mut Asked,
+    first: &Arc<Route>,
+    arrived: Instant,
+) -> Result<(), Refusal> {
+    let read = until(arrived + first.budget.total.get(), pin!(begin(call))).await;
+    let read = read.ok_or_else(|| late(first, arrived))?;
+    read.map_err(|fault| failed(state, first, arrived, fault))?;
+    let route = taking(state, call, None, false)?;
+    if !call.begun.is_empty() && begins_as_json(&call.begun) {
+        return Err(refuse(&route, arrived, Code::NotJson, NOT_JSON.into()));
+    }
+    Ok(())
 }
 
 /// The first route that a call's head fits.
@@ -115,6 +137,28 @@ fn refuse(route: &Arc<Route>, arrived: Instant, code: Code, why: String) -> Refu
     Refusal::of(route, record, (code, why))
 }
 
+/// Refuses a call whose body failed.
+fn failed(state: &State, first: &Arc<Route>, arrived: Instant, fault: Fault) -> Refusal {
+    let code = fault_code(state, fault);
+    refuse(first, arrived, code, fault.to_string())
+}
+
+/// Refuses a call whose body is awaited in vain.
+fn late(first: &Arc<Route>, arrived: Instant) -> Refusal {
+    let why = "the body did not arrive in time";
+    refuse(first, arrived, Code::BadRequest, why.into())
+}
+
+/// Refuses a call whose body is too long to find its model.
+fn unread(state: &State, first: &Arc<Route>, arrived: Instant) -> Refusal {
+    let why = format!(
+        "the call's model decides where it goes, and its body is longer than limits.body ({}), up to \
+         which it is read; send less, or raise the limit",
+        state.limits.body
+    );
+    refuse(first, arrived, Code::BodyTooLarge, why)
+}
+
 fn is_empty(call: &Asked) -> bool {
     call.body.as_ref().is_none_or(Body::is_end_stream)
 }
@@ -134,7 +178,7 @@ fn wants_body<'a>(
         return true;
     }
     candidates.any(|route| {
-        let modelled = route.wants_model() || route.dialect != Dialect::Plain;
+        let modelled = route.reads_model() || route.dialect != Dialect::Plain;
         (modelled && json)
             || route.hedge.safe == Safe::Always
             || route.over_budget.unasked == Unasked::SeeOther
@@ -145,6 +189,10 @@ fn wants_body<'a>(
 /// body cannot become a large one in it.
 const ENCODED: &str = "this route reads the call's JSON, and the body has a Content-Encoding; the \
                        gateway does not decompress: send it as it is";
+
+/// Said where a body would be read as JSON by some servers, and by others as what it is called.
+const NOT_JSON: &str = "this route reads the call's JSON, and the body begins as JSON that is called \
+                        otherwise; send Content-Type: application/json";
 
 /// What a call is told whose body failed; counted.
 pub(super) fn fault_code(state: &State, fault: Fault) -> Code {

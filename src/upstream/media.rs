@@ -21,6 +21,14 @@ pub fn says_json(kind: &HeaderValue) -> bool {
     is(b"/json") || is(b"/x-json") || is(b"+json") && !is(b"/stream+json")
 }
 
+/// Whether a body begins as a JSON object does, or nothing says yet that it does not. Some servers read
+/// one whatever it is called, and pass over a byte order mark.
+pub fn begins_as_json(body: &[u8]) -> bool {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    let body = body.strip_prefix(MARK).unwrap_or(body).trim_ascii_start();
+    MARK.starts_with(body) || body.first() == Some(&b'{')
+}
+
 /// Whether its bytes stand for others, as where it is compressed.
 pub fn is_encoded(headers: &HeaderMap) -> bool {
     let plain = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -41,6 +49,17 @@ pub fn says_events(kind: &HeaderValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_that_may_be_an_object_begins_as_one() {
+        for body in ["", " ", "{", "\r\n\t {}", "\u{feff}{", "\u{feff}"] {
+            assert!(begins_as_json(body.as_bytes()), "{body:?}");
+        }
+        assert!(begins_as_json(b"\xef\xbb"));
+        for body in ["v=0", "--boundary", "\r\n--boundary", "[1]", "model={"] {
+            assert!(!begins_as_json(body.as_bytes()), "{body:?}");
+        }
+    }
 
     #[test]
     fn json_is_one_value_and_lines_of_it_are_a_stream() {

@@ -222,3 +222,53 @@ async fn what_is_told_of_each_route_is_what_routing_finds() {
         }
     }
 }
+
+/// What `limits.body` is in these: it is soon reached.
+async fn by_model(path: &str, kind: &'static str, body: String) -> String {
+    let file = FILE.replace("/v1/chat/completions", "/v1/*");
+    let config = config::parse(&format!("[limits]\nbody = \"1KiB\"\n{file}"), "f").unwrap();
+    let (state, door) = dry(&config).unwrap();
+    let request = Request::builder().method("POST").uri(path);
+    let request = request
+        .header("host", "gateway")
+        .header("content-type", kind);
+    let request = request.body(Bytes::from(body)).unwrap();
+    match explain(state, &door, request).await {
+        Ok(plan) => plan.unwrap().route.name.to_string(),
+        Err(turned) => format!("{}: {}", turned.code, turned.message),
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_model_is_not_read_goes_nowhere_where_a_model_decides() {
+    let json = "application/json";
+    let padded = format!("{}{{\"model\":\"gpt-4o\"}}", " ".repeat(2_000));
+    let told = by_model(CHAT, json, padded.clone()).await;
+    assert!(
+        told.starts_with("body_too_large: the call's model decides"),
+        "{told}"
+    );
+    for (kind, body) in [
+        ("text/plain", r#"{"model":"gpt-4o"}"#.to_owned()),
+        ("multipart/form-data; boundary=x", padded),
+        (
+            "application/x-ndjson",
+            "\u{feff}{\"model\":\"gpt-4o\"}\n{}".to_owned(),
+        ),
+    ] {
+        let told = by_model(CHAT, kind, body).await;
+        assert!(told.starts_with("not_json: "), "{kind}: {told}");
+    }
+    // What holds no JSON goes where it went.
+    for (kind, body) in [
+        ("multipart/form-data; boundary=x", "--x\r\n".repeat(400)),
+        ("application/sdp", "v=0\r\n".to_owned()),
+        ("text/plain", String::new()),
+    ] {
+        assert_eq!(by_model("/v1/files", kind, body).await, "rest", "{kind}");
+    }
+    assert_eq!(
+        by_model(CHAT, json, r#"{"model":"gpt-4o"}"#.into()).await,
+        "chat"
+    );
+}
