@@ -124,7 +124,7 @@ pub struct Limits {
     pub tunnels: usize,
     /// Answers kept in memory for SDKs' retries and for `Idempotency-Key`, all together.
     pub replay: Size,
-    /// Scopes known at once.
+    /// Scopes known at once; past half of them a caller that has a tenth gets no new one.
     pub scopes: usize,
     /// What one caller may take.
     pub caller: Caller,

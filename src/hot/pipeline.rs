@@ -46,7 +46,7 @@ pub(super) fn enter(
         Closed::Cancelled => (Code::ScopeCancelled, CANCELLED.to_owned()),
         Closed::Full => {
             let message = format!(
-                "there are {} scopes already; wait for some to rest, or raise limits.scopes",
+                "there are too many scopes already; wait for some to rest, or raise limits.scopes ({})",
                 limits.scopes
             );
             (Code::Overloaded, message)

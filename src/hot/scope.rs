@@ -2,8 +2,8 @@
 //!
 //! Promises: calls of one caller under one name share a deadline, counted from the first of them,
 //! and are cancelled together, hot ones here and jobs through the door; for a minute after that
-//! later calls are refused. Bounded: as many scopes as `limits.scopes`; one that rests for a minute
-//! is forgotten, one with a deadline ahead after ten. Takes no lock.
+//! later calls are refused. Bounded: as many scopes as `limits.scopes`, and no caller's close it to
+//! others; one that rests for a minute is forgotten, one with a deadline ahead after ten. Takes no lock.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -27,15 +27,35 @@ const LONGEST_REST: Duration = Duration::from_mins(10);
 /// Longest name.
 const LONGEST: usize = 128;
 
+/// Counts of callers' scopes. Callers whose numbers end alike share one, which nobody can bring about who
+/// does not know the other's credentials.
+const SHARES: usize = 1_024;
+
+/// Scopes that are few, however small the limit is.
+const FEW: usize = 16;
+
 type Name = [u8; 32];
 
 /// Every scope.
-#[derive(Default)]
-pub struct Scopes(papaya::HashMap<Name, Arc<Scope>>);
+pub struct Scopes {
+    all: papaya::HashMap<Name, Arc<Scope>>,
+    shares: Box<[AtomicUsize]>,
+}
+
+impl Default for Scopes {
+    fn default() -> Self {
+        Self {
+            all: papaya::HashMap::default(),
+            shares: (0..SHARES).map(|_| AtomicUsize::new(0)).collect(),
+        }
+    }
+}
 
 /// A scope.
 pub struct Scope {
     name: String,
+    /// Which count it is in.
+    share: usize,
     origin: Instant,
     deadline: OnceLock<Instant>,
     token: CancellationToken,
@@ -117,12 +137,20 @@ impl Scopes {
 
     /// A scope, held so that it is not forgotten; a new one where there is none.
     fn hold(&self, owner: Owner, name: &str, most: usize) -> Option<Arc<Scope>> {
-        let (all, key) = (self.0.pin(), key(owner, name));
+        let (all, key, share) = (self.all.pin(), key(owner, name), share(owner));
         loop {
-            if !all.contains_key(&key) && all.len() >= most {
-                return None;
-            }
-            let scope = all.get_or_insert_with(key, || Arc::new(Scope::new(name)));
+            let scope = match all.get(&key) {
+                Some(scope) => scope,
+                None if self.is_full(all.len(), share, most) => return None,
+                None => {
+                    let new = Arc::new(Scope::new(name, share));
+                    let scope = all.get_or_insert(key, new.clone());
+                    if Arc::ptr_eq(scope, &new) {
+                        self.shares[share].fetch_add(1, Ordering::Relaxed);
+                    }
+                    scope
+                }
+            };
             if scope.hold() {
                 return Some(scope.clone());
             }
@@ -130,9 +158,16 @@ impl Scopes {
         }
     }
 
+    /// Whether there is no room for one more of a caller's; what is left when half is taken is for those
+    /// who have few.
+    fn is_full(&self, all: usize, share: usize, most: usize) -> bool {
+        let own = self.shares[share].load(Ordering::Relaxed);
+        all >= most || (all >= most.div_ceil(2) && own >= most.div_ceil(10).max(FEW))
+    }
+
     /// A scope.
     pub fn get(&self, owner: Owner, name: &str) -> Option<Arc<Scope>> {
-        self.0.pin().get(&key(owner, name)).cloned()
+        self.all.pin().get(&key(owner, name)).cloned()
     }
 
     /// Cancels a scope's calls, and refuses later ones for a minute. Gives how many ran.
@@ -147,8 +182,19 @@ impl Scopes {
 
     /// Forgets scopes that rest; meant for once a second.
     pub fn sweep(&self, now: Instant) {
-        self.0.pin().retain(|_, scope| !scope.forget(now));
+        self.all.pin().retain(|_, scope| {
+            let forgotten = scope.forget(now);
+            if forgotten {
+                self.shares[scope.share].fetch_sub(1, Ordering::Relaxed);
+            }
+            !forgotten
+        });
     }
+}
+
+/// A caller's count.
+fn share(owner: Owner) -> usize {
+    usize::try_from(owner.number() % SHARES as u64).expect("it is below SHARES")
 }
 
 fn key(owner: Owner, name: &str) -> Name {
@@ -159,9 +205,10 @@ fn key(owner: Owner, name: &str) -> Name {
 }
 
 impl Scope {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, share: usize) -> Self {
         Self {
             name: name.to_owned(),
+            share,
             origin: Instant::now(),
             deadline: OnceLock::new(),
             token: CancellationToken::new(),
@@ -308,11 +355,34 @@ mod tests {
         assert_eq!(enter(&scopes, "c", None).err(), Some(Closed::Full));
         tokio::time::advance(120 * SECOND).await;
         scopes.sweep(Instant::now());
-        assert_eq!(scopes.0.len(), 2);
+        assert_eq!(scopes.all.len(), 2);
         tokio::time::advance(300 * SECOND).await;
         scopes.sweep(Instant::now());
-        assert_eq!(scopes.0.len(), 1);
+        assert_eq!(scopes.all.len(), 1);
         drop(kept);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_caller_does_not_close_scopes_to_another() {
+        let scopes = Scopes::default();
+        let cancel = |owner: u8, name: usize| {
+            let name = name.to_string();
+            scopes.cancel(Owner([owner; 32]), &name, 200)
+        };
+        for name in 0..100 {
+            assert_eq!(cancel(1, name), Ok(0));
+        }
+        assert_eq!(cancel(1, 100), Err(Closed::Full));
+        // What it has it keeps, and others have their tenth.
+        assert_eq!(cancel(1, 99), Ok(0));
+        for name in 0..20 {
+            assert_eq!(cancel(2, name), Ok(0));
+        }
+        assert_eq!(cancel(2, 20), Err(Closed::Full));
+        assert_eq!(cancel(3, 0), Ok(0));
+        tokio::time::advance(61 * SECOND).await;
+        scopes.sweep(Instant::now());
+        assert_eq!(cancel(1, 100), Ok(0));
     }
 
     #[test]

@@ -69,8 +69,8 @@ async fn show(
         let why = "there is no such scope, or it is not yours";
         return Err(problem(StatusCode::NOT_FOUND, "no_scope", why));
     }
-    let jobs = jobs.iter().map(|job| shown(job, owner)).collect();
-    Ok(axum::Json(told(&name, scope.as_deref(), jobs)).into_response())
+    let jobs: Vec<_> = jobs.iter().map(|job| shown(job, owner)).collect();
+    Ok(axum::Json(told(&name, scope.as_deref(), &jobs)).into_response())
 }
 
 /// A job as its scope's page shows it.
@@ -81,7 +81,7 @@ fn shown(job: &Job, owner: Owner) -> Value {
     job.to_json()
 }
 
-fn told(name: &str, scope: Option<&Scope>, jobs: Vec<Value>) -> Value {
+fn told(name: &str, scope: Option<&Scope>, jobs: &[Value]) -> Value {
     let now = Instant::now();
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let calls: Vec<Value> = scope
@@ -120,7 +120,9 @@ async fn cancel(
     let jobs = desk.door.cancel_all(owner, &name).await;
     let jobs = jobs.map_err(|why| unavailable(&why))?;
     let calls = calls.map_err(|_: Closed| {
-        let why = format!("there are {most} scopes already; try again when some rest");
+        let why = format!(
+            "there are too many scopes already (limits.scopes is {most}); try again when some rest"
+        );
         problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", &why)
     })?;
     let told = json!({"id": name, "object": "scope", "status": "cancelled",
