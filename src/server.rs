@@ -32,6 +32,7 @@ use self::build::{live, reloads, signer, store};
 use self::callbacks::Callbacks;
 pub use self::dry::dry;
 pub(crate) use self::owners::Owners;
+use self::restart::Started;
 use self::secured::Secured;
 use self::tended::SECOND;
 pub(crate) use self::tended::{keep_time, keep_warm};
@@ -80,7 +81,7 @@ pub struct Server {
     /// Writes the access log, if there is one.
     log: Option<Log>,
     /// What it was started with.
-    started: Config,
+    started: Started,
 }
 
 impl Server {
@@ -158,7 +159,7 @@ impl Server {
             draining: Arc::default(),
             drain: config.server.drain.get(),
             log,
-            started: config.clone(),
+            started: Started::with(config),
         };
         server.run_jobs(&runner, intake)?;
         server.deliver(config, signer, guard, callbacks, journal)?;
@@ -275,7 +276,7 @@ impl Server {
     /// What is wrong with it; the old one stays in force.
     pub fn reload(&self, config: &Config) -> Result<()> {
         let before = self.gateway.state.load_full();
-        let built = match restart::opens(&self.started, config) {
+        let built = match restart::opens(&self.started.config, config) {
             Some(why) => Err(anyhow!(why)),
             None => state(config, &self.ground, before.table.providers(), &self.meter),
         };

@@ -1,44 +1,109 @@
 //! What a reload does not take up: it is said, or an operator would wait for it.
 
-use crate::config::{Cold, Config};
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{Callbacks, Cold, Config, Limits, SecretSource, Secrets};
+
+/// What a gateway was started with.
+pub(super) struct Started {
+    pub config: Config,
+    /// Of the secrets that are read only then, whose files may hold others later.
+    token: Option<Digest>,
+    callbacks: Option<Digest>,
+}
+
+type Digest = [u8; 32];
+
+impl Started {
+    pub fn with(config: &Config) -> Self {
+        Self {
+            config: config.clone(),
+            token: token(config),
+            callbacks: callbacks(&config.callbacks),
+        }
+    }
+}
+
+/// Of secrets; none where one of them cannot be read.
+fn digest<'a>(sources: impl Iterator<Item = &'a SecretSource>) -> Option<Digest> {
+    let mut all = Sha256::new();
+    for source in sources {
+        all.update(Sha256::digest(source.read().ok()?.expose()));
+    }
+    Some(all.finalize().into())
+}
+
+fn token(config: &Config) -> Option<Digest> {
+    digest(config.auth.admin_token.iter())
+}
+
+fn callbacks(callbacks: &Callbacks) -> Option<Digest> {
+    let both = [&callbacks.secret, &callbacks.signing_key];
+    digest(both.into_iter().flatten().flat_map(Secrets::all))
+}
+
+/// Whether a secret is another one now. One that cannot be read is not: nobody needs it any more.
+fn differ(then: Option<Digest>, now: Option<Digest>) -> bool {
+    now.is_some() && then != now
+}
 
 /// Parts of a configuration that changed and stay as they are until the gateway is started anew.
-pub(super) fn waits(started: &Config, now: &Config) -> Vec<&'static str> {
+pub(super) fn waits(started: &Started, now: &Config) -> Vec<&'static str> {
     let addresses = |config: &Config| {
         let listen = &config.listen;
         let tls = (listen.tls.is_some(), listen.admin_tls.is_some());
         (listen.public, listen.admin, tls)
     };
-    // What holds connections; the rest of it is in force for the next call.
-    let connections = |config: &Config| {
-        let limits = &config.limits;
-        let head = (limits.head, limits.head_timeout, limits.headers);
-        (head, limits.streams, limits.caller.clone())
-    };
     // The margin is in force at once.
     let cold = |config: &Config| Cold {
-        margin: started.cold.margin,
+        margin: now.cold.margin,
         ..config.cold.clone()
     };
+    let Started {
+        config: then,
+        token: old,
+        callbacks: signed,
+    } = started;
     let parts = [
-        ("listen", addresses(started) != addresses(now)),
+        ("listen", addresses(then) != addresses(now)),
         (
             "auth.admin_token",
-            started.auth.admin_token != now.auth.admin_token,
+            then.auth.admin_token != now.auth.admin_token || differ(*old, token(now)),
         ),
-        ("server", started.server != now.server),
+        ("server", then.server != now.server),
+        ("names", then.names != now.names),
+        ("cold", cold(then) != cold(now)),
         (
-            "limits (those of connections)",
-            connections(started) != connections(now),
+            "callbacks",
+            then.callbacks != now.callbacks || differ(*signed, callbacks(&now.callbacks)),
         ),
-        ("names", started.names != now.names),
-        ("cold", cold(started) != cold(now)),
-        ("callbacks", started.callbacks != now.callbacks),
-        ("access_log", started.access_log != now.access_log),
-        ("traces", started.traces != now.traces),
+        ("access_log", then.access_log != now.access_log),
+        ("traces", then.traces != now.traces),
     ];
-    let changed = parts.into_iter().filter(|(_, changed)| *changed);
+    let parts = parts.into_iter().chain(limits(&then.limits, &now.limits));
+    let changed = parts.filter(|(_, changed)| *changed);
     changed.map(|(name, _)| name).collect()
+}
+
+/// The same of limits: what holds connections and jobs; the others are in force for the next call.
+fn limits(then: &Limits, now: &Limits) -> [(&'static str, bool); 10] {
+    let (old, new) = (&then.caller, &now.caller);
+    [
+        ("limits.answer", then.answer != now.answer),
+        ("limits.head", then.head != now.head),
+        // Fewer are in force at once; for more the parser has no room.
+        ("limits.headers", then.headers < now.headers),
+        ("limits.head_timeout", then.head_timeout != now.head_timeout),
+        ("limits.connections", then.connections != now.connections),
+        ("limits.operators", then.operators != now.operators),
+        ("limits.streams", then.streams != now.streams),
+        (
+            "limits.caller.per_address",
+            (old.per_address, &old.uncounted) != (new.per_address, &new.uncounted),
+        ),
+        ("limits.caller.idle", old.idle != new.idle),
+        ("limits.caller.cancels", old.cancels != new.cancels),
+    ]
 }
 
 /// Why a reload would leave the operators' listener open; `None`: it does not. Its address and token are
@@ -85,11 +150,21 @@ mod tests {
     fn what_needs_a_restart_is_told_and_what_does_not_is_not() {
         let provider = "[providers.a]\nbase_url = \"https://a.example\"\n";
         let read = |text: &str| parse(&format!("{text}{provider}"), "f").unwrap();
-        let started = read("");
+        let started = Started::with(&read(""));
         for (text, told) in [
             ("", vec![]),
             ("[limits]\nbody = \"1MiB\"\n", vec![]),
             ("[cold]\nmargin = \"40ms\"\n", vec![]),
+            ("[limits]\nheaders = 100\n", vec![]),
+            ("[limits]\nheaders = 200\n", vec!["limits.headers"]),
+            (
+                "[limits.caller]\nbody_idle = \"3s\"\nbody_rate = 1\nupload = \"1MiB\"\n",
+                vec![],
+            ),
+            (
+                "[limits]\nanswer = \"1MiB\"\nconnections = 9\noperators = 9\n",
+                vec!["limits.answer", "limits.connections", "limits.operators"],
+            ),
             ("[providers.b]\nbase_url = \"https://b.example\"\n", vec![]),
             ("[listen]\npublic = \"127.0.0.1:8099\"\n", vec!["listen"]),
             (
@@ -99,5 +174,27 @@ mod tests {
         ] {
             assert_eq!(waits(&started, &read(text)), told, "{text}");
         }
+    }
+
+    #[test]
+    fn a_secret_s_file_with_new_contents_waits_for_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let (token, secret) = (file("token"), file("secret"));
+        let text = format!(
+            "[auth]\nadmin_token = {{ file = \"{token}\" }}\n\
+             [callbacks]\nsecret = {{ file = \"{secret}\" }}\n\
+             [providers.a]\nbase_url = \"https://a.example\"\n"
+        );
+        let write = |path: &str, text: &str| std::fs::write(path, text).unwrap();
+        write(&token, "one");
+        write(&secret, "two");
+        let config = parse(&text, "f").unwrap();
+        let started = Started::with(&config);
+        assert_eq!(waits(&started, &config), Vec::<&str>::new());
+        write(&token, "another");
+        assert_eq!(waits(&started, &config), ["auth.admin_token"]);
+        write(&secret, "another");
+        assert_eq!(waits(&started, &config), ["auth.admin_token", "callbacks"]);
     }
 }
