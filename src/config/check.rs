@@ -25,6 +25,12 @@ const MOST_RETRIES: u32 = 10;
 
 /// Most calls that wait for a place at one target.
 const MOST_WAITING: usize = 10_000;
+
+/// Most of what is held at once; more is a slip of the finger, and no machine has it.
+const MOST_AT_ONCE: usize = 1_000_000;
+/// Most threads of a kind.
+const MOST_THREADS: usize = 1_024;
+
 /// Classes of calls that a route can tell apart: fewer tell nothing, more are megabytes.
 const LEAST_CLASSES: usize = 8;
 const MOST_CLASSES: usize = 4_096;
@@ -50,6 +56,12 @@ pub fn check(config: &Config) -> Vec<Problem> {
     auth::check(config, &mut found);
     for key in config.names.that_are_zero() {
         found.add(format!("names.{key}"), "must be above 0");
+    }
+    for (key, threads) in [
+        ("names.threads", config.names.threads),
+        ("server.workers", config.server.workers),
+    ] {
+        at_most(key, threads, MOST_THREADS, &mut found);
     }
     for (name, provider) in &config.providers {
         providers(name, provider, &mut found);
@@ -83,6 +95,12 @@ pub fn check(config: &Config) -> Vec<Problem> {
     callbacks(config, &mut found);
     told::check(config, &mut found);
     found.0
+}
+
+fn at_most(key: &str, number: usize, most: usize, found: &mut Found) {
+    if number > most {
+        found.add(key, format!("must be at most {most}"));
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -244,6 +262,8 @@ fn numbers(key: &str, route: &Route, found: &mut Found) {
             "max_attempts and concurrency must be at least 1",
         );
     }
+    let (key_of, running) = (format!("{key}.cold.concurrency"), route.cold.concurrency);
+    at_most(&key_of, running, MOST_AT_ONCE, found);
     if route.cold.deadline.get().is_zero() {
         found.add(format!("{key}.cold.deadline"), "must be longer than 0s");
     }
@@ -277,6 +297,21 @@ fn limits(config: &Config, found: &mut Found) {
             let says = "is too small to take a call; see config/reference.toml for the default";
             found.add(format!("limits.{name}"), says);
         }
+    }
+    for (name, number) in [
+        ("limits.connections", limits.connections),
+        ("limits.operators", limits.operators),
+        ("cold.postgres.queue", config.cold.postgres.queue),
+    ] {
+        at_most(name, number, MOST_AT_ONCE, found);
+    }
+    if limits.answer.0 == 0 {
+        let says = "must be above 0: no job could keep its answer";
+        found.add("limits.answer", says);
+    }
+    if config.cold.retention.get().is_zero() {
+        let says = "must be longer than 0s: no caller could read its answer";
+        found.add("cold.retention", says);
     }
     for (name, says) in limits.caller.mistakes() {
         found.add(format!("limits.caller.{name}"), says);
