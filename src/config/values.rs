@@ -202,7 +202,7 @@ spelled!(
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretSource {
-    /// Name of an environment variable that holds it.
+    /// Name of an environment variable that holds it; a trailing line break is taken off.
     #[serde(default)]
     pub env: Option<String>,
     /// Path of a file that holds it; a trailing line break is taken off.
@@ -240,7 +240,7 @@ impl SecretSource {
     pub fn read(&self) -> Result<Secret, String> {
         match (&self.env, &self.file) {
             (Some(name), None) => match std::env::var(name) {
-                Ok(value) if !value.is_empty() => Ok(Secret(value)),
+                Ok(text) if !text.trim().is_empty() => Ok(Secret(text.trim().to_owned())),
                 _ => Err(format!(
                     "the environment variable {name} is not set; export it"
                 )),
