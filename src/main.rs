@@ -93,12 +93,14 @@ fn main() -> ExitCode {
 
 fn serve(file: &File) -> Result<()> {
     let server = Server::start(&loaded(file)?)?;
+    // Who reads that it listens may send a signal at once.
+    let mut stops = server.block_on(async { Stops::listen() })?;
+    let mut hang_up = server.block_on(async { signal(SignalKind::hangup()) })?;
     let mut out = std::io::stdout();
     writeln!(out, "public listening on {}", server.public_url())?;
     writeln!(out, "admin listening on {}", server.admin_url())?;
     out.flush()?;
-    let mut stops = server.block_on(async { Stops::listen() })?;
-    server.block_on(until_stopped(&server, file, &mut stops))?;
+    server.block_on(until_stopped(&server, file, &mut stops, &mut hang_up));
     tracing::info!("calls and jobs are let end; another signal cuts them short");
     let left = server.drain_unless(async move { stops.next().await });
     anyhow::ensure!(
@@ -139,11 +141,10 @@ impl Stops {
     }
 }
 
-async fn until_stopped(server: &Server, file: &File, stops: &mut Stops) -> Result<()> {
-    let mut hang_up = signal(SignalKind::hangup())?;
+async fn until_stopped(server: &Server, file: &File, stops: &mut Stops, hang_up: &mut Signal) {
     loop {
         tokio::select! {
-            () = stops.next() => return Ok(()),
+            () = stops.next() => return,
             _ = hang_up.recv() => {
                 server.open_anew();
                 match loaded(file).and_then(|config| server.reload(&config)) {

@@ -16,7 +16,7 @@ mod tended;
 mod told;
 mod worker;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -161,11 +161,14 @@ impl Server {
             log,
             started: Started::with(config),
         };
+        // First: no job is claimed by a gateway that cannot listen.
+        let admin = server.bind_admin()?;
+        let public = server.bind_public(count)?;
         server.run_jobs(&runner, intake)?;
         server.deliver(config, signer, guard, callbacks, journal)?;
         server.keep_time();
-        server.serve_admin(config, runner)?;
-        server.serve_public(config, count)?;
+        server.serve_admin(config, runner, admin)?;
+        server.serve_public(config, public)?;
         Ok(server)
     }
 
@@ -236,15 +239,24 @@ impl Server {
             .spawn(keep_time(meter, gateway, SECOND));
     }
 
-    fn serve_public(&mut self, config: &Config, count: usize) -> Result<()> {
+    /// Binds the public address, once for each worker.
+    fn bind_public(&mut self, count: usize) -> Result<Vec<TcpListener>> {
         let bind = |address, shared| {
             listen::bind(address, shared).with_context(|| taken("public", address))
         };
         // Workers share the address; a second gateway there would take half of the calls in silence.
         drop(bind(self.public, Shared::No)?);
-        for index in 0..count {
+        let mut sockets = Vec::new();
+        for _ in 0..count {
             let socket = bind(self.public, Shared::WithWorkers)?;
             self.public = socket.local_addr()?;
+            sockets.push(socket);
+        }
+        Ok(sockets)
+    }
+
+    fn serve_public(&mut self, config: &Config, sockets: Vec<TcpListener>) -> Result<()> {
+        for (index, socket) in sockets.into_iter().enumerate() {
             let listener = Listener {
                 answers: Arc::new(Worker::new(index, self.gateway.clone())),
                 limits: config.limits.clone(),

@@ -3,6 +3,7 @@
 //! Promises: operators are held to the bounds of callers, and to fewer connections; a head that two
 //! readers could read differently is refused here too.
 
+use std::net::TcpListener;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -59,8 +60,21 @@ fn bounds(limits: &Limits) -> Limits {
 }
 
 impl Server {
+    /// Binds the operators' address.
+    pub(super) fn bind_admin(&mut self) -> Result<TcpListener> {
+        let socket =
+            listen::bind(self.admin, Shared::No).with_context(|| taken("admin", self.admin))?;
+        self.admin = socket.local_addr()?;
+        Ok(socket)
+    }
+
     /// Serves operators from now on.
-    pub(super) fn serve_admin(&mut self, config: &Config, runner: Arc<Runner>) -> Result<()> {
+    pub(super) fn serve_admin(
+        &self,
+        config: &Config,
+        runner: Arc<Runner>,
+        socket: TcpListener,
+    ) -> Result<()> {
         let owners = &self.owners;
         let token = config.auth.admin_token.as_ref().map(Token::read);
         let admin = Arc::new(Admin {
@@ -78,9 +92,6 @@ impl Server {
             tasks: vec![owners.calls.clone(), owners.jobs.clone()],
             live: Hub::new(owners.background.clone()),
         });
-        let listener =
-            listen::bind(self.admin, Shared::No).with_context(|| taken("admin", self.admin))?;
-        self.admin = listener.local_addr()?;
         let operators = Listener {
             answers: Arc::new(Operators {
                 router: observe::router(admin),
@@ -95,7 +106,7 @@ impl Server {
         };
         let _inside = self.control.enter();
         owners.background.spawn(async {
-            if let Err(error) = operators.run(listener).await {
+            if let Err(error) = operators.run(socket).await {
                 tracing::error!(%error, "operators cannot connect any more");
             }
         });
