@@ -8,6 +8,8 @@
 mod tests;
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -76,10 +78,19 @@ impl Drop for Named {
     }
 }
 
+/// Makes a file that its owner alone can read, if there is none: prompts stand in it. SQLite gives what it
+/// puts beside it the same mode.
+pub(super) fn private(path: &Path) -> Result<(), StoreError> {
+    let mut open = File::options();
+    let open = open.write(true).create(true).truncate(false).mode(0o600);
+    open.open(path).map(drop).map_err(|error| told(path, error))
+}
+
 impl Bodies {
     /// Opens the file, or makes it; the store's lock covers it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |error: rusqlite::Error| told(path, error);
+        private(path)?;
         let connection = Connection::open(path).map_err(failed)?;
         prepare(path, &connection)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
-use self::bodies::Bodies;
+use self::bodies::{Bodies, private};
 use self::worker::{Desk, Worker, unavailable};
 use super::{
     Beat, By, ClaimedJob, Delivery, DeliveryOutcome, ListQuery, NewsFeed, Outcome, Store,
@@ -114,6 +114,7 @@ impl SqliteStore {
             )
         })?;
         let failed = |error: rusqlite::Error| told(path, error);
+        private(path)?;
         let connection = Connection::open(path).map_err(failed)?;
         prepare(path, &connection)?;
         let writer = Desk::new(connection);

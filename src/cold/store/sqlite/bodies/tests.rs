@@ -1,5 +1,6 @@
 //! Large bodies apart: durable, whole, swept, and in nobody's way.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -254,4 +255,14 @@ async fn a_job_is_kept_as_fast_while_long_answers_are_written() {
         beside.last().unwrap() < &Duration::from_millis(500),
         "{beside:?}"
     );
+}
+
+#[test]
+fn what_a_store_holds_is_for_its_owner_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let _store = open(folder.path());
+    for name in ["jobs.db", "jobs.db-wal", "jobs.db-bodies"] {
+        let file = std::fs::metadata(folder.path().join(name)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
+    }
 }
