@@ -72,7 +72,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads `10.0.0.0/8`, `::1/128` or a single address.
+    /// Reads `10.0.0.0/8`, `::1/128` or a single address. An IPv4 network in IPv6's form is itself: addresses
+    /// are looked at in their own form.
     pub fn parse(text: &str) -> Option<Self> {
         let (base, bits) = match text.split_once('/') {
             Some((base, bits)) => (base, Some(bits)),
@@ -80,8 +81,16 @@ impl Network {
         };
         let base: IpAddr = base.parse().ok()?;
         let most = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
-        (bits <= most).then_some(Self { base, bits })
+        let bits: u32 = bits.map_or(Some(most), |bits| bits.parse().ok())?;
+        let canonical = base.to_canonical();
+        match bits.checked_sub(96) {
+            _ if bits > most => None,
+            Some(bits) if canonical.is_ipv4() != base.is_ipv4() => Some(Self {
+                base: canonical,
+                bits,
+            }),
+            _ => Some(Self { base, bits }),
+        }
     }
 
     /// Whether an address is in it.
@@ -115,6 +124,8 @@ mod tests {
         let one = Network::parse("2001:db8::7").unwrap();
         assert!(one.holds("2001:db8::7".parse().unwrap()));
         assert!(!one.holds("2001:db8::8".parse().unwrap()));
+        let mapped = Network::parse("::ffff:10.0.0.0/104").unwrap();
+        assert_eq!(Some(mapped), Network::parse("10.0.0.0/8"));
         for wrong in ["10.0.0.0/33", "::/129", "x", "10.0.0.0/", "10.0.0/8", ""] {
             assert_eq!(Network::parse(wrong), None, "{wrong}");
         }
