@@ -12,8 +12,14 @@ pub fn doubts(config: &Config, stands: impl Fn(&str) -> bool) -> Vec<Problem> {
     for (name, provider) in &config.providers {
         doubled(name, provider, config, &mut found);
     }
+    open(config, &mut found);
     for (at, route) in config.routes.iter().enumerate() {
         let key = format!("routes[{at}]");
+        if is_own(&route.matches.path) {
+            let says = "no call comes here: what asks for jobs and scopes the gateway answers itself; choose \
+                        another path";
+            found.add(format!("{key}.match.path"), says);
+        }
         // A default is nobody's contradiction.
         if stands(&format!("{key}.budget.first_token")) {
             first_token(&key, route, &mut found);
@@ -31,6 +37,34 @@ pub fn doubts(config: &Config, stands: impl Fn(&str) -> bool) -> Vec<Problem> {
         }
     }
     found.0
+}
+
+/// Whether only the gateway's own pages are on a path.
+fn is_own(path: &str) -> bool {
+    let own = ["/jobs", "/scopes"];
+    own.iter().any(|page| {
+        let rest = path.strip_prefix(page);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+/// Whoever reaches a gateway that asks for no key spends its operator's.
+fn open(config: &Config, found: &mut Found) {
+    let listen = &config.listen;
+    let mutual = listen
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_ca.is_some());
+    let guarded = listen.public.ip().is_loopback() || config.auth.keys.is_some() || mutual;
+    let mut providers = config.providers.iter();
+    let paid = providers.find(|(_, provider)| provider.api_key.is_some());
+    if let Some((name, _)) = paid.filter(|_| !guarded) {
+        let says = format!(
+            "is not on loopback, and no key is asked for: whoever reaches it spends providers.{name}.api_key; \
+             set auth.keys, or listen.tls with a client_ca, or bind 127.0.0.1, unless only its callers reach it"
+        );
+        found.add("listen.public", says);
+    }
 }
 
 /// Whether a route takes every call that another would.
@@ -236,6 +270,48 @@ mod tests {
             (r#"path = "/*", header = { x = "y" }"#, r#"path = "/v1/*""#),
         ] {
             assert_eq!(two(first, second), Vec::<String>::new(), "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_spends_a_key_for_strangers_is_told() {
+        let told = |listen: &str, more: &str, key: &str| {
+            let file = format!(
+                "[listen]\npublic = \"{listen}:8080\"\n{more}\n[providers.a]\n\
+                 base_url = \"https://a.example\"\n{key}\n"
+            );
+            parse_with_warnings(&file, "f").unwrap().warnings
+        };
+        let key = "api_key = { env = \"KEY\" }";
+        let open = told("0.0.0.0", "", key);
+        assert_eq!(open.len(), 1);
+        let begins = "f:2:1: listen.public: is not on loopback";
+        assert!(open[0].starts_with(begins), "{open:?}");
+        assert!(open[0].contains("providers.a.api_key"), "{open:?}");
+        let mutual = "tls = { cert = \"c\", key = \"k\", client_ca = \"r\" }";
+        for (listen, more, key) in [
+            ("127.0.0.1", "", key),
+            ("0.0.0.0", "", ""),
+            ("0.0.0.0", mutual, key),
+            ("0.0.0.0", "[auth]\nkeys = \"k\"", key),
+        ] {
+            assert_eq!(told(listen, more, key), Vec::<String>::new(), "{more}");
+        }
+    }
+
+    #[test]
+    fn a_route_on_the_gateway_s_own_pages_is_told() {
+        for path in ["/jobs", "/jobs/*", "/scopes/x"] {
+            let told = warnings("https://a.example", path, "");
+            assert_eq!(told.len(), 1, "{path}");
+            assert!(
+                told[0].contains("match.path: no call comes here"),
+                "{told:?}"
+            );
+        }
+        for path in ["/jobs*", "/v1/jobs", "/*"] {
+            let told = warnings("https://a.example", path, "");
+            assert_eq!(told, Vec::<String>::new(), "{path}");
         }
     }
 }
