@@ -16,6 +16,7 @@ mod tended;
 mod told;
 mod worker;
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,13 +112,14 @@ impl Server {
                 pools: count + 1,
             }
         });
-        let built = state(config, &ground, &[], &meter)?;
+        let built = state(config, &ground, None, &meter)?;
         let inside = control.enter();
         let secured = Secured::new(config, &meter, &owners.background)?;
         drop(inside);
         built.table.begins(&meter);
         let turns = built.turns();
-        let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
+        let routes = cold_routes(&built.table, &HashMap::new(), &meter);
+        let routes = Arc::new(ArcSwap::from_pointee(routes));
         let store = control.block_on(store(config, &owners.store))?;
         store.share_out(turns);
         let guard = AddressGuard::new(&config.callbacks.allow).map_err(|why| anyhow!(why))?;
@@ -290,7 +292,7 @@ impl Server {
         let before = self.gateway.state.load_full();
         let built = match restart::opens(&self.started.config, config) {
             Some(why) => Err(anyhow!(why)),
-            None => state(config, &self.ground, before.table.providers(), &self.meter),
+            None => state(config, &self.ground, Some(&before.table), &self.meter),
         };
         let built = built.and_then(|built| Ok((built, self.secured.prepare(config)?)));
         let result = if built.is_ok() { "ok" } else { "failed" };
@@ -300,13 +302,14 @@ impl Server {
         if let (Some(now), Some(before)) = (&mut built.gate, &before.gate) {
             now.keys.go_on_from(&before.keys);
         }
-        self.routes
-            .store(Arc::new(cold_routes(&built.table, &self.meter)));
+        let routes = cold_routes(&built.table, &self.routes.load(), &self.meter);
+        self.routes.store(Arc::new(routes));
         self.store.share_out(built.turns());
         self.meter.keep(live(&built.table));
         built.table.begins(&self.meter);
-        self.gateway.state.store(Arc::new(built));
-        before.table.ends();
+        let built = Arc::new(built);
+        self.gateway.state.store(built.clone());
+        before.table.ends(&built.table);
         let waits = restart::waits(&self.started, config);
         if !waits.is_empty() {
             tracing::warn!(

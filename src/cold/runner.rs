@@ -99,6 +99,16 @@ impl ColdRoute {
         }
     }
 
+    /// The same with the places of one that it replaces, if they are as many.
+    #[must_use]
+    pub fn going_on_from(self, before: &Self) -> Self {
+        if self.settings.concurrency != before.settings.concurrency {
+            return self;
+        }
+        let slots = before.slots.clone();
+        Self { slots, ..self }
+    }
+
     /// Where the time of a job's first attempt counts: a job that was predicted is judged by it.
     fn witness(&self, job: &Job, kind: Kind) -> Option<Witness> {
         let predictions = self.predictions.clone().filter(|_| job.attempts <= 1)?;

@@ -3,15 +3,18 @@
 //! Promises: routes are tried in the file's order, then the providers' own prefixes; immutable
 //! once built.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+pub use self::table::Table;
 use super::hedge::Line;
 use super::predict::Predictor;
-use crate::config::{self, Config, Dialect, Glob, PathPattern};
+use crate::config::{self, Dialect, Glob, PathPattern};
 use crate::latency::RatioBucket;
 use crate::meter::{Meter, RouteMeter};
 use crate::upstream::balance::Targets;
@@ -62,7 +65,7 @@ pub struct Route {
 }
 
 impl Route {
-    fn of_provider(provider: &Arc<Provider>, meter: &Arc<Meter>) -> Self {
+    fn of_provider(provider: &Arc<Provider>, before: Option<&Table>, meter: &Arc<Meter>) -> Self {
         let route = config::Route {
             name: provider.name.to_string(),
             matches: config::Match {
@@ -79,7 +82,8 @@ impl Route {
             cold: config::RouteCold::default(),
         };
         let providers = BTreeMap::from([(provider.name.to_string(), provider.clone())]);
-        let mut built = Self::new(&route, &providers, meter).expect("a built-in route is valid");
+        let built = Self::new(&route, &providers, before, meter);
+        let mut built = built.expect("a built-in route is valid");
         built.prefix = Some(format!("/{}", provider.name));
         built
     }
@@ -87,10 +91,13 @@ impl Route {
     fn new(
         route: &config::Route,
         providers: &BTreeMap<String, Arc<Provider>>,
+        before: Option<&Table>,
         meter: &Arc<Meter>,
     ) -> Result<Self, String> {
         let told = |what: String| format!("routes.{}: {what}", route.name);
-        let targets = targets(route, providers, meter).map_err(told)?;
+        let before = before.and_then(|before| before.named(&route.name));
+        let before = before.map_or(&[][..], |before| before.targets.all());
+        let targets = targets(route, providers, before, meter).map_err(told)?;
         let mut headers = Vec::new();
         for (name, glob) in &route.matches.header {
             let name = name
@@ -223,6 +230,7 @@ impl Route {
 fn targets(
     route: &config::Route,
     providers: &BTreeMap<String, Arc<Provider>>,
+    before: &[Arc<Target>],
     meter: &Arc<Meter>,
 ) -> Result<Vec<Arc<Target>>, String> {
     let mut all: Vec<Arc<Target>> = Vec::new();
@@ -243,143 +251,21 @@ fn targets(
         {
             label = format!("{label}:{model}");
         }
-        all.push(Arc::new(Target::new(
-            provider.clone(),
-            &table,
-            label,
-            meter,
-            &route.name,
-        )?));
+        // What is known of a target, and what runs there, a reload does not forget.
+        let same = |one: &&Arc<Target>| one.label == label && Arc::ptr_eq(&one.provider, provider);
+        let same = before.iter().find(same);
+        if let Some(same) = same.filter(|same| same.is_for(&table)) {
+            all.push(same.clone());
+            continue;
+        }
+        let mut target = Target::new(provider.clone(), &table, label, meter, &route.name)?;
+        if let Some(same) = same {
+            target.permits.clone_from(&same.permits);
+        }
+        all.push(Arc::new(target));
     }
     if all.is_empty() {
         return Err("there are no targets; name a provider".into());
     }
     Ok(all)
-}
-
-/// What is known of a route without looking at it: routes are large, and many are passed over.
-struct Mark {
-    /// Its path is that of the one before it, which was looked at already.
-    repeats: bool,
-    /// The character that its models begin with, if all begin with the same.
-    begins: Option<char>,
-}
-
-/// Every route.
-pub struct Table {
-    routes: Vec<Arc<Route>>,
-    /// What tells at a glance whether a route may take a call.
-    marks: Vec<Mark>,
-    providers: Vec<Arc<Provider>>,
-}
-
-impl Table {
-    /// Builds the routes of a configuration.
-    ///
-    /// # Errors
-    /// A sentence naming the route that cannot be built.
-    pub fn new(
-        config: &Config,
-        providers: &BTreeMap<String, Arc<Provider>>,
-        meter: &Arc<Meter>,
-    ) -> Result<Self, String> {
-        let mut routes = Vec::new();
-        for route in &config.routes {
-            let built = Route::new(route, providers, meter)?;
-            routes.push(Arc::new(built));
-        }
-        for provider in providers.values() {
-            routes.push(Arc::new(Route::of_provider(provider, meter)));
-        }
-        let before = std::iter::once(None).chain(routes.iter().map(Some));
-        let marks = before.zip(&routes).map(|(before, route)| Mark {
-            repeats: before.is_some_and(|before: &Arc<Route>| before.path == route.path),
-            begins: route.model.as_ref().and_then(Glob::begins_with),
-        });
-        Ok(Self {
-            marks: marks.collect(),
-            routes,
-            providers: providers.values().cloned().collect(),
-        })
-    }
-
-    /// It is in force from here on: the metrics tell its budgets.
-    pub fn begins(&self, meter: &Meter) {
-        for route in self.routes.iter().filter(|route| route.prefix.is_none()) {
-            let phases = [
-                ("first_token", route.budget.first_token),
-                ("total", route.budget.total),
-            ];
-            for (phase, period) in phases {
-                let labels = [("route", &*route.name), ("phase", phase)];
-                let gauge = meter.gauge("shunt_budget_seconds", &labels);
-                gauge.set(period.get().as_secs_f64());
-            }
-        }
-    }
-
-    /// Another one is in force: this one's targets are not looked after any more, however long its calls
-    /// go on, and none is told to be left alone.
-    pub fn ends(&self) {
-        let targets = self.routes.iter().flat_map(|route| route.targets.all());
-        for target in targets {
-            target.meter.healthy.set(true);
-        }
-    }
-
-    /// All routes, in the order they are tried.
-    pub fn routes(&self) -> &[Arc<Route>] {
-        &self.routes
-    }
-
-    /// All providers.
-    pub fn providers(&self) -> &[Arc<Provider>] {
-        &self.providers
-    }
-
-    /// Routes that may take this call, up to the first that needs no model to know.
-    pub fn candidates<'a>(
-        &'a self,
-        path: &'a str,
-        headers: &'a HeaderMap,
-    ) -> impl Iterator<Item = &'a Arc<Route>> {
-        self.those(path, headers, |_| true)
-    }
-
-    /// The one that takes this call.
-    pub fn taking<'a>(
-        &'a self,
-        path: &'a str,
-        headers: &'a HeaderMap,
-        model: Option<&str>,
-    ) -> Option<&'a Arc<Route>> {
-        let first = model.and_then(|model| model.chars().next());
-        let may = move |mark: &Mark| mark.begins.is_none() || mark.begins == first;
-        let mut those = self.those(path, headers, may);
-        those.find(|route| route.takes_model(model))
-    }
-
-    fn those<'a>(
-        &'a self,
-        path: &'a str,
-        headers: &'a HeaderMap,
-        may: impl Fn(&Mark) -> bool + 'a,
-    ) -> impl Iterator<Item = &'a Arc<Route>> {
-        let (mut certain, mut on_path) = (false, false);
-        self.routes
-            .iter()
-            .zip(&self.marks)
-            .filter(move |(route, mark)| {
-                if !mark.repeats {
-                    on_path = route.path.matches(path);
-                }
-                on_path && may(mark) && route.takes_headers(headers)
-            })
-            .map(|(route, _)| route)
-            .take_while(move |route| {
-                let more = !certain;
-                certain = !route.wants_model();
-                more
-            })
-    }
 }

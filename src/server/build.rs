@@ -43,12 +43,13 @@ fn providers(
 pub(crate) fn state(
     config: &Config,
     ground: &Ground,
-    before: &[Arc<Provider>],
+    before: Option<&Table>,
     meter: &Arc<Meter>,
 ) -> Result<State> {
-    let providers = providers(config, ground, before)?;
+    let known = before.map_or(&[][..], Table::providers);
+    let providers = providers(config, ground, known)?;
     Ok(State {
-        table: Table::new(config, &providers, meter).map_err(|why| anyhow!(why))?,
+        table: Table::new(config, &providers, before, meter).map_err(|why| anyhow!(why))?,
         limits: config.limits.clone(),
         refused: Refused::new(meter),
         gate: gate(config, meter)?,
@@ -84,7 +85,12 @@ fn gate(config: &Config, meter: &Meter) -> Result<Option<Gate>> {
     Ok(Some(Gate::new(keys, meter)))
 }
 
-pub(crate) fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, Arc<ColdRoute>> {
+/// Routes as jobs see them; the jobs that run on those that were there `before` hold their places.
+pub(crate) fn cold_routes(
+    table: &Table,
+    before: &HashMap<String, Arc<ColdRoute>>,
+    meter: &Arc<Meter>,
+) -> HashMap<String, Arc<ColdRoute>> {
     let route = |route: &Arc<crate::hot::Route>| {
         let connect = route.budget.connect.get();
         let cold = ColdRoute::new(
@@ -95,6 +101,10 @@ pub(crate) fn cold_routes(table: &Table, meter: &Arc<Meter>) -> HashMap<String, 
             route.predictor.predictions().cloned(),
             meter,
         );
+        let cold = match before.get(&*route.name) {
+            Some(before) => cold.going_on_from(before),
+            None => cold,
+        };
         (route.name.to_string(), Arc::new(cold))
     };
     table.routes().iter().map(route).collect()
@@ -154,4 +164,51 @@ fn sealer(variable: Option<&str>, file: &Path) -> Result<Sealer, String> {
         return Ok(sealer.and_opens(Sealer::from_file(file)?));
     }
     Ok(sealer)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::parse;
+    use crate::upstream::connect::Transport;
+    use crate::upstream::tls::Roots;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_does_not_forget_what_runs_at_a_target() {
+        let ground = Ground {
+            roots: Roots::of_the_system(),
+            names: None,
+            transport: Transport::Sockets,
+            tasks: Tasks::new(),
+            pools: 1,
+        };
+        let meter = Meter::new(1);
+        let text = |body: &str, weight: u32, key: &str| {
+            format!(
+                "[limits]\nbody = \"{body}\"\n[providers.a]\nbase_url = \"http://a.example\"\n\
+                 concurrency = {{ mode = \"fixed\", limit = 1 }}\n{key}\n\
+                 [[routes]]\nname = \"r\"\nmatch = {{ path = \"/v1/*\" }}\n\
+                 targets = [{{ provider = \"a\", weight = {weight} }}]\n"
+            )
+        };
+        let built = |text: String, before: Option<&State>| {
+            let before = before.map(|before| &before.table);
+            state(&parse(&text, "f").unwrap(), &ground, before, &meter).unwrap()
+        };
+        let first = |state: &State| state.table.routes()[0].targets.all()[0].clone();
+        let before = built(text("1MiB", 1, ""), None);
+        let now = Instant::now();
+        let place = first(&before).permit(now);
+        assert!(place.is_some());
+        // The file changed elsewhere, or in the target's weight alone: it is as full as it was.
+        for weight in [1, 2] {
+            let after = built(text("2MiB", weight, ""), Some(&before));
+            assert!(first(&after).permit(now).is_none(), "{weight}");
+        }
+        // Another provider is another place.
+        let other = built(text("1MiB", 1, "protocol = \"http1\""), Some(&before));
+        assert!(first(&other).permit(now).is_some());
+    }
 }

@@ -33,7 +33,7 @@ pub fn dry(config: &Config) -> Result<(Arc<State>, Door)> {
         tasks: Tasks::new(),
         pools: 1,
     };
-    let state = state(&config, &ground, &[], &Meter::new(1))?;
+    let state = state(&config, &ground, None, &Meter::new(1))?;
     let callbacks = &config.callbacks;
     let signs = callbacks.secret.is_some() || callbacks.signing_key.is_some();
     let guard = AddressGuard::new(&callbacks.allow).map_err(|why| anyhow!(why))?;

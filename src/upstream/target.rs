@@ -72,6 +72,7 @@ impl Target {
         meter: &Arc<Meter>,
         route: &str,
     ) -> Result<Self, String> {
+        let model = asked(table);
         Ok(Self {
             meter: TargetMeter::new(meter, route, &label),
             tag: HeaderValue::from_str(&label)
@@ -82,11 +83,13 @@ impl Target {
             health: Health::default(),
             load: Load::default(),
             weight: table.weight,
-            model: table
-                .model
-                .as_ref()
-                .map(|model| serde_json::Value::from(model.as_str()).to_string()),
+            model,
         })
+    }
+
+    /// Whether this is what such an entry makes, at the same provider.
+    pub fn is_for(&self, table: &TargetTable) -> bool {
+        self.weight == table.weight && self.model == asked(table)
     }
 
     /// Whether calls are sent to it.
@@ -164,4 +167,10 @@ impl Target {
         };
         replaced(&call.body, [(range.clone(), model.as_bytes())]).into()
     }
+}
+
+/// The model that an entry asks for, as a JSON string.
+fn asked(table: &TargetTable) -> Option<String> {
+    let model = table.model.as_deref()?;
+    Some(serde_json::Value::from(model).to_string())
 }

@@ -1,5 +1,6 @@
 //! A whole gateway on one runtime, wired from the same parts as `server` wires it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,8 +67,12 @@ impl House {
             tasks: owners.connections.clone(),
             pools: WORKERS + 1,
         };
-        let built = state(&config, &ground, &[], &meter).unwrap();
-        let routes = Arc::new(ArcSwap::from_pointee(cold_routes(&built.table, &meter)));
+        let built = state(&config, &ground, None, &meter).unwrap();
+        let routes = Arc::new(ArcSwap::from_pointee(cold_routes(
+            &built.table,
+            &HashMap::new(),
+            &meter,
+        )));
         let (door, intake) = Door::new(None);
         let runner = Runner::new(Parts {
             store: store.clone(),
