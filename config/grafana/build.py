@@ -104,7 +104,7 @@ def overview(docs):
               ask("route:shunt_request_duration_seconds:p99_5m" + ROUTES, "{{route}}"), unit="s"),
         graph("Calls", "By route. A rise before latency rises: more load. A fall: callers cannot get in, or gave up.",
               ask(rate("shunt_requests_total", "route", ROUTES), "{{route}}"), unit="reqps"),
-        graph("Calls that failed", "The share that got an error. By status on the route's own page.",
+        graph("Calls that failed", "The share that got an error that is not the caller's own. By status on the route's own page.",
               ask("route:shunt_failed:ratio_rate5m" + ROUTES, "{{route}}"), unit="percentunit", limits=(0.05, 0.05),
               runbook="ShuntRouteFails"),
         graph("Calls made jobs", "The share that got a 202. Nothing is lost; but is the provider slower than it was?",
@@ -159,7 +159,7 @@ def route(docs):
         number("Burn of the month's allowance", "1: used up in 30 days; 14.4: in two. Over the last hour.",
                ask("route:shunt_budget_exceeded:ratio_rate1h" + ROUTE + " / 0.01"), "short", (1, 14.4),
                runbook="ShuntBudgetBurnsSlowly"),
-        number("Failed", "The share that got an error; by status further down.", ask("route:shunt_failed:ratio_rate5m" + ROUTE), "percentunit",
+        number("Failed", "The share that got an error that is not the caller's own; by status further down.", ask("route:shunt_failed:ratio_rate5m" + ROUTE), "percentunit",
                (0.01, 0.05), runbook="ShuntRouteFails"),
         bars("What takes the budget",
              """Shares of the budget for whole answers, or for first tokens. A red bar is the cause, and its row below says
