@@ -111,7 +111,8 @@ def overview(docs):
               ask("route:shunt_demoted:ratio_rate5m" + ROUTES, "{{route}}"), unit="percentunit", limits=(0.2, 0.2),
               runbook="ShuntDemotesMany"),
         graph("What became of calls", "All routes, by outcome. cancelled: the caller left before its answer; if many do, their own timeouts are shorter.",
-              ask(rate("shunt_requests_total", "outcome", ROUTES), "{{outcome}}"), unit="reqps", stack=True),
+              ask(rate("shunt_requests_total", "outcome", ROUTES), "{{outcome}}"), unit="reqps", stack=True,
+              runbook="ShuntCallersLeave"),
     ]
     targets = [
         graph("First token, p99 by target", "One line far above the others: that target is slow; lower its weight or take it out.",
@@ -183,8 +184,9 @@ def route(docs):
         graph("Calls by status", "429: the provider's limit. 502: not reachable. 503: no place. 504: past the budget.",
               ask(rate("shunt_requests_total", "status, target", ROUTE), "{{status}} {{target}}"), unit="reqps", stack=True,
               runbook="ShuntRouteFails"),
-        graph("What became of calls", "observed_over: late, but the route only observes.",
-              ask(rate("shunt_requests_total", "outcome", ROUTE), "{{outcome}}"), unit="reqps", stack=True),
+        graph("What became of calls", "observed_over: late, but the route only observes. cancelled: the caller left first.",
+              ask(rate("shunt_requests_total", "outcome", ROUTE), "{{outcome}}"), unit="reqps", stack=True,
+              runbook="ShuntCallersLeave"),
     ]
     provider = [
         graph("First token, by target", "Turn: weight, or take the slow target out of targets and send SIGHUP.",
@@ -285,6 +287,9 @@ def cold(docs):
         graph("Attempts for jobs", "By what came of them. retried, rate_limited: each is tried again until cold.max_attempts.",
               ask(rate("shunt_job_attempts_total", "result", ROUTES), "{{result}}"), unit="ops", stack=True,
               runbook="ShuntJobsStand"),
+        graph("Jobs that ended", "By how. failed: refused, or tried cold.max_attempts times. expired: not done by cold.deadline.",
+              ask(rate("shunt_jobs_ended_total", "status", ROUTES), "{{status}}"), unit="ops", stack=True,
+              runbook="ShuntJobsFail"),
         graph("Jobs from call to end", "p50 and p95 of those that ended. Long with a short wait: the provider is slow, or attempts fail.",
               ask(quantile(0.5, "shunt_job_duration_seconds", "route", ROUTES), "{{route}} p50"),
               ask(quantile(0.95, "shunt_job_duration_seconds", "route", ROUTES), "{{route}} p95"), unit="s"),

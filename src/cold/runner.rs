@@ -71,6 +71,12 @@ fn tried(meter: &Meter, route: &str, result: &'static str) -> Counter {
     meter.counter("shunt_job_attempts_total", &labels)
 }
 
+/// A route's jobs whose end was written here, in the queue or by a run.
+fn ended(meter: &Meter, route: &str, status: Status) -> Counter {
+    let labels = [("route", route), ("status", status.as_str())];
+    meter.counter("shunt_jobs_ended_total", &labels)
+}
+
 impl ColdRoute {
     /// A route's jobs.
     pub fn new(
@@ -84,6 +90,9 @@ impl ColdRoute {
         // Each is there from the start, or the first one would be no rise.
         for result in Verdict::RESULTS {
             _ = tried(meter, name, result);
+        }
+        for status in Status::ALL.iter().filter(|status| status.is_final()) {
+            _ = ended(meter, name, *status);
         }
         quota::told(&targets, meter);
         Self {

@@ -238,6 +238,7 @@ const HELP: &[(&str, &str)] = &[
         "shunt_job_oldest_queued_seconds",
         "How long the job waits that could run for longest; 0 while none waits.",
     ),
+    ("shunt_jobs_ended_total", "Jobs that ended, by how."),
     (
         "shunt_job_attempts_total",
         "Calls to providers made for jobs, by what came of them.",

@@ -133,6 +133,13 @@ impl House {
         targets.map(|target| target.meter.running()).sum()
     }
 
+    /// What one counter stands at; by its name and labels as a scrape writes them.
+    pub fn counted(&self, series: &str) -> Option<u64> {
+        let text = self.meter.render();
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
     /// Ends as a process does that is killed.
     pub async fn kill(&self) {
         self.owners.kill().await;

@@ -132,6 +132,25 @@ async fn while_no_target_can_be_reached_calls_become_jobs_that_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_counts_by_how_it_ended_in_the_queue_or_at_its_last_attempt() {
+    for (says, end, other) in [
+        (None, "expired", "failed"),
+        (Some((500, None)), "failed", "expired"),
+    ] {
+        let trouble = Trouble::open(&[0, 1, 2], 300 * SECOND, says).await;
+        trouble.call(1, "demoting", Duration::ZERO, Some(0)).await;
+        sleep_until(trouble.began + 150 * SECOND).await;
+        let count = |status| {
+            let series = "shunt_jobs_ended_total{route=\"demoting\",status=";
+            let house = &trouble.scene.house;
+            house.counted(&format!("{series}\"{status}\"}}"))
+        };
+        assert_eq!((count(end), count(other)), (Some(1), Some(0)), "{end}");
+        trouble.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_provider_says_to_one_job_holds_all_of_its_jobs_and_no_hot_call() {
     for status in [429, 503, 529] {
         let trouble = Trouble::open(&[1], 20 * SECOND, Some((status, Some(30)))).await;

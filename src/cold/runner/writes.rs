@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::drive::Ended;
 use super::pause::{self, Next};
-use super::{ColdRoute, Runner};
+use super::{ColdRoute, Runner, ended};
 use crate::cold::door::Reply;
 use crate::cold::job::{Job, JobError, JobId, UnixMillis};
 use crate::cold::recall::Kept;
@@ -194,6 +194,7 @@ impl Runner {
         }
         if let (Some(route), Some(finished)) = (self.route(&job.route), job.finished_at) {
             route.duration.record(job.created_at.until(finished));
+            ended(&self.parts.meter, &job.route, job.status).increment(1);
         }
     }
 }
