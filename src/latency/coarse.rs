@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::layout::micros;
+use super::layout::{HOUR, micros};
 
 /// log2 of the microseconds that the narrowest cells hold.
 const UNIT_BITS: u32 = 8;
@@ -24,7 +24,8 @@ const THIN: f64 = 8.0;
 
 /// Where a duration is counted.
 pub(super) fn cell(duration: Duration) -> usize {
-    let units = usize::try_from(micros(duration) >> UNIT_BITS).expect("an hour has 24 bits");
+    let micros = micros(duration.min(HOUR));
+    let units = usize::try_from(micros >> UNIT_BITS).expect("an hour has 24 bits");
     let octave = units.max(SUB).ilog2() - SUB_BITS;
     octave as usize * SUB + (units >> octave)
 }
@@ -39,7 +40,7 @@ fn low(cell: usize) -> u64 {
 pub(super) fn within(limit: Duration) -> Option<usize> {
     let cell = cell(limit);
     let middle = u64::midpoint(low(cell), low(cell + 1));
-    if micros(limit) < middle {
+    if micros(limit.min(HOUR)) < middle {
         cell.checked_sub(1)
     } else {
         Some(cell)

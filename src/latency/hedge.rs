@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::layout::micros;
+use super::layout::{HOUR, micros};
 use super::survival::Survival;
 
 /// The delay after which to hedge: this percentile (0 to 100) of the window, or none while it
@@ -47,7 +47,7 @@ impl AtomicReissue {
             // A share is no less than 0, and 1 is the largest fraction.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let share = (rule.share.clamp(0.0, 1.0) * f64::from(u32::MAX)) as u64;
-            micros(rule.delay) << 32 | share
+            micros(rule.delay.min(HOUR)) << 32 | share
         });
         self.0.store(packed, Ordering::Relaxed);
     }
@@ -84,14 +84,14 @@ mod tests {
     fn a_rule_is_read_back() {
         let rule = AtomicReissue::none();
         assert_eq!(rule.get(), None);
-        for (delay, share) in [(0, 0.0), (5_000_000, 0.25), (3_600_000_000, 1.0)] {
+        for (seconds, share, read_back) in [(0, 0.0, 0), (5, 0.25, 5), (90_000, 1.0, 3_600)] {
             let set = Reissue {
-                delay: Duration::from_micros(delay),
+                delay: Duration::from_secs(seconds),
                 share,
             };
             rule.set(Some(set));
             let read = rule.get().unwrap();
-            assert_eq!(read.delay, set.delay);
+            assert_eq!(read.delay, Duration::from_secs(read_back));
             assert!((read.share - share).abs() < 1e-9);
         }
         rule.set(None);

@@ -1,20 +1,24 @@
 //! Which cell of a histogram counts which duration.
 //!
-//! The layout is HdrHistogram's (Gil Tene) for three significant digits from 1 µs to one hour:
+//! The layout is HdrHistogram's (Gil Tene) for three significant digits from 1 µs to four days:
 //! block 0 holds 2,048 cells of 1 µs, each further block 1,024 cells twice as wide as the last,
 //! so that a cell is never wider than 0.1% of what it counts.
 
 use std::time::Duration;
 
-/// The longest duration told apart: one hour. What is longer counts as this.
-pub const MAX: Duration = Duration::from_hours(1);
+/// The longest duration told apart: four days, for callbacks that are tried for three. What is longer counts
+/// as this.
+pub const MAX: Duration = Duration::from_hours(96);
+
+/// The longest duration of a call that anything is decided by: tables that have no room for more end here.
+pub(super) const HOUR: Duration = Duration::from_hours(1);
 
 /// log2 of the cells in a block after the first.
 const HALF_BITS: u32 = 10;
 const HALF: u64 = 1 << HALF_BITS;
 
 /// Blocks: the last one ends above `MAX`.
-pub(super) const BLOCKS: usize = 22;
+pub(super) const BLOCKS: usize = 29;
 
 /// Cells in block 0.
 const FIRST: usize = 2 << HALF_BITS;
@@ -86,7 +90,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_value_lies_within_its_cell_and_a_cell_is_narrow(value in 0..3_600_000_001u64) {
+        fn a_value_lies_within_its_cell_and_a_cell_is_narrow(value in 0..345_600_000_001u64) {
             let (low, high) = bounds(cell(value));
             prop_assert!(low <= value && value <= high);
             prop_assert!((high - low) * 1_000 <= value.max(1));

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use super::layout::{MAX, micros};
+use super::layout::{HOUR, micros};
 use super::survival::Survival;
 
 /// Delays tried at most, spread over the cells of the window.
@@ -48,7 +48,7 @@ pub fn best(first: &Survival, second: &Survival, target: f64, budget: f64) -> Op
             1.0 - first.beyond_micros(time) * (1.0 - share * again)
         };
         let limit = best.map_or(without, |best| Some(best.predicted));
-        let limit = limit.map_or(micros(MAX), micros);
+        let limit = limit.map_or(micros(HOUR), micros);
         let Some(predicted) = reached(delay, limit, target, answered) else {
             continue;
         };

@@ -40,6 +40,30 @@ const CALL: &[u64] = &[
     300_000_000,
     600_000_000,
 ];
+/// Jobs and callbacks: up to their longest deadlines.
+const LATER: &[u64] = &[
+    10_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    120_000_000,
+    300_000_000,
+    600_000_000,
+    900_000_000,
+    1_800_000_000,
+    3_600_000_000,
+    7_200_000_000,
+    21_600_000_000,
+    86_400_000_000,
+    259_200_000_000,
+];
 const GAP: &[u64] = &[
     1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     10_000_000,
@@ -83,19 +107,19 @@ const FAMILIES: &[Family] = &[
         metric: Metric::JobDuration,
         name: "shunt_job_duration_seconds",
         help: "Jobs from their call to their end.",
-        bounds: CALL,
+        bounds: LATER,
     },
     Family {
         metric: Metric::JobQueue,
         name: "shunt_job_queue_seconds",
         help: "Jobs from their call to their first attempt, where that came out of the queue.",
-        bounds: CALL,
+        bounds: LATER,
     },
     Family {
         metric: Metric::CallbackLag,
         name: "shunt_callback_lag_seconds",
         help: "From a job's end to a delivery of its callback.",
-        bounds: CALL,
+        bounds: LATER,
     },
 ];
 

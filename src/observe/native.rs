@@ -11,8 +11,8 @@ use crate::latency::Snapshot;
 /// Buckets an octave: 2^3, so that one is 9% wide, as of Prometheus's own clients.
 const SCHEMA: i32 = 3;
 
-/// The native buckets' indices: above 2^-20 s (a microsecond) to 2^12 s (over an hour).
-const BUCKETS: std::ops::RangeInclusive<i32> = (-20 << SCHEMA) + 1..=(12 << SCHEMA);
+/// The native buckets' indices: above 2^-20 s (a microsecond) to 2^19 s (over four days).
+const BUCKETS: std::ops::RangeInclusive<i32> = (-20 << SCHEMA) + 1..=(19 << SCHEMA);
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Bucket {
@@ -99,7 +99,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_native_histogram_counts_each_sample_within_its_bucket(
-            values in prop::collection::vec(0..3_600_000u64, 1..200)
+            values in prop::collection::vec(0..345_600_000u64, 1..200)
         ) {
             let histogram = Histogram::of(&Snapshot::of(&values));
             let (mut index, mut count, mut all) = (0, 0, histogram.zero_count);
