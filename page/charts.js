@@ -2,7 +2,7 @@
 
 import uPlot from "./vendor/uPlot.esm.js";
 import { h, s, say } from "./dom.js";
-import { duration, percentile } from "./format.js";
+import { duration, isOver, percentile } from "./format.js";
 import { colour, onTheme } from "./theme.js";
 
 /** Samples of a sparkline: two minutes. */
@@ -257,8 +257,8 @@ export class Dumbbells {
       const [one, other] = [first.count ? first[row] : null, total.count ? total[row] : null];
       say(cells.first, duration(one));
       say(cells.total, duration(other));
-      cells.first.classList.toggle("over", one !== null && one > budget.first_token);
-      cells.total.classList.toggle("over", other !== null && other > budget.total);
+      cells.first.classList.toggle("over", isOver(first, row));
+      cells.total.classList.toggle("over", isOver(total, row));
       place(marks.first, "cx", one, x);
       place(marks.total, "x", other, x);
       place(marks.join, "x1", one !== null && other !== null ? one : null, x);

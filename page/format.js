@@ -87,3 +87,14 @@ export function when(moment) {
   const today = date.toDateString() === new Date().toDateString();
   return today ? time : `${date.toLocaleDateString("en-CA")} ${time}`;
 }
+
+const SHARES = { p50: 0.5, p90: 0.9, p95: 0.95, p99: 0.99, p999: 0.999, max: 1 };
+
+/**
+ * Whether a percentile is past its budget. Not by its value: totals of streams stand in it too, which are held to no
+ * total budget unless they are cut.
+ * @param {any} figures @param {keyof typeof SHARES} percentile
+ */
+export function isOver(figures, percentile) {
+  return figures.count > 0 && (figures.over ?? 0) > 1 - SHARES[percentile];
+}

@@ -2,7 +2,7 @@
 
 import { PAST, spark } from "./charts.js";
 import { at, empty, h, say } from "./dom.js";
-import { count, duration, rate, share } from "./format.js";
+import { count, duration, isOver, rate, share } from "./format.js";
 import { Table, once } from "./table.js";
 
 /** The share over budget from which a route is called over it; below, and above none, it is close. */
@@ -123,7 +123,7 @@ export class Routes {
   }
 }
 
-/** @param {string} id @param {string} label @param {string} phase @param {string} figure */
+/** @param {string} id @param {string} label @param {string} phase @param {"p50"|"p99"} figure */
 function figure(id, label, phase, figure) {
   const budget = phase === "duration" ? "total" : "first_token";
   return {
@@ -131,7 +131,7 @@ function figure(id, label, phase, figure) {
     sort: (/** @type {any} */ route) => route[phase]["1m"][figure],
     cell: (/** @type {any} */ route, /** @type {HTMLElement} */ cell) => {
       const { count: calls, [figure]: value } = route[phase]["1m"];
-      cell.classList.toggle("over", calls > 0 && value > route.budget[budget]);
+      cell.classList.toggle("over", isOver(route[phase]["1m"], figure));
       return calls ? duration(value) : "–";
     },
   };

@@ -34,7 +34,7 @@ function above(points, latency) {
 
 const PHASES = /** @type {const} */ (["first_token", "total"]);
 const NAMES = { first_token: "First token", total: "Total" };
-const WHOM = { first_token: "streams", total: "calls" };
+const WHOM = { first_token: "streams", total: "calls held to it" };
 
 export class WhatIf {
   /** @param {HTMLElement} box @param {(phase: "first_token"|"total") => void} moved */

@@ -58,7 +58,8 @@ ALERTS = table(
 VERDICT = table(
     "Which route is over its budget, and what is the cause",
     """A route whose first column is red misses its budget: more than 1 % of its calls are late. Red cells beside it are
-    the cause; they are shares of the budget. Provider's median: it is slow for all calls, and no hedge helps; take the
+    the cause; they are shares of the budget, which holds no stream's whole answer unless it is cut (mid_stream): of a
+    route that streams, read the first token. Provider's median: it is slow for all calls, and no hedge helps; take the
     slow target out, or give the route the budget that /api/routes/ROUTE/what-if tells. Only its p99: a tail; hedge it
     (hedge.after = auto), and if Hedges denied is red too, raise hedge.max_extra. Queue: calls wait for a place; raise
     providers.*.concurrency or add a target. Gateway: its own time; give it more CPU.""",
@@ -163,8 +164,9 @@ def route(docs):
         number("Failed", "The share that got an error that is not the caller's own; by status further down.", ask("route:shunt_failed:ratio_rate5m" + ROUTE), "percentunit",
                (0.01, 0.05), runbook="ShuntRouteFails"),
         bars("What takes the budget",
-             """Shares of the budget for whole answers, or for first tokens. A red bar is the cause, and its row below says
-             what to turn. Only p99 red: a tail, which hedging cures. The median too: slow for all, which it does not.
+             """Shares of the budget for whole answers, or for first tokens. Streams are in the former too, though it holds
+             them only where they are cut (mid_stream): of a route that streams, read the first token. A red bar is the
+             cause, and its row below says what to turn. Only p99 red: a tail, which hedging cures. The median too: slow for all, which it does not.
              The queue's share is a mean, by Little's law.""",
              *causes(ROUTE), unit="percentunit", limits=(0.7, 1), height=8, runbook="ShuntBudgetBurnsFast"),
         number("Made jobs", "The share that got a 202 and its answer later.", ask("route:shunt_demoted:ratio_rate5m" + ROUTE), "percentunit",

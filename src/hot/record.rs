@@ -14,6 +14,7 @@ use super::budget::Deadline;
 use super::route::Route;
 use crate::auth::Admission;
 use crate::cold::job::{Owner, Reason};
+use crate::config::MidStream;
 use crate::journal::timeline::{CALLER_LEFT, Ending, Timeline};
 use crate::meter::Outcome;
 use crate::upstream::permits::Claimant;
@@ -242,11 +243,22 @@ impl Record {
         let meter = &self.route.meter;
         let age = ended - self.arrived;
         meter.total.record(age);
+        let is_held = !self.streamed || self.route.over_budget.mid_stream == MidStream::Cut;
+        if is_held {
+            meter.held.record(age);
+        }
         if self.streamed {
             meter.first_token.record(self.first_token.unwrap_or(age));
         }
-        if let Some(budget) = self.let_go {
-            meter.lets_go(self.streamed, age, budget);
+        // How long it would have taken is not known of it, nor of one whose caller left.
+        let left_at = self.outcome.is_none().then_some(age);
+        if let Some(budget) = self.let_go.or(left_at) {
+            if is_held {
+                meter.lets_go(false, age, budget);
+            }
+            if self.streamed && self.first_token.is_none() {
+                meter.lets_go(true, age, budget);
+            }
         }
         let orphaned = self.orphaned.as_ref();
         let left = orphaned.is_some_and(|orphaned| orphaned.load(Ordering::Relaxed));

@@ -1,8 +1,9 @@
 //! What share of a route's calls is over a budget, though some were let go before they ended.
 //!
 //! A call that became a job or got an error at its deadline took longer than the budget that it had, and
-//! nobody knows how much: it is right-censored there (Kaplan and Meier, 1958). Promises: such a call is
-//! over each budget up to its own, and unknown under a longer one; nothing is guessed.
+//! nobody knows how much: it is right-censored there (Kaplan and Meier, 1958), as one whose caller left is
+//! at its age. Promises: such a call is over each budget up to that, and unknown under a longer one;
+//! nothing is guessed; no stream counts under a budget that the gateway does not hold it to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,22 +78,26 @@ impl LetGo {
 }
 
 impl RouteMeter {
-    /// What share of its calls takes longer than a limit; of streams, if it is one for their first tokens.
+    /// What share of its calls takes longer than a limit; of streams, if it is one for their first tokens,
+    /// else of those that are held to the budget for whole answers.
     pub fn over(&self, first_token: bool, window: Window, limit: Duration) -> Share {
         let (seen, let_go) = if first_token {
             (&self.first_token, &self.streams_let_go)
         } else {
-            (&self.total, &self.let_go)
+            (&self.held, &self.let_go)
         };
         let_go.share(seen, window, limit)
     }
 
-    /// A call was let go at its deadline, or before one that it would have missed.
-    pub fn lets_go(&self, streamed: bool, age: Duration, budget: Duration) {
-        self.let_go.record(age, budget);
-        if streamed {
-            self.streams_let_go.record(age, budget);
-        }
+    /// A call was let go at its deadline, before one that it would have missed, or by its caller; a stream
+    /// without a token yet, if `first_token`.
+    pub fn lets_go(&self, first_token: bool, age: Duration, budget: Duration) {
+        let of = if first_token {
+            &self.streams_let_go
+        } else {
+            &self.let_go
+        };
+        of.record(age, budget);
     }
 }
 
@@ -109,7 +114,7 @@ mod tests {
         let meter = Meter::new(1);
         let route = RouteMeter::new(&meter, "r");
         for _ in 0..9 {
-            route.total.record(millis(100));
+            route.held.record(millis(100));
         }
         further(&route);
         meter.tick(Duration::ZERO);
@@ -118,7 +123,7 @@ mod tests {
     }
 
     fn let_go(route: &RouteMeter, age: u64, budget: u64) {
-        route.total.record(millis(age));
+        route.held.record(millis(age));
         route.lets_go(false, millis(age), millis(budget));
     }
 
@@ -148,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_call_that_ended_late_is_known_whatever_the_budget() {
-        let route = route(|route| route.total.record(millis(1_800)));
+        let route = route(|route| route.held.record(millis(1_800)));
         assert_eq!(told(&route, 1_500), (0.1, 0.0));
         assert_eq!(told(&route, 2_000), (0.0, 0.0));
     }

@@ -253,6 +253,8 @@ impl Lines {
 pub struct RouteMeter {
     /// Calls: last byte, or the gateway's own answer.
     pub total: Arc<Tracked>,
+    /// Those of them that are held to the budget for whole answers: no streams, unless they are cut.
+    pub held: Arc<Tracked>,
     /// Streamed calls: first token.
     pub first_token: Arc<Tracked>,
     pub(super) let_go: LetGo,
@@ -304,6 +306,7 @@ impl RouteMeter {
             |result| meter.counter("shunt_shed_total", &[("route", route), ("result", result)]);
         Self {
             total: meter.track(Metric::RequestDuration, route, None),
+            held: meter.track(Metric::HeldToTotal, route, None),
             first_token: meter.track(Metric::RouteFirstToken, route, None),
             let_go: LetGo::new(meter, route, false),
             streams_let_go: LetGo::new(meter, route, true),

@@ -14,6 +14,8 @@ pub enum Metric {
     RequestDuration,
     /// A streamed call's first token, as the caller saw it.
     RouteFirstToken,
+    /// The same of calls that are held to the budget for whole answers.
+    HeldToTotal,
     /// The gateway's own part of a call.
     Overhead,
     /// A streamed attempt's first token.

@@ -202,7 +202,7 @@ pub struct Figures {
     pub p999: f64,
     /// Largest.
     pub max: f64,
-    /// Share above the route's budget, where there is one for it.
+    /// Share above the route's budget, where there is one for it, of the calls that are held to it.
     pub over: Option<f64>,
 }
 

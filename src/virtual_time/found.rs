@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::time::sleep;
 
 use super::plan::{LANES, Plan};
 use super::provider::Fate;
@@ -14,18 +15,19 @@ use super::{PLAIN, Scene, caller};
 use crate::cold::job::Status;
 use crate::cold::store::memory::Row;
 use crate::config::Protocol;
+use crate::latency::Window;
 use crate::tasks::Tasks;
 use crate::upstream::connect::{Connector, Dialer, Transport};
 use crate::upstream::pool::{Bounds, Pool};
 
 /// Calls of one lane, made as `change` wants them; providers do this with each sending of a call,
-/// in turn. Gives the jobs.
-async fn scene(
+/// in turn.
+async fn called(
     fates: &'static [Fate],
     lane: &str,
     calls: u64,
     change: impl Fn(&mut Plan),
-) -> Vec<Row> {
+) -> Scene {
     let scene = Scene::open(PLAIN, fates).await;
     for call in 0..calls {
         let mut plan = Plan {
@@ -44,10 +46,64 @@ async fn scene(
         change(&mut plan);
         caller::call(scene.world.clone(), plan).await;
     }
+    scene
+}
+
+/// The same, to the end. Gives the jobs.
+async fn scene(
+    fates: &'static [Fate],
+    lane: &str,
+    calls: u64,
+    change: impl Fn(&mut Plan),
+) -> Vec<Row> {
+    end(called(fates, lane, calls, change).await).await
+}
+
+async fn end(scene: Scene) -> Vec<Row> {
     scene.stop(Duration::from_secs(1)).await;
     let rows = scene.kept.everything();
     scene.verdict(None).await;
     rows
+}
+
+/// What is told of a lane's calls under a limit.
+fn over(scene: &Scene, lane: &str, first_token: bool, millis: u64) -> (u64, f64, f64) {
+    let routes = scene.house.routes();
+    let route = routes.iter().find(|one| &*one.name == lane).unwrap();
+    let limit = Duration::from_millis(millis);
+    let share = route.meter.over(first_token, Window::Hour, limit);
+    (share.count, share.over, share.unknown)
+}
+
+/// Long enough that every window has seen what was counted before.
+const SEEN: Duration = Duration::from_secs(12);
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_held_to_the_budget_for_whole_answers_only_where_it_is_cut() {
+    for (lane, held) in [("demoting", 2), ("failing", 4)] {
+        let odd = |plan: &mut Plan| plan.streamed = plan.call % 2 == 1;
+        let scene = called(&[Fate::AnswersSoon], lane, 4, odd).await;
+        sleep(SEEN).await;
+        assert_eq!(over(&scene, lane, false, 60_000), (held, 0.0, 0.0));
+        assert_eq!(over(&scene, lane, true, 60_000), (2, 0.0, 0.0));
+        end(scene).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_caller_left_has_kept_no_budget_that_is_longer_than_it_stayed() {
+    let scene = called(&[Fate::Stalls], "demoting", 4, |plan| {
+        plan.streamed = plan.call % 2 == 1;
+        plan.leaves = Some(Duration::from_millis(100));
+    });
+    let scene = scene.await;
+    sleep(SEEN).await;
+    for first_token in [false, true] {
+        let told = |millis| over(&scene, "demoting", first_token, millis);
+        assert_eq!(told(50), (2, 1.0, 0.0));
+        assert_eq!(told(1_000), (2, 0.0, 1.0));
+    }
+    end(scene).await;
 }
 
 #[tokio::test(start_paused = true)]

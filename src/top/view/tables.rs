@@ -90,13 +90,14 @@ fn route_row(app: &App, picture: &Picture, route: &Route, bar: usize, look: Look
             time(value)
         }
     };
-    // A mark for those who see no colour.
-    let (tail, style) = if figures.p99 > budget && figures.count > 0 {
+    let over = figures.over.filter(|_| figures.count > 0);
+    // Not by its value: totals of streams stand in it too, which no budget may hold. A mark for those who see
+    // no colour.
+    let (tail, style) = if over.is_some_and(|over| over > 0.01) {
         (format!("!{}", known(figures.p99)), look.bad())
     } else {
         (known(figures.p99), Style::new())
     };
-    let over = figures.over.filter(|_| figures.count > 0);
     Row::new([
         Cell::from(route.name.clone()),
         plain(rate(flow.calls)),
