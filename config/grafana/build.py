@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Writes the dashboards in `dashboards/`: `config/grafana/build.py [--docs ADDRESS]`.
 
-ADDRESS is where people read this repository's `docs/`; links of panels lead there. Needs nothing but
-Python. `tests/sdk/test_grafana.py` asks every query of a Prometheus that scrapes a gateway.
+ADDRESS is where people read this repository's `docs/`; links of panels lead there, and those of the
+alerts in `../prometheus`, of which nothing else is changed. Needs nothing but Python.
+`tests/sdk/test_grafana.py` asks every query of a Prometheus that scrapes a gateway.
 """
 
 import argparse
 import json
 import pathlib
+import re
 
 from panels import ask, bars, choice, dashboard, graph, heatmap, number, table
 
 HERE = pathlib.Path(__file__).parent
+ALERTING = [HERE.parent / "prometheus" / name for name in ("alerts.yml", "tests.yml")]
 ROUTES = '{route=~"$route"}'
 ROUTE = '{route="$route"}'
 RATE = "[$__rate_interval]"
@@ -329,8 +332,16 @@ def build(docs="docs"):
     return {name: json.dumps(one, indent=2) + "\n" for name, one in made.items()}
 
 
+def leads_to(docs, text):
+    """Alerts, or their tests, whose links lead there: whoever is paged reads them far from this repository."""
+    return re.sub(r'(?<=runbook_url: )"?[^"\s]*/(runbooks\.md#\w+)"?', lambda found: f'"{docs}/{found[1]}"', text)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--docs", default="docs", help="where docs/ can be read")
-    for file, text in build(parser.parse_args().docs).items():
+    address = parser.parse_args().docs.rstrip("/")
+    for file, text in build(address).items():
         (HERE / "dashboards" / file).write_text(text)
+    for path in ALERTING:
+        path.write_text(leads_to(address, path.read_text()))

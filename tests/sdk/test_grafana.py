@@ -110,6 +110,19 @@ def test_dashboards_are_what_their_source_gives():
     assert set(made) == {"overview.json", "route.json", "cold.json"}
 
 
+def test_links_of_alerts_lead_where_the_pages_can_be_read_and_back():
+    code = "import sys, json; sys.path.insert(0, '.'); import build; " \
+           "texts = [path.read_text() for path in build.ALERTING]; " \
+           "there = [build.leads_to('https://pages.example/x', text) for text in texts]; " \
+           "print(json.dumps([there, [build.leads_to('docs', text) for text in there]]))"
+    made = subprocess.run([sys.executable, "-I", "-c", code], cwd=GRAFANA, capture_output=True, text=True, check=True)
+    (alerts, tests), back = json.loads(made.stdout)
+    count = sum("alert" in rule for rule in rules())
+    assert alerts.count('runbook_url: "https://pages.example/x/runbooks.md#') == alerts.count("runbook_url") == count
+    assert tests.count('runbook_url: "https://pages.example/x/runbooks.md#') == tests.count("runbook_url") > count
+    assert back == [(RULES / name).read_text() for name in ("alerts.yml", "tests.yml")]
+
+
 def test_dashboards_can_be_imported_and_provisioned():
     boards = dashboards().values()
     assert len({board["uid"] for board in boards}) == len(boards)
