@@ -4,6 +4,7 @@
 //! Promises: everything runs the code that `serve` runs; what it made is gone when it ends.
 
 mod client;
+mod ends;
 mod receiver;
 mod told;
 
@@ -14,13 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use base64::Engine as _;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::json;
 use tokio::time::{Instant, interval, interval_at};
 
+use self::ends::{Folder, Stops};
 use self::receiver::Arrived;
 use self::told::{Addresses, Figures, Firsts};
 use crate::cold::callback::Signer;
@@ -52,7 +54,7 @@ const ANEW: u64 = 64 << 20;
 /// Flags of `shunt demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// End after so many seconds; without it, at Ctrl-C.
+    /// End after so many seconds; without it, at Ctrl-C or SIGTERM.
     #[arg(long)]
     seconds: Option<u64>,
 }
@@ -73,16 +75,6 @@ struct Scene {
     hook: String,
     calls: PathBuf,
     arrived: Arc<Arrived>,
-}
-
-/// A folder that is gone when the demo ends.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What cannot be removed is in the system's temporary folder.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn configuration(folder: &Path, provider: SocketAddr, hook: SocketAddr) -> String {
@@ -120,9 +112,12 @@ file   = "{folder}/{CALLS}"
 /// # Errors
 /// No port is free, or the temporary folder cannot be written.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let folder = std::env::temp_dir().join(format!("shunt-demo-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let folder = Folder(folder);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let mut stops = runtime.block_on(async { Stops::hear() })?;
+    let folder = Folder::new()?;
     let key: [u8; 32] = rand::random();
     let secret = format!(
         "whsec_{}",
@@ -131,10 +126,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     std::fs::write(folder.0.join("secret"), &secret)?;
     let signer = Signer::new(&[Secret::new(secret)]).map_err(|why| anyhow::anyhow!(why))?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
     let tasks = Tasks::new();
     let (simulation, (hook, arrived)) = runtime.block_on(async {
         let simulation = Simulation::start(Settings {
@@ -170,6 +161,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         &tasks,
         arguments.seconds.map(Duration::from_secs),
         &server,
+        &mut stops,
     ))?;
     tasks.cut();
     runtime.block_on(async {
@@ -224,6 +216,7 @@ async fn play(
     tasks: &Tasks,
     limit: Option<Duration>,
     server: &Server,
+    stops: &mut Stops,
 ) -> Result<()> {
     let began = Instant::now();
     let mut calls = interval(Duration::from_secs(1) / RATE);
@@ -235,12 +228,10 @@ async fn play(
         began,
         firsts: Firsts::default(),
     };
-    let stop = tokio::signal::ctrl_c();
-    tokio::pin!(stop);
     let mut count = 0;
     loop {
         tokio::select! {
-            _ = &mut stop => break,
+            () = stops.asked() => break,
             _ = calls.tick() => {
                 if limit.is_some_and(|limit| began.elapsed() >= limit) {
                     break;
@@ -260,7 +251,7 @@ async fn play(
     while owed(scene) > 0 && Instant::now() < patience {
         tokio::select! {
             // Who asks twice does not wait for them.
-            _ = tokio::signal::ctrl_c() => break,
+            () = stops.asked() => break,
             () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
         screen.tell_firsts(scene)?;

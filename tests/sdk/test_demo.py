@@ -42,6 +42,21 @@ def test_in_a_pipe_it_says_whole_lines_names_the_page_first_and_fills_it_and_end
     assert all_fits(said), said
 
 
+def test_a_sigterm_ends_it_too_and_its_folder_is_its_user_s_alone_and_gone_then():
+    process = subprocess.Popen([SHUNT, "demo"], stdout=subprocess.PIPE, text=True)
+    try:
+        while not (found := re.match(r"  calls +(.*)$", process.stdout.readline())):
+            assert process.poll() is None
+        folder = pathlib.Path(found[1]).parent
+        assert folder.stat().st_mode & 0o777 == 0o700
+        process.terminate()
+        process.communicate(timeout=40)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert not folder.exists()
+
+
 def all_fits(said):
     """But for a path, which is as long as the system has it."""
     lines = re.split(r"[\r\n]+", said.replace("\x1b[K", ""))
