@@ -83,7 +83,12 @@ impl Body for Script {
                     self.completed();
                     Poll::Ready(None)
                 }
-                End::Reset => Poll::Ready(Some(Err(BrokenOff))),
+                End::Reset => {
+                    if let Some(mut guard) = self.guard.take() {
+                        guard.breaks();
+                    }
+                    Poll::Ready(Some(Err(BrokenOff)))
+                }
                 End::Stall => Poll::Pending,
             };
         };
@@ -114,5 +119,23 @@ impl Body for Script {
     fn size_hint(&self) -> SizeHint {
         self.length
             .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::super::stats::Stats;
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_broken_off_here_is_none_that_its_caller_left() {
+        let stats = Stats::default();
+        let script = |end| Script::new(Vec::new(), Some(stats.begin("")), end, None);
+        assert!(script(End::Reset).collect().await.is_err());
+        drop(script(End::Stall));
+        let all = stats.snapshot().total;
+        assert_eq!((all.broken, all.aborted, all.completed), (1, 1, 0));
     }
 }

@@ -19,6 +19,8 @@ pub struct Counts {
     pub completed: u64,
     /// Calls that the caller left.
     pub aborted: u64,
+    /// Calls that were broken off here, as a fault.
+    pub broken: u64,
     /// Calls running.
     pub running: u64,
     /// Tokens written.
@@ -60,13 +62,21 @@ struct Kept {
 #[derive(Clone, Default)]
 pub struct Stats(Arc<Mutex<Kept>>);
 
-/// A call; dropped before `complete` it was aborted.
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Left,
+    Completed,
+    Broken,
+}
+
+/// A call; dropped before `complete` or `breaks` it was aborted.
 pub struct Guard {
     stats: Stats,
     tag: String,
     received_us: u64,
     first_token_us: Option<u64>,
-    done: bool,
+    ended: Ended,
 }
 
 fn now() -> u64 {
@@ -102,7 +112,7 @@ impl Stats {
             tag: tag.to_owned(),
             received_us: now(),
             first_token_us: None,
-            done: false,
+            ended: Ended::Left,
         }
     }
 
@@ -140,20 +150,25 @@ impl Guard {
 
     /// The answer was sent to its end.
     pub fn complete(&mut self) {
-        self.done = true;
+        self.ended = Ended::Completed;
+    }
+
+    /// The answer is broken off.
+    pub fn breaks(&mut self) {
+        self.ended = Ended::Broken;
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let done = self.done;
+        let ended = self.ended;
         self.stats.count(&self.tag, |counts| {
             counts.running = counts.running.saturating_sub(1);
-            if done {
-                counts.completed += 1;
-            } else {
-                counts.aborted += 1;
-            }
+            *match ended {
+                Ended::Left => &mut counts.aborted,
+                Ended::Completed => &mut counts.completed,
+                Ended::Broken => &mut counts.broken,
+            } += 1;
         });
         let mut kept = self.stats.kept();
         if kept.ended.len() >= CALLS {
@@ -164,7 +179,7 @@ impl Drop for Guard {
             received_us: self.received_us,
             first_token_us: self.first_token_us,
             ended_us: now(),
-            aborted: !done,
+            aborted: ended == Ended::Left,
         });
     }
 }

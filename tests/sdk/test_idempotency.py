@@ -248,7 +248,7 @@ def test_an_sdk_that_times_out_and_tries_again_costs_one_call(gateway):
     assert answer.choices[0].message.content
     assert took > 4.5
     assert gateway.stats(tag) | {"tokens": 0} == {
-        "received": 1, "completed": 1, "aborted": 0, "running": 0, "tokens": 0
+        "received": 1, "completed": 1, "aborted": 0, "broken": 0, "running": 0, "tokens": 0
     }  # fmt: skip
 
 
