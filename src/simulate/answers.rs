@@ -42,16 +42,6 @@ impl Api {
     }
 }
 
-/// An error in an API's shape.
-pub fn error(api: Option<Api>, kind: &str, message: &str) -> Value {
-    match api {
-        Some(Api::Message) => {
-            json!({"type": "error", "error": {"type": kind, "message": message}})
-        }
-        _ => json!({"error": {"message": message, "type": kind, "code": null, "param": null}}),
-    }
-}
-
 /// The words that a model writes.
 fn word(at: u32) -> String {
     format!("word{at} ")

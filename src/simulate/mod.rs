@@ -8,6 +8,7 @@ mod answers;
 pub(crate) mod body;
 mod coding;
 mod distribution;
+mod errors;
 mod pages;
 mod plan;
 mod quota;

@@ -11,8 +11,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
-use super::answers;
 use super::body::{End, Script, Step};
+use super::errors::{Why, error};
 use super::server::plain;
 use super::stats::Guard;
 
@@ -21,7 +21,7 @@ pub(super) fn models(path: &str, mut guard: Guard) -> Response<Script> {
     let model = |id: &str| json!({"id": id, "object": "model", "created": 1_795_514_400, "owned_by": "simulate"});
     match path.strip_prefix("/v1/models/") {
         Some("unknown-model") => {
-            let error = answers::error(None, "not_found_error", "the model does not exist");
+            let error = error(None, Why::Model, "the model does not exist");
             plain(StatusCode::NOT_FOUND, &error)
         }
         Some(id) => plain(StatusCode::OK, &model(id)),

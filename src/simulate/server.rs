@@ -21,6 +21,7 @@ use super::Settings;
 use super::answers::{self, Api};
 use super::body::{End, Script, Step};
 use super::coding::{gzip, takes_gzip};
+use super::errors::{Why, error};
 use super::pages::{bytes, echo, headers, models, upgrade};
 use super::plan::Plan;
 use super::quota::Quota;
@@ -98,12 +99,28 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, tasks: Tasks) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let shared = shared.clone();
-        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+        async move {
+            let name = request_id(request.uri().path());
+            let mut response = shared.answer(request).await;
+            if let Some(name) = name {
+                let value = http::HeaderValue::from_static("req_simulated");
+                response.headers_mut().insert(name, value);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let builder = Builder::new(tasks);
     let _ = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await;
+}
+
+/// The line in which an API names each answer.
+fn request_id(path: &str) -> Option<&'static str> {
+    match Api::of(path) {
+        Some(Api::Message) => Some("request-id"),
+        _ => path.starts_with("/v1/").then_some("x-request-id"),
+    }
 }
 
 pub(super) fn plain(status: StatusCode, body: &Value) -> Response<Script> {
@@ -128,12 +145,12 @@ fn refuse(
     api: Option<Api>,
     mut guard: Guard,
     status: u16,
-    kind: &str,
+    why: Why,
     message: &str,
 ) -> Response<Script> {
     guard.complete();
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-    plain(status, &answers::error(api, kind, message))
+    plain(status, &error(api, why, message))
 }
 
 impl Shared {
@@ -176,7 +193,7 @@ impl Shared {
         };
         let api = Api::of(path);
         let mut response = if grant.is_refused() {
-            refuse(api, guard, 429, "rate_limit_error", "the quota is used up")
+            refuse(api, guard, 429, Why::Rate, "the quota is used up")
         } else {
             self.call(path, &parts.headers, &body, guard).await
         };
@@ -192,45 +209,35 @@ impl Shared {
         mut guard: Guard,
     ) -> Response<Script> {
         let api = Api::of(path);
-        let refuse = |guard, status, kind, message| refuse(api, guard, status, kind, message);
+        let refuse = |guard, status, why, message| refuse(api, guard, status, why, message);
         let Some(known) = api else {
-            return refuse(guard, 404, "not_found_error", "there is no such path");
+            return refuse(guard, 404, Why::Path, "there is no such path");
         };
         let Ok(request) = serde_json::from_slice::<Value>(body) else {
-            return refuse(guard, 400, "invalid_request_error", "the body is not JSON");
+            return refuse(guard, 400, Why::Request, "the body is not JSON");
         };
         let key = headers
             .get("authorization")
             .or_else(|| headers.get("x-api-key"));
         if key.is_some_and(|key| key.as_bytes().ends_with(b"wrong-key")) {
-            return refuse(
-                guard,
-                401,
-                "authentication_error",
-                "incorrect API key provided",
-            );
+            return refuse(guard, 401, Why::Key, "incorrect API key provided");
         }
         if request[known.required()].is_null() {
             let message = format!("`{}` is missing", known.required());
-            return refuse(guard, 400, "invalid_request_error", &message);
+            return refuse(guard, 400, Why::Request, &message);
         }
         if request["model"] == "unknown-model" {
-            return refuse(guard, 404, "not_found_error", "the model does not exist");
+            return refuse(guard, 404, Why::Model, "the model does not exist");
         }
         if answers::follows_nothing(&request) {
-            let kind = "previous_response_not_found";
-            return refuse(guard, 400, kind, "there is no such previous response");
+            let message = "there is no such previous response";
+            return refuse(guard, 400, Why::Previous, message);
         }
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let plan = Plan::of(&request, headers, call, &self.settings);
         if let Some(status) = plan.status {
             tokio::time::sleep(plan.latency).await;
-            let kind = match status {
-                429 => "rate_limit_error",
-                529 => "overloaded_error",
-                _ => "api_error",
-            };
-            let mut response = refuse(guard, status, kind, "simulated");
+            let mut response = refuse(guard, status, Why::of(status), "simulated");
             if status == 429 {
                 let one = http::HeaderValue::from_static("1");
                 response
@@ -285,10 +292,6 @@ fn whole(api: Api, request: &Value, plan: &Plan, guard: Guard, compress: bool) -
     headers.insert(
         "content-type",
         http::HeaderValue::from_static("application/json"),
-    );
-    headers.insert(
-        "x-request-id",
-        http::HeaderValue::from_static("req_simulated"),
     );
     if compress {
         headers.insert("content-encoding", http::HeaderValue::from_static("gzip"));
