@@ -18,7 +18,7 @@ const OUTCOMES = /** @type {const} */ ([
 ]);
 const HEDGES = /** @type {const} */ ([
   ["won", "●", "Won", "answered first"],
-  ["lost", "○", "Lost", "the first attempt answered first"],
+  ["lost", "○", "Lost", "the other attempt answered first, or neither did in time"],
   ["denied", "◆", "Denied", "the share of extra calls was used up"],
   ["failed", "▲", "Failed", "failed by themselves"],
 ]);

@@ -64,7 +64,7 @@ pub fn route(route: &Route) -> Value {
         "hedge": {
             "after": route.hedge.after.to_string(),
             "stream": hedging(route, true, &route.meter.first_token),
-            "answer": hedging(route, false, &route.meter.total),
+            "answer": hedging(route, false, &route.meter.held),
         },
         "predict": predictions(route),
         "phases": {
