@@ -54,11 +54,13 @@ pub struct DeliverySettings {
 }
 
 impl DeliverySettings {
-    /// The longest that a delivery is tried or put off, from the end of its job or its replay.
+    /// The longest that a delivery is put off, from the end of its job or its replay. However short
+    /// the schedule is, an outage of its receiver does not end what was hardly tried.
     pub(super) fn life(&self) -> Duration {
         let waits: Duration = self.schedule.iter().sum();
         let tries = u32::try_from(self.schedule.len() + 1).unwrap_or(u32::MAX);
-        waits.mul_f64(1.0 + self.jitter) + self.timeout * tries + self.endpoints.rest_max
+        let tried = waits.mul_f64(1.0 + self.jitter) + self.timeout * tries;
+        OUTAGE.max(tried + self.endpoints.rest_max)
     }
 }
 
@@ -79,6 +81,9 @@ pub struct Deliverer {
     /// Held by whoever reads a long answer.
     pub long: Mutex<()>,
 }
+
+/// A receiver may be away, busy or at rest for so long before what waits for it is given up.
+const OUTAGE: Duration = Duration::from_hours(24);
 
 /// Longest pause between two looks at the store.
 const PAUSE: Duration = Duration::from_millis(500);

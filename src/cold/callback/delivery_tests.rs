@@ -129,10 +129,31 @@ async fn a_delivery_that_is_put_off_for_longer_than_its_schedule_is_given_up_wit
     for _ in 0..100 {
         ids.push(house.finish("https://gone.example.com/x").await);
     }
-    sleep(Duration::from_mins(30)).await;
+    sleep(Duration::from_hours(23)).await;
+    assert!(house.count(&ids, CallbackStatus::Pending).await > 0);
+    sleep(Duration::from_hours(2)).await;
     assert_eq!(house.count(&ids, CallbackStatus::Dead).await, 100);
     let told = house.callback(&ids[99]).await;
     assert!(told.last_error.is_some(), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_hardly_tried_outlives_an_outage_longer_than_its_schedule() {
+    let began = Instant::now();
+    let outage = 1_800 * SECOND;
+    let script = Script::new(move |_| {
+        let down = began.elapsed() < outage;
+        (QUICK, status(if down { 500 } else { 204 }))
+    });
+    let house = House::open(script, &[SECOND, 5 * SECOND, 30 * SECOND]);
+    let mut ids = Vec::new();
+    for _ in 0..1_000 {
+        ids.push(house.finish("https://down.example.com/x").await);
+    }
+    // Its longest rest, and the minute over which what waits is spread.
+    sleep(outage + Duration::from_mins(12)).await;
+    let delivered = house.count(&ids, CallbackStatus::Delivered).await;
+    assert!(delivered >= 980, "{delivered}");
 }
 
 #[tokio::test(start_paused = true)]
