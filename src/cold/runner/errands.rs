@@ -80,7 +80,10 @@ impl Runner {
             at: UnixMillis::now(),
             what: Became::Job(job.id.clone()),
         };
-        tokio::try_join!(store.keep(kept), store.insert(job.clone(), request)).map(|_| ())
+        // An insert that was begun is waited for: left alone it might yet leave a job that runs nowhere.
+        let keep = async { Ok(store.keep(kept).await) };
+        let insert = store.insert_keyed(job.clone(), request);
+        tokio::try_join!(keep, insert).and_then(|(kept, ())| kept)
     }
 
     /// Makes a call a job and runs it; its attempts go on while it is written. A caller that was refused

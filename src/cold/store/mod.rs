@@ -218,6 +218,12 @@ pub trait Store: Send + Sync + 'static {
     /// `Queued`; durable when it resolves. Jobs that arrive together share one commit.
     fn insert(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()>;
 
+    /// The same for a job that a key leads to: one that is written after all, though that was told to
+    /// have failed, is not taken back. Somebody may have found it; it is queued.
+    fn insert_keyed(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()> {
+        self.insert(job, request)
+    }
+
     /// Takes up to `limit` queued jobs of `route` that are due, under this gateway's lease: they run,
     /// with one more attempt and the next fence. No job is given to two gateways. Callers take turns,
     /// from one claim to the next; of one caller's jobs the highest priority goes first, then the

@@ -53,6 +53,19 @@ impl<S: Store> Sealed<S> {
         done.map_err(|_| StoreError::Unavailable("the gateway stops".into()))
     }
 
+    async fn sealed(
+        &self,
+        job: Job,
+        request: StoredRequest,
+    ) -> Result<(Job, StoredRequest), StoreError> {
+        let bytes = self.codec.sealed_of(&request.body);
+        let seal = move |codec: &Codec| {
+            let request = codec.request(&job.id, request);
+            (codec.job(job), request)
+        };
+        self.aside(bytes, seal).await
+    }
+
     fn jobs<'a>(&'a self, found: StoreFuture<'a, Vec<Job>>) -> StoreFuture<'a, Vec<Job>> {
         Box::pin(async move {
             let found = found.await?;
@@ -70,13 +83,15 @@ impl<S: Store> Sealed<S> {
 impl<S: Store> Store for Sealed<S> {
     fn insert(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let bytes = self.codec.sealed_of(&request.body);
-            let seal = move |codec: &Codec| {
-                let request = codec.request(&job.id, request);
-                (codec.job(job), request)
-            };
-            let (job, request) = self.aside(bytes, seal).await?;
+            let (job, request) = self.sealed(job, request).await?;
             self.inner.insert(job, request).await
+        })
+    }
+
+    fn insert_keyed(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let (job, request) = self.sealed(job, request).await?;
+            self.inner.insert_keyed(job, request).await
         })
     }
 

@@ -1,7 +1,7 @@
 //! What may have been written though its answer was lost: undone at the next claim or heartbeat.
 //!
-//! Promises: a job that was refused to its caller does not run; a job that was taken for nobody is
-//! queued again.
+//! Promises: a job that was refused to its caller does not run, but where a key leads to it: that one
+//! is queued; a job that was taken for nobody is queued again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub(super) struct Doubts(Mutex<Open>);
 #[derive(Default)]
 struct Open {
     inserts: Vec<(Instant, String)>,
+    /// Those that a key leads to.
+    keyed: Vec<(Instant, String)>,
     claims: Vec<(Instant, i64)>,
 }
 
@@ -60,22 +62,33 @@ const UNINSERT: &str = "with gone as (delete from shunt.jobs where id = any($1::
     asked as (delete from shunt.requests where job_id in (select id from gone)) \
     delete from shunt.deliveries where job_id in (select id from gone)";
 
+// Its attempts were given up, and no claim has taken it since.
+const REQUEUE: &str = "update shunt.jobs set status = 'queued', ready = false, due = $3, gateway = null \
+    where id = any($2::text[]) and status = 'running' and gateway = $1 and claim is null and fence <= 1";
+
 impl Doubts {
     fn open(&self) -> MutexGuard<'_, Open> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new job that may be there.
-    pub fn insert(&self, id: &JobId) {
-        let name = id.as_str().to_owned();
-        self.open().inserts.push((Instant::now(), name));
+    /// A new job that may be there; `keyed`: and that a key leads to.
+    pub fn insert(&self, id: &JobId, keyed: bool) {
+        let one = (Instant::now(), id.as_str().to_owned());
+        let mut open = self.open();
+        let doubtful = if keyed {
+            &mut open.keyed
+        } else {
+            &mut open.inserts
+        };
+        doubtful.push(one);
     }
 
     /// A new job that was written after all, as its caller asked once more.
     pub fn is_there(&self, id: &JobId) {
         let mut open = self.open();
-        if !open.inserts.is_empty() {
-            open.inserts.retain(|(_, name)| name != id.as_str());
+        let open = &mut *open;
+        for doubtful in [&mut open.inserts, &mut open.keyed] {
+            doubtful.retain(|(_, name)| name != id.as_str());
         }
     }
 
@@ -95,39 +108,55 @@ impl Doubts {
         gateway: i64,
         now: UnixMillis,
     ) -> Result<(), Fault> {
-        let (inserts, claims) = self.all();
-        if inserts.is_empty() && claims.is_empty() {
-            return Ok(());
-        }
+        let doubtful = self.all();
         let began = Instant::now();
-        undo(session, gateway, now, (&inserts, &claims)).await?;
+        undo(session, gateway, now, &doubtful).await?;
         let mut open = self.open();
         let young = |at: Instant| began.saturating_duration_since(at) < LATEST;
         open.inserts.retain(|(at, _)| young(*at));
+        open.keyed.retain(|(at, _)| young(*at));
         open.claims.retain(|(at, _)| young(*at));
         Ok(())
     }
 
-    fn all(&self) -> (Vec<String>, Vec<i64>) {
+    fn all(&self) -> Doubtful {
         let open = self.open();
-        let inserts = open.inserts.iter().map(|(_, name)| name.clone());
-        (
-            inserts.collect(),
-            open.claims.iter().map(|(_, one)| *one).collect(),
-        )
+        let names = |all: &[(Instant, String)]| all.iter().map(|(_, name)| name.clone()).collect();
+        Doubtful {
+            inserts: names(&open.inserts),
+            keyed: names(&open.keyed),
+            claims: open.claims.iter().map(|(_, one)| *one).collect(),
+        }
     }
+}
+
+/// What is in doubt at a moment.
+struct Doubtful {
+    inserts: Vec<String>,
+    keyed: Vec<String>,
+    claims: Vec<i64>,
 }
 
 async fn undo(
     session: &Session,
     gateway: i64,
     now: UnixMillis,
-    (inserts, claims): (&Vec<String>, &Vec<i64>),
+    doubtful: &Doubtful,
 ) -> Result<(), Fault> {
+    let Doubtful {
+        inserts,
+        keyed,
+        claims,
+    } = doubtful;
     if !claims.is_empty() {
         let (gateway, numbers) = ((&gateway as _, Type::INT8), (claims as _, Type::INT8_ARRAY));
         let values = [gateway, numbers, (&now.0 as _, Type::INT8)];
         session.ask(UNCLAIM, &values).await?;
+    }
+    if !keyed.is_empty() {
+        let (gateway, names) = ((&gateway as _, Type::INT8), (keyed as _, Type::TEXT_ARRAY));
+        let values = [gateway, names, (&now.0 as _, Type::INT8)];
+        session.ask(REQUEUE, &values).await?;
     }
     if !inserts.is_empty() {
         let values = [(inserts as _, Type::TEXT_ARRAY)];

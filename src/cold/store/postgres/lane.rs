@@ -279,7 +279,7 @@ impl Lane {
         match item.write {
             Write::Insert(one, reply) => {
                 if item.doubted {
-                    self.desk.doubts.insert(&one.job.id);
+                    self.desk.doubts.insert(&one.job.id, one.keyed);
                 }
                 self.desk.room.leave();
                 self.desk.room.settled();

@@ -37,20 +37,29 @@ macro_rules! read {
     };
 }
 
+impl PostgresStore {
+    async fn keep_new(&self, one: NewJob) -> Result<(), StoreError> {
+        self.desk.room.enter()?;
+        let (reply, answer) = oneshot::channel();
+        if let Err(why) = self.queue.put(Write::Insert(Box::new(one), reply)) {
+            self.desk.room.leave();
+            self.desk.room.settled();
+            return Err(why);
+        }
+        let closed = |_| StoreError::Unavailable("the store is closed".into());
+        answer.await.map_err(closed)?
+    }
+}
+
 impl Store for PostgresStore {
     fn insert(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()> {
-        Box::pin(async move {
-            self.desk.room.enter()?;
-            let one = Box::new(NewJob::new(job, request));
-            let (reply, answer) = oneshot::channel();
-            if let Err(why) = self.queue.put(Write::Insert(one, reply)) {
-                self.desk.room.leave();
-                self.desk.room.settled();
-                return Err(why);
-            }
-            let closed = |_| StoreError::Unavailable("the store is closed".into());
-            answer.await.map_err(closed)?
-        })
+        Box::pin(self.keep_new(NewJob::new(job, request)))
+    }
+
+    fn insert_keyed(&self, job: Job, request: StoredRequest) -> StoreFuture<'_, ()> {
+        let mut one = NewJob::new(job, request);
+        one.keyed = true;
+        Box::pin(self.keep_new(one))
     }
 
     fn claim(

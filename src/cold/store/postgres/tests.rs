@@ -268,13 +268,34 @@ async fn a_job_that_was_taken_for_nobody_or_refused_to_its_caller_does_not_stay(
         assert_eq!(taken.unwrap().len(), 1);
         // Its answer was lost.
     }
-    one.desk.doubts.insert(&refused.id);
+    one.desk.doubts.insert(&refused.id, false);
     one.beat(LEASE, NOW).await.unwrap();
     let again = one.get(&id).await.unwrap().unwrap();
     assert_eq!((again.status, again.attempts), (Status::Queued, 0));
     assert_eq!(one.get(&refused.id).await.unwrap(), None);
     let taken = one.claim("chat", 1, NOW).await.unwrap();
     assert_eq!(taken[0].job.fence, 2);
+}
+
+#[tokio::test]
+async fn a_job_that_a_key_leads_to_is_queued_though_its_insert_was_doubtful() {
+    let (one, _) = two();
+    one.beat(LEASE, NOW).await.unwrap();
+    let found = job("chat", Status::Running);
+    // It comes to light after it was given up.
+    one.desk.doubts.insert(&found.id, true);
+    one.beat(LEASE, NOW).await.unwrap();
+    one.insert_keyed(found.clone(), request()).await.unwrap();
+    one.desk.doubts.insert(&found.id, true);
+    one.beat(LEASE, NOW).await.unwrap();
+    let again = one.get(&found.id).await.unwrap().unwrap();
+    assert_eq!(again.status, Status::Queued);
+    let taken = one.claim("chat", 1, NOW).await.unwrap();
+    assert_eq!(taken[0].job.fence, found.fence + 1);
+    // What was taken since stays with whoever took it.
+    one.beat(LEASE, NOW).await.unwrap();
+    let runs = one.get(&found.id).await.unwrap().unwrap();
+    assert_eq!(runs.status, Status::Running);
 }
 
 #[tokio::test]

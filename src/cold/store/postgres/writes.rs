@@ -20,6 +20,8 @@ pub(super) const BYTES: Type = Type::BYTEA_ARRAY;
 /// A job to be kept, as it stands in rows.
 pub(super) struct NewJob {
     pub job: Job,
+    /// A key leads to it.
+    pub keyed: bool,
     background: Option<String>,
     request: StoredRequest,
     /// The request's header lines.
@@ -35,6 +37,7 @@ impl NewJob {
             headers: lines::to_text(&request.headers),
             background: background.and_then(|shape| serde_json::to_string(shape).ok()),
             webhook_id: webhook_id(),
+            keyed: false,
             request,
             job,
         }
