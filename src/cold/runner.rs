@@ -12,9 +12,9 @@ mod lease;
 mod news;
 mod operators;
 mod pause;
+mod room;
 mod spans;
 mod sweep;
-mod unkept;
 mod writes;
 
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::drive::{Driven, Ended};
 use self::lease::Lease;
 pub use self::lease::Pulse;
-use self::unkept::Unkept;
+use self::room::Room;
 use super::history::{Run, Verdict};
 use super::job::{Job, Reason, Status, StoredRequest, UnixMillis, header_map};
 use super::quota;
@@ -174,11 +174,19 @@ pub struct Runner {
     /// Which route is looked at first.
     turn: AtomicUsize,
     /// Answers under a key that the store could not keep yet.
-    unkept: Unkept,
+    unkept: Room,
+    /// Calls on their way into the store.
+    coming: Room,
 }
 
 /// How often the store is looked at for jobs that are due.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// Bytes of answers under a key that wait for the store to be back.
+const UNKEPT: usize = 64 << 20;
+
+/// Bytes of calls on their way into the store: several of the largest.
+const COMING: usize = 256 << 20;
 
 /// Jobs that expire or are swept in one step.
 const STEP: usize = 500;
@@ -196,7 +204,8 @@ impl Runner {
             tapes: Tapes::default(),
             wake: Notify::new(),
             turn: AtomicUsize::new(0),
-            unkept: Unkept::default(),
+            unkept: Room::of(UNKEPT),
+            coming: Room::of(COMING),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Does what the hot side asks through the door.
 //!
 //! Promises: each errand is a task of its own, so that none waits for another; an attempt that was
-//! handed over has its owner before its caller is told.
+//! handed over has its owner before its caller is told; what waits for the store is bounded in bytes.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -98,6 +98,12 @@ impl Runner {
             key,
             scope,
         } = handover;
+        // A store that stands still must not fill the memory with what waits for it.
+        let Some(room) = self.coming.room_for(request.body.len()) else {
+            let why = "too many calls wait for the job store";
+            let _ = reply.send(Err(StoreError::Unavailable(why.into())));
+            return;
+        };
         // Here before anybody can hear of it, so that whoever ends it from then on stops it.
         let stop = (attempts.running() > 0)
             .then(|| self.runs.enter(&job.id, job.fence))
@@ -113,6 +119,7 @@ impl Runner {
         let keyed = key.is_some();
         let insert = self.insert(&job, request, key);
         let made = written(insert, decision, keyed, reply, &mut driven).await;
+        drop(room);
         let cancelled = scope.is_some_and(|scope| scope.is_cancelled());
         if matches!(made, Made::Wanted) && !cancelled {
             return self.clone().set_off(job, stop.zip(driven)).await;

@@ -1,0 +1,48 @@
+//! Room for bodies that are held while the store is slow or away. Bounds bytes, so that no outage fills
+//! the memory.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What one takes beside its body.
+const EACH: usize = 1 << 10;
+
+pub(super) struct Room {
+    free: Arc<Semaphore>,
+    /// All of it, bytes.
+    most: usize,
+}
+
+impl Room {
+    /// Room for so many bytes.
+    pub fn of(most: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(most)),
+            most,
+        }
+    }
+
+    /// Room for a body of so many bytes until it is dropped, if there is any. What is larger than all
+    /// of it needs all of it.
+    pub fn room_for(&self, body: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from((body + EACH).min(self.most)).ok()?;
+        self.free.clone().try_acquire_many_owned(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_held_up_to_the_room_and_one_that_is_larger_only_alone() {
+        let room = Room::of(100 << 10);
+        let held: Vec<_> = std::iter::from_fn(|| room.room_for(9 << 10)).collect();
+        assert_eq!(held.len(), 10);
+        assert!(room.room_for(1 << 20).is_none());
+        drop(held);
+        let alone = room.room_for(1 << 20);
+        assert!(alone.is_some() && room.room_for(0).is_none());
+    }
+}
