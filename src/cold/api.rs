@@ -83,7 +83,12 @@ async fn awaited(
     if job.status.is_final() || wait.is_zero() {
         return Ok(job);
     }
-    let awaited = runner.awaited(&job.id, wait.min(LONGEST_WAIT)).await;
+    // A drain is over when no answer is under way: whoever waits asks elsewhere or again.
+    let awaited = tokio::select! {
+        biased;
+        () = runner.stop().raised() => runner.store().get(&job.id).await,
+        awaited = runner.awaited(&job.id, wait.min(LONGEST_WAIT)) => awaited,
+    };
     awaited
         .map_err(|error| unavailable(&error))?
         .ok_or_else(unknown)
