@@ -3,6 +3,8 @@
 //! Promises: a large body is on disk before the row that names it; a row is given with its body or
 //! not at all.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
 use super::bodies::{Named, is_large};
@@ -10,7 +12,10 @@ use super::worker::Desk;
 use super::{SqliteStore, order, sweep, writes};
 use crate::cold::job::{Job, JobId, StoredAnswer, StoredRequest, UnixMillis};
 use crate::cold::recall::{Became, Kept};
-use crate::cold::store::{By, ClaimedJob, Outcome, StoreError};
+use crate::cold::store::{By, ClaimedJob, Outcome, Store as _, StoreError};
+
+/// Until a job is tried again whose body could not be read at this moment.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl SqliteStore {
     pub(super) async fn insert_whole(
@@ -43,10 +48,17 @@ impl SqliteStore {
         let mut claimed = Vec::new();
         for (mut one, apart) in self.write(write).await? {
             let body = self.bodies.give_back(&mut one.request.body, apart).await;
-            claimed.push(match body {
-                Ok(()) => one,
-                Err(why) => ClaimedJob::unreadable(one.job, &why),
-            });
+            match body {
+                Ok(()) => claimed.push(one),
+                Err(why @ StoreError::Unreadable(_)) => {
+                    claimed.push(ClaimedJob::unreadable(one.job, &why));
+                }
+                // The disk may have it in a moment. It is no attempt.
+                Err(_) => {
+                    let at = now.plus(AGAIN);
+                    self.postpone(&one.job.id, one.job.fence, at).await?;
+                }
+            }
         }
         Ok(claimed)
     }

@@ -51,6 +51,26 @@ fn held(folder: &Path) -> (i64, i64) {
 }
 
 #[tokio::test]
+async fn a_body_that_cannot_be_read_at_this_moment_fails_no_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (queued, mut sent) = (job(), request());
+    sent.body = long(1);
+    store.insert(queued.clone(), sent.clone()).await.unwrap();
+    let file = Connection::open(folder.path().join("jobs.db-bodies")).unwrap();
+    file.execute_batch("alter table chunks rename to away")
+        .unwrap();
+    assert!(store.claim("chat", 9, NOW).await.unwrap().is_empty());
+    let waits = store.get(&queued.id).await.unwrap().unwrap();
+    assert_eq!((waits.status, waits.attempts), (Status::Queued, 0));
+    file.execute_batch("alter table away rename to chunks")
+        .unwrap();
+    let later = NOW.plus(Duration::from_secs(1));
+    let claimed = store.claim("chat", 9, later).await.unwrap();
+    assert_eq!(claimed[0].request, sent);
+}
+
+#[tokio::test]
 async fn long_bodies_are_whole_after_a_restart_and_go_with_their_jobs() {
     let folder = tempfile::tempdir().unwrap();
     let (queued, done) = (job(), job());
