@@ -120,31 +120,67 @@ pub(super) async fn retry(
     found.first().map(rows::job).transpose()
 }
 
-const SWEEP: &str = "with old as (select j.id from shunt.jobs j where j.finished_at is not null \
-    and j.finished_at < $1 and not exists (select 1 from shunt.deliveries d \
-    where d.job_id = j.id and (d.state = 'pending' or d.died_at >= $1)) \
-    order by j.finished_at limit $2 for update skip locked), \
+/// Old jobs in the order of their ends, from where the last step stopped; the partial index
+/// `jobs_finished` answers it.
+macro_rules! old_jobs {
+    () => {
+        "select id, finished_at from shunt.jobs where finished_at is not null and finished_at < $1 \
+         and finished_at >= $3 and (finished_at, id) > ($3, $4) order by finished_at, id limit $2"
+    };
+}
+
+const SWEEP: &str = concat!(
+    "with seen as (",
+    old_jobs!(),
+    "), old as (select j.id from shunt.jobs j where j.id in (select id from seen) and not exists \
+    (select 1 from shunt.deliveries d where d.job_id = j.id and (d.state = 'pending' or d.died_at >= $1)) \
+    for update skip locked), \
     gone as (delete from shunt.jobs where id in (select id from old) returning id), \
     asked as (delete from shunt.requests where job_id in (select id from gone)), \
     answered as (delete from shunt.answers where job_id in (select id from gone)), \
     told as (delete from shunt.deliveries where job_id in (select id from gone)), \
     noted as (delete from shunt.history where job_id in (select id from gone)) \
-    select count(*) from gone";
+    select (select count(*) from gone), (select count(*) from seen), last.finished_at, last.id \
+    from (select finished_at, id from seen order by finished_at desc, id desc limit 1) last"
+);
 
 const SWEEP_KEPT: &str = "with gone as (delete from shunt.kept where name in (select name \
     from shunt.kept where at < $1 order by at limit $2) returning name) select count(*) from gone";
 
-/// Deletes what is old.
-pub(super) async fn sweep(session: &Session, limit: usize, before: UnixMillis) -> Read<u64> {
+/// The last old job that a sweep has passed: its end and its name.
+pub(super) type Passed = (i64, String);
+
+/// Before every job: where a round begins.
+pub(super) const START: Passed = (i64::MIN, String::new());
+
+/// Deletes what is old, from where the last step stopped. Jobs that are kept longer, because their
+/// callback is, are passed by once a round. Gives how many went; the round is over where `passed`
+/// stands at its start again.
+pub(super) async fn sweep(
+    session: &Session,
+    limit: usize,
+    before: UnixMillis,
+    passed: &mut Passed,
+) -> Read<u64> {
     let limit = many(limit);
-    let values: [Value; 2] = [(&before.0, Type::INT8), (&limit, Type::INT8)];
-    let mut swept = 0;
-    for sql in [SWEEP, SWEEP_KEPT] {
-        let found = session.ask(sql, &values).await?;
-        let count: i64 = found.first().map_or(Ok(0), |row| get(row, 0))?;
-        swept += count.unsigned_abs();
+    let (at, name) = std::mem::replace(passed, START);
+    let values: [Value; 4] = [
+        (&before.0, Type::INT8),
+        (&limit, Type::INT8),
+        (&at, Type::INT8),
+        (&name, Type::TEXT),
+    ];
+    let found = session.ask(SWEEP, &values).await?;
+    let mut swept = 0i64;
+    if let Some(row) = found.first() {
+        swept = get(row, 0)?;
+        if get::<i64>(row, 1)? == limit {
+            *passed = (get(row, 2)?, get(row, 3)?);
+        }
     }
-    Ok(swept)
+    let found = session.ask(SWEEP_KEPT, &values[..2]).await?;
+    let kept: i64 = found.first().map_or(Ok(0), |row| get(row, 0))?;
+    Ok((swept + kept).unsigned_abs())
 }
 
 /// Writes a little: a standby, a full disk or a lost right says so.

@@ -70,6 +70,8 @@ pub struct PostgresStore {
     turn: AtomicUsize,
     /// Claims and sweeps.
     taker: Link,
+    /// How far a sweep has come.
+    swept: tokio::sync::Mutex<claims::Passed>,
     /// Heartbeats and notifications: they wait behind nothing long.
     pulse: Arc<Link>,
     /// Whether there was a heartbeat.
@@ -144,6 +146,7 @@ impl PostgresStore {
             turns: Turns::default(),
             turn: AtomicUsize::new(0),
             taker: Link::long(&ground),
+            swept: tokio::sync::Mutex::new(claims::START),
             pulse,
             begun: AtomicBool::new(false),
             feed: Mutex::new(Some(mpsc::channel(ear::FEED))),

@@ -299,6 +299,24 @@ async fn a_job_that_a_key_leads_to_is_queued_though_its_insert_was_doubtful() {
 }
 
 #[tokio::test]
+async fn jobs_that_wait_for_their_callbacks_are_passed_by_and_are_not_the_end() {
+    let database = shared().database();
+    let store = open(&shared().address(&database), 100).unwrap();
+    shared().sql(
+        &database,
+        "insert into shunt.jobs (id, owner, status, route, reason, budget_ms, elapsed_ms, created_at, \
+         expires_at, finished_at, attempts, fence, due) select 'job_' || lpad(i::text, 32, '0'), '', \
+         'failed', 'chat', 'requested', 1, 1, 1, 9, i / 7, 1, 1, 1 from generate_series(1, 100) i; \
+         insert into shunt.deliveries (webhook_id, job_id, url, state) select 'msg_' || id, id, 'u', \
+         'pending' from shunt.jobs where finished_at < 14",
+    );
+    // Of ten at a time nine steps pass by what is kept; the last three end side by side.
+    assert_eq!(store.sweep(10, NOW).await.unwrap(), 3);
+    assert_eq!(store.sweep(10, NOW).await.unwrap(), 0);
+    assert_eq!(store.counts().await.unwrap()[0].2, 97);
+}
+
+#[tokio::test]
 async fn what_is_handed_over_while_strays_are_looked_for_is_none() {
     let (one, _) = two();
     one.beat(LEASE, NOW).await.unwrap();

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::time::{Instant, sleep};
 
 use super::bodies::{Named, is_large};
 use super::worker::Desk;
@@ -128,10 +129,18 @@ impl SqliteStore {
         limit: usize,
         before: UnixMillis,
     ) -> Result<u64, StoreError> {
-        let rows = move |desk: &Desk| sweep::sweep(desk, limit, before);
-        let swept = self.write(rows).await?;
-        if swept > 0 {
-            return Ok(swept);
+        loop {
+            let began = Instant::now();
+            let rows = move |desk: &Desk| sweep::sweep(desk, limit, before);
+            let (swept, is_round) = self.write(rows).await?;
+            if swept > 0 {
+                return Ok(swept);
+            }
+            if is_round {
+                break;
+            }
+            // All of the step went by jobs that are kept: others write before the next.
+            sleep(began.elapsed()).await;
         }
         let mut after = i64::MIN;
         while let Some((names, last)) = self.bodies.names(after).await? {

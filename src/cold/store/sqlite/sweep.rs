@@ -34,13 +34,14 @@ pub(super) const OLD: &str = "select seq, finished_at, exists (select 1 from del
 /// Before every job: where a round begins.
 pub(super) const START: (i64, i64) = (i64::MIN, i64::MIN);
 
-pub(super) fn sweep(desk: &Desk, limit: usize, before: UnixMillis) -> Done<u64> {
+/// Gives how many went, and whether that was the last of a round.
+pub(super) fn sweep(desk: &Desk, limit: usize, before: UnixMillis) -> Done<(u64, bool)> {
     let began = Instant::now();
     let over = |swept: usize| swept >= limit.min(MOST) || began.elapsed() >= LONGEST;
     // Each is begun, however slow the machine is: no step is for nothing.
     let kept = answers(desk, before, over)?;
     let jobs = jobs(desk, before, over)?;
-    Ok((kept + jobs) as u64)
+    Ok(((kept + jobs) as u64, desk.swept.get() == START))
 }
 
 /// Deletes what was kept under keys.

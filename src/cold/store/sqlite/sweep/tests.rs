@@ -69,6 +69,20 @@ async fn what_is_old_goes_and_what_waits_for_its_callback_stays() {
     }
 }
 
+#[tokio::test]
+async fn many_that_wait_for_their_callbacks_are_not_taken_for_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    drop(SqliteStore::open(&path, 9).unwrap());
+    fill(&path, 20_000, 1);
+    let file = Connection::open(&path).unwrap();
+    let last =
+        "update deliveries set state = 'delivered' where job = (select max(job) from deliveries)";
+    file.execute_batch(last).unwrap();
+    let store = SqliteStore::open(&path, 9).unwrap();
+    assert_eq!(store.sweep(500, NOW).await.unwrap(), 1);
+}
+
 /// Set `SHUNT_OLD_JOBS=1000000` for the figure of the record.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_of_very_many_holds_the_writer_a_few_milliseconds_a_step() {
