@@ -14,9 +14,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
-use serde_json::json;
 
-use super::filter::Filter;
+use super::filter::{Filter, NoList, listed, page};
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, header_map};
 use super::responses;
 use super::runner::Runner;
@@ -223,13 +222,13 @@ async fn list(
     let bad = |detail: String| problem(StatusCode::BAD_REQUEST, "bad_request", &detail);
     let owner = Owner::of(&headers);
     let query = filter.query(Some(owner), 100).map_err(bad)?;
-    let jobs = if owner == Owner::ANYONE {
+    if owner == Owner::ANYONE {
         // The id is the right to such a job: one that did not get it is not told it here.
-        Vec::new()
-    } else {
-        let jobs = asked(runner.store().list(query)).await;
-        jobs.map_err(|error| unavailable(&error))?
-    };
-    let data: Vec<_> = jobs.iter().map(Job::to_json).collect();
-    Ok(axum::Json(json!({"object": "list", "data": data})).into_response())
+        return Ok(axum::Json(page([].iter(), false)).into_response());
+    }
+    match listed(runner.store(), query).await {
+        Ok(page) => Ok(axum::Json(page).into_response()),
+        Err(NoList::NoSuchJob(detail)) => Err(bad(detail)),
+        Err(NoList::Unavailable(error)) => Err(unavailable(&error)),
+    }
 }

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::cold::filter::Filter;
+use crate::cold::filter::{Filter, NoList, listed};
 use crate::cold::job::{Job, JobId, Status};
 use crate::cold::runner::Runner;
 use crate::cold::store::{StoreError, asked};
@@ -57,10 +57,11 @@ async fn list(
 ) -> Result<Response, Response> {
     let bad = |sentence: String| says(StatusCode::BAD_REQUEST, &sentence);
     let query = filter.query(None, 1_000).map_err(bad)?;
-    let jobs = asked(runner.store().list(query)).await;
-    let jobs = jobs.map_err(|error| unavailable(&error))?;
-    let data: Vec<_> = jobs.iter().map(Job::to_json).collect();
-    Ok(axum::Json(json!({"object": "list", "data": data})).into_response())
+    match listed(runner.store(), query).await {
+        Ok(page) => Ok(axum::Json(page).into_response()),
+        Err(NoList::NoSuchJob(sentence)) => Err(bad(sentence)),
+        Err(NoList::Unavailable(error)) => Err(unavailable(&error)),
+    }
 }
 
 #[derive(Deserialize)]

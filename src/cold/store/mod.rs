@@ -17,7 +17,7 @@ pub mod postgres;
 pub mod sealed;
 pub mod sqlite;
 #[cfg(test)]
-mod suite;
+pub(super) mod suite;
 mod unreadable;
 
 use std::sync::Arc;
@@ -206,7 +206,7 @@ pub struct ListQuery {
     pub status: Option<Status>,
     /// Only of this route.
     pub route: Option<String>,
-    /// At most so many; a store caps it at 1,000.
+    /// At most so many; a store caps it at 1,001: a page, and one that says whether there are more.
     pub limit: usize,
     /// Only those older than this one.
     pub after: Option<JobId>,

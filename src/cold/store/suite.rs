@@ -33,9 +33,9 @@ use crate::cold::recall::{self, Became, CallKey};
 /// Longer than any test.
 pub(super) const LEASE: Duration = Duration::from_hours(1);
 
-pub(super) const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
+pub(in crate::cold) const NOW: UnixMillis = UnixMillis(1_795_514_400_000);
 
-pub(super) fn job(route: &str, status: Status) -> Job {
+pub(in crate::cold) fn job(route: &str, status: Status) -> Job {
     Job {
         id: JobId::random(),
         owner: Owner::ANYONE,
@@ -66,7 +66,7 @@ pub(super) fn job(route: &str, status: Status) -> Job {
     }
 }
 
-pub(super) fn request() -> StoredRequest {
+pub(in crate::cold) fn request() -> StoredRequest {
     StoredRequest {
         method: "POST".into(),
         path_and_query: "/v1/chat/completions?x=1".into(),
@@ -75,7 +75,7 @@ pub(super) fn request() -> StoredRequest {
     }
 }
 
-pub(super) fn answered() -> Outcome {
+pub(in crate::cold) fn answered() -> Outcome {
     Outcome {
         status: Status::Succeeded,
         answer: Some(StoredAnswer {

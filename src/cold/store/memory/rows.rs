@@ -359,7 +359,7 @@ impl Rows {
                 && query.route.as_ref().is_none_or(|route| job.route == *route)
         };
         let rows = self.all.range(..before).rev().map(|(_, row)| &row.job);
-        let limit = query.limit.min(1_000);
+        let limit = query.limit.min(1_001);
         rows.filter(|job| wanted(job))
             .take(limit)
             .cloned()

@@ -75,7 +75,7 @@ pub(super) async fn list(session: &Session, query: &ListQuery) -> Read<Vec<Job>>
     let status = query.status.map(Status::as_str);
     let route = query.route.as_deref().map(text);
     let after = query.after.as_ref().map(JobId::as_str);
-    let limit = many(query.limit.min(super::LIST));
+    let limit = many(query.limit.min(super::LIST + 1));
     let values: [Value; 5] = [
         (&owner, Type::BYTEA),
         (&status, Type::TEXT),

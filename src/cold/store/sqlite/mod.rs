@@ -262,7 +262,7 @@ impl Store for SqliteStore {
                 rows::JOB,
                 rows::FROM
             );
-            let limit = i64::try_from(query.limit.min(LIST)).unwrap_or(0);
+            let limit = i64::try_from(query.limit.min(LIST + 1)).unwrap_or(0);
             let values = params![
                 query.owner.map(|owner| owner.0),
                 query.status.map(Status::as_str),
