@@ -20,6 +20,7 @@ pub mod meter;
 mod nearest;
 pub mod observe;
 mod placed;
+mod prefer;
 mod problem;
 pub mod server;
 pub mod simulate;

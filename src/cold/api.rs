@@ -20,6 +20,7 @@ use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, header_map};
 use super::responses;
 use super::runner::Runner;
 use super::store::{Outcome, StoreError, asked, page};
+use crate::prefer::{pair, split};
 use crate::problem::{Named, problem, wrong_method};
 
 /// Longest wait that a caller can ask for.
@@ -98,9 +99,11 @@ fn preferred_wait(headers: &HeaderMap) -> Duration {
         .get_all("prefer")
         .iter()
         .filter_map(|line| line.to_str().ok());
-    let wait = lines
-        .flat_map(|line| line.split(','))
-        .find_map(|one| one.trim().strip_prefix("wait=")?.parse().ok());
+    let wait = lines.flat_map(|line| split(line, ',')).find_map(|one| {
+        let (name, value) = pair(split(one, ';').next()?);
+        let seconds = value.parse().ok()?;
+        name.eq_ignore_ascii_case("wait").then_some(seconds)
+    });
     Duration::from_secs(wait.unwrap_or(0))
 }
 
@@ -230,5 +233,32 @@ async fn list(
         Ok(page) => Ok(axum::Json(page).into_response()),
         Err(NoList::NoSuchJob(detail)) => Err(bad(detail)),
         Err(NoList::Unavailable(error)) => Err(unavailable(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_understood_however_rfc_7240_lets_it_be_written() {
+        let wait = |line: &str| {
+            let headers =
+                HeaderMap::from_iter([("prefer".parse().unwrap(), line.parse().unwrap())]);
+            preferred_wait(&headers).as_secs()
+        };
+        let written = [
+            "wait=30",
+            "Wait=30",
+            "wait = 30",
+            "wait=\"30\"",
+            "respond-async, wait=30; x=1",
+        ];
+        for line in written {
+            assert_eq!(wait(line), 30, "{line}");
+        }
+        for other in ["waiting=30", "x=\"wait=30, wait=30\"", "wait=soon", "wait"] {
+            assert_eq!(wait(other), 0, "{other}");
+        }
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -76,6 +76,7 @@ pub fn router(runner: Arc<Runner>) -> Router {
         .with_state(runner)
 }
 
+/// An error in `OpenAI`'s shape. A 503 says when to come back.
 pub(super) fn refused(status: StatusCode, code: &str, message: &str) -> Response {
     let kind = if status.is_client_error() {
         "invalid_request_error"
@@ -84,7 +85,12 @@ pub(super) fn refused(status: StatusCode, code: &str, message: &str) -> Response
     };
     let error = json!({"message": message, "type": kind, "code": code, "param": null});
     let body = json!({"error": error}).to_string();
-    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+    let mut response = (status, [(CONTENT_TYPE, "application/json")], body).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let later = HeaderValue::from_static("5");
+        response.headers_mut().insert(RETRY_AFTER, later);
+    }
+    response
 }
 
 pub(super) fn unavailable(error: &StoreError) -> Response {
@@ -218,6 +224,12 @@ fn json(body: Bytes) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_silent_store_says_when_to_come_back() {
+        let response = unavailable(&StoreError::Silent);
+        assert_eq!(response.headers()[RETRY_AFTER], "5");
+    }
 
     #[test]
     fn only_a_name_of_our_form_has_a_page() {

@@ -13,6 +13,7 @@ use self::spelling::spelt_right;
 use super::scope::is_name;
 use crate::cold::priority::Priority;
 use crate::config::Period;
+use crate::prefer::{pair, split};
 
 /// What a caller asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -198,27 +199,6 @@ fn seconds(headers: &HeaderMap, name: &HeaderName) -> Option<Duration> {
     let seconds: f64 = text.trim().parse().ok()?;
     let sane = seconds.is_finite() && seconds > 0.0 && seconds < 1e6;
     sane.then(|| Duration::from_secs_f64(seconds))
-}
-
-/// Parts between separators that stand outside of quotes.
-fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    text.split(move |one| {
-        if one == '"' {
-            quoted = !quoted;
-        }
-        one == separator && !quoted
-    })
-}
-
-/// `name=value`, with the value's quotes taken off.
-fn pair(text: &str) -> (&str, &str) {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    let value = value.trim();
-    let bare = value
-        .strip_prefix('"')
-        .and_then(|value| value.strip_suffix('"'));
-    (name.trim(), bare.unwrap_or(value))
 }
 
 #[cfg(test)]
