@@ -106,7 +106,11 @@ impl Runner {
     pub async fn recall(&self, key: CallKey, wait: Duration) -> Result<Recalled, StoreError> {
         let id = match self.store().kept(key.name).await? {
             None => return Ok(Recalled::Nothing),
-            Some(kept) if self.is_past(kept.at) => return Ok(Recalled::Nothing),
+            Some(kept) if self.is_past(kept.at) => {
+                // Or it would stand in the way of what the call becomes now. The store may be read only.
+                let _ = self.store().forget(key.name, self.past()).await;
+                return Ok(Recalled::Nothing);
+            }
             Some(kept) if kept.key.print != key.print => return Ok(Recalled::Other),
             Some(kept) => match kept.what {
                 Became::Answer(answer) => return Ok(Recalled::Answer(answer)),

@@ -268,7 +268,7 @@ impl Runner {
     }
 
     /// What is older has passed its retention.
-    fn past(&self) -> UnixMillis {
+    pub(super) fn past(&self) -> UnixMillis {
         let kept = i64::try_from(self.parts.retention.as_millis()).unwrap_or(i64::MAX);
         UnixMillis(UnixMillis::now().0.saturating_sub(kept))
     }

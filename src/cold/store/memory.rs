@@ -199,6 +199,14 @@ impl Store for MemoryStore {
         })
     }
 
+    fn forget(&self, name: [u8; 32], before: UnixMillis) -> StoreFuture<'_, ()> {
+        self.run(move |rows| {
+            rows.keys
+                .retain(|key, kept| *key != name || kept.at >= before);
+            Ok(())
+        })
+    }
+
     fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<recall::Kept>> {
         self.run(move |rows| Ok(rows.keys.get(&name).cloned()))
     }

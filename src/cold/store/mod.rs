@@ -346,6 +346,9 @@ pub trait Store: Send + Sync + 'static {
     /// same call before is replaced; what the key stands for of another call stays.
     fn keep(&self, kept: Kept) -> StoreFuture<'_, ()>;
 
+    /// Frees a key whose name stands for what was kept before `before`.
+    fn forget(&self, name: [u8; 32], before: UnixMillis) -> StoreFuture<'_, ()>;
+
     /// What is kept under the name of a key.
     fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<Kept>>;
 

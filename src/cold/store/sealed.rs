@@ -274,6 +274,10 @@ impl<S: Store> Store for Sealed<S> {
         })
     }
 
+    fn forget(&self, name: [u8; 32], before: UnixMillis) -> StoreFuture<'_, ()> {
+        self.inner.forget(name, before)
+    }
+
     fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<Kept>> {
         Box::pin(async move {
             let Some(kept) = self.inner.kept(name).await? else {

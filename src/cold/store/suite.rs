@@ -126,6 +126,7 @@ every_store! {
     what_is_overdue_is_named_and_what_is_old_is_swept_once_it_was_told,
     a_postponed_job_is_due_again_as_if_it_had_not_been_tried,
     what_a_key_stands_for_is_there_after_a_restart_and_is_swept_in_time,
+    a_key_whose_time_is_over_is_free_before_it_is_swept,
     a_scope_lists_its_own_unfinished_jobs,
     a_delivery_that_is_put_off_is_not_counted_and_keeps_its_last_error,
     what_was_given_up_is_listed_counted_and_begins_anew_under_the_same_name,

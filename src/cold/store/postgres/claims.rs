@@ -147,6 +147,13 @@ const SWEEP: &str = concat!(
 const SWEEP_KEPT: &str = "with gone as (delete from shunt.kept where name in (select name \
     from shunt.kept where at < $1 order by at limit $2) returning name) select count(*) from gone";
 
+/// Frees a key.
+pub(super) async fn forget(session: &Session, name: [u8; 32], before: UnixMillis) -> Read<()> {
+    let sql = "delete from shunt.kept where name = $1 and at < $2";
+    let values: [Value; 2] = [(&&name[..], Type::BYTEA), (&before.0, Type::INT8)];
+    session.ask(sql, &values).await.map(drop)
+}
+
 /// The last old job that a sweep has passed: its end and its name.
 pub(super) type Passed = (i64, String);
 

@@ -323,6 +323,13 @@ impl Store for PostgresStore {
         Box::pin(self.write(|reply| Write::Keep(Box::new(kept), reply)))
     }
 
+    fn forget(&self, name: [u8; 32], before: UnixMillis) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let session = self.taker.session().await?;
+            Ok(claims::forget(&session, name, before).await?)
+        })
+    }
+
     fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<Kept>> {
         read!(self, session, reads::kept(&session, name))
     }

@@ -379,6 +379,10 @@ impl Store for SqliteStore {
         Box::pin(self.keep_whole(kept))
     }
 
+    fn forget(&self, name: [u8; 32], before: UnixMillis) -> StoreFuture<'_, ()> {
+        self.write(move |desk| writes::forget(desk, name, before))
+    }
+
     fn kept(&self, name: [u8; 32]) -> StoreFuture<'_, Option<Kept>> {
         Box::pin(self.whole_kept(name))
     }

@@ -314,6 +314,11 @@ pub(super) fn keep(desk: &Desk, kept: &Kept, apart: Option<i64>) -> Done<()> {
     execute(desk, sql, values).map(|_| ())
 }
 
+pub(super) fn forget(desk: &Desk, name: [u8; 32], before: UnixMillis) -> Done<()> {
+    let sql = "delete from kept where name = ?1 and at < ?2";
+    execute(desk, sql, params![name, before.0]).map(|_| ())
+}
+
 pub(super) fn kept(
     connection: &Connection,
     name: [u8; 32],

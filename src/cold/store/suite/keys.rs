@@ -41,6 +41,22 @@ pub(super) async fn what_a_key_stands_for_is_there_after_a_restart_and_is_swept_
     assert_eq!(store.kept(new.key.name).await.unwrap(), Some(new));
 }
 
+pub(super) async fn a_key_whose_time_is_over_is_free_before_it_is_swept<P: Place>() {
+    let place = P::default();
+    let store = place.open(100);
+    let old = kept(NOW, Became::Job(JobId::random()));
+    let mut other = old.clone();
+    other.key.print = CallKey::print("POST", "r", "/v1/y", b"{}");
+    other.at = NOW.plus(Duration::from_secs(9));
+    store.keep(old.clone()).await.unwrap();
+    store.keep(other.clone()).await.unwrap();
+    store.forget(old.key.name, NOW).await.unwrap();
+    assert_eq!(store.kept(old.key.name).await.unwrap().as_ref(), Some(&old));
+    store.forget(old.key.name, other.at).await.unwrap();
+    store.keep(other.clone()).await.unwrap();
+    assert_eq!(store.kept(old.key.name).await.unwrap(), Some(other));
+}
+
 pub(super) async fn a_scope_lists_its_own_unfinished_jobs<P: Place>() {
     let place = P::default();
     let store = place.open(100);
