@@ -23,6 +23,7 @@ mod reads;
 mod room;
 mod rows;
 mod store;
+mod tally;
 #[cfg(test)]
 pub(super) mod tests;
 mod tls;
@@ -40,6 +41,7 @@ use self::link::{Fault, Ground, Link, Session, backoff};
 use self::news::Teller;
 use self::queue::{Desk, Queue, Reply, Write};
 use self::room::Room;
+use self::tally::Tally;
 use super::{News, NewsFeed, StoreError};
 use crate::cold::history::this_gateway;
 use crate::cold::job::UnixMillis;
@@ -68,6 +70,9 @@ pub struct PostgresStore {
     desk: Arc<Desk>,
     readers: Vec<Link>,
     turn: AtomicUsize,
+    /// Reads what looks at many rows: no single job waits for it.
+    lister: Link,
+    tally: Tally,
     /// Claims and sweeps.
     taker: Link,
     /// How far a sweep has come.
@@ -145,6 +150,8 @@ impl PostgresStore {
             readers: readers.take(settings.readers.max(1)).collect(),
             turns: Turns::default(),
             turn: AtomicUsize::new(0),
+            lister: Link::long(&ground),
+            tally: Tally::default(),
             taker: Link::long(&ground),
             swept: tokio::sync::Mutex::new(claims::START),
             pulse,

@@ -25,8 +25,11 @@ use crate::cold::store::{
 /// Asks over a reader; once more where its connection was lost in the midst.
 macro_rules! read {
     ($store:ident, $session:ident, $ask:expr) => {
+        read!($store.reader(), $session, $ask)
+    };
+    ($link:expr, $session:ident, $ask:expr) => {
         Box::pin(async move {
-            let link = $store.reader();
+            let link = $link;
             let $session = link.session().await?;
             let done = $ask.await;
             if let Err(Fault::Doubtful(_)) = &done {
@@ -154,7 +157,7 @@ impl Store for PostgresStore {
     }
 
     fn list(&self, query: ListQuery) -> StoreFuture<'_, Vec<Job>> {
-        read!(self, session, reads::list(&session, &query))
+        read!(&self.lister, session, reads::list(&session, &query))
     }
 
     fn jobs_in(&self, owner: Owner, scope: &str, limit: usize) -> StoreFuture<'_, Vec<Job>> {
@@ -167,7 +170,10 @@ impl Store for PostgresStore {
     }
 
     fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>> {
-        read!(self, session, reads::counts(&session))
+        Box::pin(
+            self.tally
+                .counts(move || read!(&self.lister, session, reads::counts(&session))),
+        )
     }
 
     fn due(&self, now: UnixMillis) -> StoreFuture<'_, Vec<String>> {
@@ -175,7 +181,7 @@ impl Store for PostgresStore {
     }
 
     fn oldest(&self, now: UnixMillis) -> StoreFuture<'_, Vec<(String, UnixMillis)>> {
-        read!(self, session, reads::oldest(&session, now))
+        read!(&self.lister, session, reads::oldest(&session, now))
     }
 
     fn claim_deliveries(
@@ -200,11 +206,11 @@ impl Store for PostgresStore {
     }
 
     fn dead_deliveries(&self, limit: usize) -> StoreFuture<'_, Vec<Job>> {
-        read!(self, session, reads::dead(&session, limit))
+        read!(&self.lister, session, reads::dead(&session, limit))
     }
 
     fn count_dead(&self) -> StoreFuture<'_, u64> {
-        read!(self, session, reads::count_dead(&session))
+        read!(&self.lister, session, reads::count_dead(&session))
     }
 
     fn replay_delivery(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, Option<Job>> {

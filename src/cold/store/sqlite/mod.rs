@@ -39,6 +39,8 @@ use crate::cold::shares::{Shares, Turns};
 pub struct SqliteStore {
     writer: Worker,
     reader: Worker,
+    /// Reads what looks at many rows: no single job waits for it.
+    lister: Worker,
     bodies: Bodies,
     turns: Arc<Turns>,
     queue_limit: u64,
@@ -121,14 +123,15 @@ impl SqliteStore {
         let turns = writer.turns.clone();
         writer.recount();
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        let reader = Desk::new(connection);
+        let reader = || Connection::open_with_flags(path, flags).map_err(failed);
+        let (reader, lister) = (Desk::new(reader()?), Desk::new(reader()?));
         let start = |name, desk, grouped| {
             Worker::start(name, desk, grouped).map_err(|error| told(path, error))
         };
         Ok(Self {
             writer: start("store-writer", writer, true)?,
             reader: start("store-reader", reader, false)?,
+            lister: start("store-lister", lister, false)?,
             bodies: Bodies::open(&beside(path, "-bodies"))?,
             turns,
             queue_limit,
@@ -152,6 +155,15 @@ impl SqliteStore {
     {
         let work = |desk: &Desk| work(&desk.connection).map_err(|error| unavailable(&error));
         Box::pin(self.reader.run(work))
+    }
+
+    fn look<T, F>(&self, work: F) -> StoreFuture<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let work = |desk: &Desk| work(&desk.connection).map_err(|error| unavailable(&error));
+        Box::pin(self.lister.run(work))
     }
 }
 
@@ -251,28 +263,7 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, query: ListQuery) -> StoreFuture<'_, Vec<Job>> {
-        self.read(move |connection| {
-            // Written out, so that a caller's own are found by its index.
-            let owner = query.owner.map_or("?1 is null", |_| "j.owner = ?1");
-            let sql = format!(
-                "select {} {} where {owner} and (?2 is null or j.status = ?2) \
-                 and (?3 is null or j.route = ?3) \
-                 and (?4 is null or j.seq < (select seq from jobs where id = ?4)) \
-                 order by j.seq desc limit ?5",
-                rows::JOB,
-                rows::FROM
-            );
-            let limit = i64::try_from(query.limit.min(LIST + 1)).unwrap_or(0);
-            let values = params![
-                query.owner.map(|owner| owner.0),
-                query.status.map(Status::as_str),
-                query.route,
-                query.after.as_ref().map(JobId::as_str),
-                limit,
-            ];
-            let mut statement = connection.prepare_cached(&sql)?;
-            statement.query_map(values, rows::job)?.collect()
-        })
+        self.look(move |connection| operators::list(connection, &query))
     }
 
     fn jobs_in(&self, owner: Owner, scope: &str, limit: usize) -> StoreFuture<'_, Vec<Job>> {
@@ -281,7 +272,7 @@ impl Store for SqliteStore {
     }
 
     fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>> {
-        self.read(operators::counts)
+        self.look(operators::counts)
     }
 
     fn due(&self, now: UnixMillis) -> StoreFuture<'_, Vec<String>> {
@@ -289,7 +280,7 @@ impl Store for SqliteStore {
     }
 
     fn oldest(&self, now: UnixMillis) -> StoreFuture<'_, Vec<(String, UnixMillis)>> {
-        self.read(move |connection| operators::oldest(connection, now))
+        self.look(move |connection| operators::oldest(connection, now))
     }
 
     fn claim_deliveries(
@@ -307,11 +298,11 @@ impl Store for SqliteStore {
     }
 
     fn dead_deliveries(&self, limit: usize) -> StoreFuture<'_, Vec<Job>> {
-        self.read(move |connection| deliveries::dead(connection, limit.min(LIST)))
+        self.look(move |connection| deliveries::dead(connection, limit.min(LIST)))
     }
 
     fn count_dead(&self) -> StoreFuture<'_, u64> {
-        self.read(deliveries::count_dead)
+        self.look(deliveries::count_dead)
     }
 
     fn replay_delivery(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, Option<Job>> {

@@ -6,9 +6,32 @@ use rusqlite::{Connection, Row, params};
 
 use super::worker::{Desk, unavailable};
 use super::writes::{Done, execute, get, many};
+use super::{LIST, rows};
 use crate::cold::history::{AttemptRecord, KEPT};
 use crate::cold::job::{Job, JobId, Status, UnixMillis, webhook_id};
-use crate::cold::store::{LOOKED_AT, StoreError};
+use crate::cold::store::{LOOKED_AT, ListQuery, StoreError};
+
+pub(super) fn list(connection: &Connection, query: &ListQuery) -> rusqlite::Result<Vec<Job>> {
+    // Written out, so that a caller's own are found by its index.
+    let owner = query.owner.map_or("?1 is null", |_| "j.owner = ?1");
+    let sql = format!(
+        "select {} {} where {owner} and (?2 is null or j.status = ?2) \
+         and (?3 is null or j.route = ?3) \
+         and (?4 is null or j.seq < (select seq from jobs where id = ?4)) \
+         order by j.seq desc limit ?5",
+        rows::JOB,
+        rows::FROM
+    );
+    let values = params![
+        query.owner.map(|owner| owner.0),
+        query.status.map(Status::as_str),
+        query.route,
+        query.after.as_ref().map(JobId::as_str),
+        many(query.limit.min(LIST + 1)),
+    ];
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_map(values, rows::job)?.collect()
+}
 
 pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Vec<(String, Status, u64)>> {
     let sql = "select route, status, jobs from tally where jobs > 0";
