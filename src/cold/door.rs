@@ -76,7 +76,7 @@ pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// What the hot side asks of the cold one.
 pub enum Errand {
     /// Make a call a job.
-    TakeOver(Box<Handover>, Decision, Reply<()>),
+    TakeOver(Box<Handover>, Decision, Reply<Option<Box<Job>>>),
     /// Look for what is kept under a key; wait so long for a job.
     Recall(CallKey, Duration, Reply<Recalled>),
     /// Tell the provider's name of a response.
@@ -128,12 +128,13 @@ impl Door {
     /// Hands a call over. Before the first await the attempts belong to the cold side; where the
     /// door is full they are cancelled. A store that is silent for longer than `patience` is as good
     /// as none: the caller is refused, and what it is refused for is undone if it is written later,
-    /// but for a call with a key: its job runs, and the key leads to it.
+    /// but for a call with a key: its job runs, and the key leads to it. Gives the job that the key led to
+    /// before, where that is not finished: there is no other then.
     pub fn hand_over(
         &self,
         handover: Handover,
         patience: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
+    ) -> impl Future<Output = Result<Option<Box<Job>>, StoreError>> + use<> {
         let decision = Decision::within(patience);
         let ours = decision.clone();
         let told = self.send(|reply| Errand::TakeOver(Box::new(handover), decision, reply));

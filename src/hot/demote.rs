@@ -112,7 +112,8 @@ async fn hand_over(
     let kept = door.hand_over(handover, PATIENCE).await;
     ready.record.waited_for_store(asked.elapsed());
     match kept {
-        Ok(()) => Ok(accepted(ready, &job, made)),
+        // One that the key led to before stands for this one.
+        Ok(before) => Ok(accepted(ready, before.as_deref().unwrap_or(&job), made)),
         Err(why) => {
             if let Some(timeline) = ready.record.timeline() {
                 timeline.stays();

@@ -5,6 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -64,17 +65,21 @@ impl Runner {
         }
     }
 
-    /// Writes the job, and before it what its key stands for: a key without a job is free.
+    /// Writes the job, and before it what its key stands for: a key without a job is free. Gives the job
+    /// that its key led to before, where that is not finished: then nothing is written.
     async fn insert(
         &self,
         job: &Job,
         request: StoredRequest,
         key: Option<CallKey>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Box<Job>>, StoreError> {
         let store = &self.parts.store;
         let Some(key) = key else {
-            return store.insert(job.clone(), request).await;
+            return store.insert(job.clone(), request).await.map(|()| None);
         };
+        if let Some(before) = self.job_under(key).await {
+            return Ok(Some(before));
+        }
         let kept = Kept {
             key,
             at: UnixMillis::now(),
@@ -83,14 +88,32 @@ impl Runner {
         // An insert that was begun is waited for: left alone it might yet leave a job that runs nowhere.
         let keep = async { Ok(store.keep(kept).await) };
         let insert = store.insert_keyed(job.clone(), request);
-        tokio::try_join!(keep, insert).and_then(|(kept, ())| kept)
+        let (kept, ()) = tokio::try_join!(keep, insert)?;
+        kept.map(|()| None)
+    }
+
+    /// The unfinished job of the same call, sent to another gateway. Here twins know each other.
+    async fn job_under(&self, key: CallKey) -> Option<Box<Job>> {
+        if !self.shared.load(Ordering::Relaxed) {
+            return None;
+        }
+        let store = &self.parts.store;
+        let kept = store.kept(key.name).await.ok()??;
+        let same = kept.key.print == key.print && !self.is_past(kept.at);
+        let before = store.get(kept.job().filter(|_| same)?).await.ok()??;
+        (!before.status.is_final()).then(|| Box::new(before))
     }
 
     /// Makes a call a job and runs it; its attempts go on while it is written. A caller that was refused
     /// because the store was silent sends its call again: without a key nobody will ask for the job, so
     /// its attempts are cancelled and it ends as soon as it is written; with a key the job runs, and the
     /// next call finds it.
-    async fn adopt(self: Arc<Self>, handover: Handover, decision: &Decision, reply: Reply<()>) {
+    async fn adopt(
+        self: Arc<Self>,
+        handover: Handover,
+        decision: &Decision,
+        reply: Reply<Option<Box<Job>>>,
+    ) {
         let Handover {
             job,
             request,
@@ -173,10 +196,10 @@ enum Made {
 
 /// Waits for the store, and drives what runs meanwhile: what it brings is read, whoever is silent.
 async fn written(
-    insert: impl Future<Output = Result<(), StoreError>>,
+    insert: impl Future<Output = Result<Option<Box<Job>>, StoreError>>,
     decision: &Decision,
     keyed: bool,
-    reply: Reply<()>,
+    reply: Reply<Option<Box<Job>>>,
     driven: &mut Option<Driven>,
 ) -> Made {
     let (mut insert, mut reply) = (pin!(insert), Some(reply));
@@ -192,10 +215,10 @@ async fn written(
         }
     };
     let made = match &kept {
-        Ok(()) if decision.is_first() || keyed => Made::Wanted,
-        Err(StoreError::QueueFull { .. }) => Made::Nothing,
+        Ok(Some(_)) | Err(StoreError::QueueFull { .. }) => Made::Nothing,
+        Ok(None) if decision.is_first() || keyed => Made::Wanted,
         Err(_) if keyed => Made::Doubtful,
-        Ok(()) | Err(_) => Made::Unheard,
+        Ok(None) | Err(_) => Made::Unheard,
     };
     let _ = reply.map(|reply| reply.send(kept));
     made

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower::ServiceExt as _;
 
 use super::{HEARTBEAT, Member, SECOND, Town, job, request};
-use crate::cold::job::{JobId, Owner, Status, StoredAnswer, UnixMillis};
+use crate::cold::door::Handover;
+use crate::cold::job::{Job, JobId, Owner, Status, StoredAnswer, UnixMillis};
 use crate::cold::recall::{Became, CallKey, Kept};
 use crate::cold::store::Store as _;
+use crate::upstream::attempts::Attempts;
 use crate::virtual_time::identity;
 use crate::virtual_time::provider::Fate;
 
@@ -136,6 +138,54 @@ async fn an_answer_whose_gateway_was_cut_off_is_kept_under_its_key_when_the_stor
     assert_eq!(found.answer(), Some(&answer));
     first.leaves(SECOND).await;
     second.leaves(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyed_call_that_became_a_job_at_another_gateway_gets_that_job() {
+    let town = Town::new(67, &[Fate::AnswersLate], 0.0);
+    let (first, second) = (town.join().await, town.join().await);
+    let hand_over = async |member: &Member, job: Job| {
+        let handover = Handover {
+            job,
+            request: request(1, false),
+            attempts: Attempts::default(),
+            key: Some(CallKey::named(Owner::ANYONE, "order-7", [7; 32])),
+            scope: None,
+        };
+        let told = member.house.door().hand_over(handover, SECOND).await;
+        told.unwrap().map(|job| job.id)
+    };
+    sleep(SECOND).await;
+    let (one, other) = (job("nowhere"), job("nowhere"));
+    let id = one.id.clone();
+    assert_eq!(hand_over(&first, one).await, None);
+    assert_eq!(hand_over(&second, other).await, Some(id));
+    assert_eq!(town.rows().len(), 1);
+    first.leaves(SECOND).await;
+    second.leaves(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_job_is_answered_when_its_gateway_begins_to_drain() {
+    let town = Town::new(68, &[Fate::AnswersLate], 0.0);
+    let member = town.join().await;
+    let waits = job("nowhere");
+    let asked = Request::get(format!("/jobs/{}/result?wait=60", waits.id));
+    let asked = asked.body(Body::empty()).unwrap();
+    member.store.insert(waits, request(1, false)).await.unwrap();
+    let pages = crate::cold::api::router(member.house.runner.clone());
+    let answer = async {
+        let began = Instant::now();
+        let answer = pages.oneshot(asked).await.unwrap();
+        (answer.status(), began.elapsed())
+    };
+    let drain = async {
+        sleep(SECOND).await;
+        member.leaves(SECOND).await;
+    };
+    let ((status, took), ()) = tokio::join!(answer, drain);
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    assert!(took < SECOND * 3 / 2, "{took:?}");
 }
 
 /// Reads a job's events at a gateway, from a place on, until enough were read or they end.

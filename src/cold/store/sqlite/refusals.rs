@@ -95,7 +95,7 @@ async fn a_file_that_can_only_be_read_is_not_ready_and_can_still_be_read() {
     assert_eq!(store.get(&kept.id).await.unwrap(), Some(kept));
 }
 
-fn handed_over(door: &Door) -> impl Future<Output = Result<(), StoreError>> + use<> {
+fn handed_over(door: &Door) -> impl Future<Output = Result<Option<Box<Job>>, StoreError>> + use<> {
     let handover = Handover {
         job: job(),
         request: request(),
@@ -128,7 +128,7 @@ async fn a_store_that_was_in_time_is_heard_however_late_the_caller_looks() {
         };
         let first = Decision::is_first(&decision);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        reply.send(Ok(())).unwrap();
+        reply.send(Ok(None)).unwrap();
         first
     };
     let (told, first) = tokio::join!(handed_over(&door), answer);
