@@ -19,6 +19,7 @@ use super::filter::{Filter, NoList, listed, page};
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, header_map};
 use super::responses;
 use super::runner::Runner;
+use super::runner::reading::{Held, holding};
 use super::store::{Outcome, StoreError, asked, page};
 use crate::prefer::{pair, split};
 use crate::problem::{Named, problem, wrong_method};
@@ -161,17 +162,17 @@ async fn told(
         }
         return Ok(response);
     }
-    let answer = asked(runner.store().answer(&job.id)).await;
+    let answer = asked(runner.read_answer(&job.id)).await;
     Ok(match answer.map_err(|error| unavailable(&error))? {
-        Some(answer) => replay(answer),
+        Some((answer, held)) => replay(answer, held),
         None => unanswered(&job),
     })
 }
 
 /// A provider's answer as it was.
-pub(super) fn replay(answer: StoredAnswer) -> Response {
+pub(super) fn replay(answer: StoredAnswer, held: Held) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut response = (status, answer.body).into_response();
+    let mut response = (status, holding(answer.body, held)).into_response();
     *response.headers_mut() = header_map(&answer.headers);
     response
 }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::cursor::{Place, event_length};
 use super::job::{Job, JobId, StoredAnswer, header_map};
 use super::runner::Runner;
+use super::runner::reading::Held;
 use super::store::StoreError;
 use super::tape::Tape;
 use super::timing::Timing;
@@ -62,6 +63,8 @@ pub struct Follow {
     begun: bool,
     pending: BytesMut,
     timing: Timing,
+    /// Room for what is pending of a stored answer.
+    held: Held,
     /// The end, once all before it is there to be passed on.
     end: Option<Box<Job>>,
     over: bool,
@@ -80,6 +83,7 @@ impl Follow {
             begun: false,
             pending: BytesMut::new(),
             timing: Timing::default(),
+            held: None,
             end: None,
             over: false,
             told: Instant::now(),
@@ -201,10 +205,14 @@ impl Follow {
             return Ok(news.then(|| Step::Status(Box::new(job))));
         }
         self.runner.tapes().finished(&self.id);
-        let answer = self.runner.store().answer(&self.id).await?;
+        // Emptied first: what waits for room holds none.
+        self.pending = BytesMut::new();
+        let answer = self.runner.read_answer(&self.id).await?;
         self.end = Some(Box::new(job));
-        self.pending.clear();
-        Ok(answer.and_then(|answer| self.replay(answer)))
+        Ok(answer.and_then(|(answer, held)| {
+            self.held = held;
+            self.replay(answer)
+        }))
     }
 
     /// What is left of the answer is still to be passed on.

@@ -20,9 +20,13 @@ use serde_json::json;
 use super::api::{cancelled, replay};
 use super::background::{self, Background, finished, job_id, object};
 use super::events;
-use super::job::{Job, JobId, Owner, Status};
+use super::job::{Job, JobId, Owner, Status, StoredAnswer};
 use super::runner::Runner;
+use super::runner::reading::holding;
 use super::store::{StoreError, asked, page as page_within};
+
+/// What is longer is read on a thread of its own: milliseconds.
+const SHORT: usize = 256 << 10;
 
 /// Marks an answer that is none: the name is not of Shunt's making.
 #[derive(Clone, Copy, Debug)]
@@ -200,21 +204,36 @@ async fn ended(runner: &Runner, name: &str, headers: &HeaderMap) -> Result<Respo
 /// The response as it stands.
 async fn told(runner: &Runner, job: &Job, background: &Background) -> Result<Response, Response> {
     let answer = if job.status.is_final() {
-        let answer = asked(runner.store().answer(&job.id)).await;
+        let answer = asked(runner.read_answer(&job.id)).await;
         answer.map_err(|error| unavailable(&error))?
     } else {
         None
     };
     if job.status == Status::Succeeded
-        && let Some(answer) = answer
+        && let Some((answer, held)) = answer
     {
-        return Ok(match finished(job, &answer) {
-            Some(body) => json(body),
-            None => replay(answer),
+        let job = job.clone();
+        let (body, answer) = aside(answer, move |answer| finished(&job, answer)).await?;
+        return Ok(match body {
+            Some(body) => json(holding(body, held)),
+            None => replay(answer, held),
         });
     }
-    let body = object(job, background, answer.as_ref());
+    let answer = answer.as_ref().map(|(answer, _held)| answer);
+    let body = object(job, background, answer);
     Ok(json(body.to_string().into()))
+}
+
+/// Reads an answer; a long one on a thread of its own, so that no call waits for it.
+async fn aside(
+    answer: StoredAnswer,
+    read: impl FnOnce(&StoredAnswer) -> Option<Bytes> + Send + 'static,
+) -> Result<(Option<Bytes>, StoredAnswer), Response> {
+    if answer.body.len() <= SHORT {
+        return Ok((read(&answer), answer));
+    }
+    let done = tokio::task::spawn_blocking(move || (read(&answer), answer)).await;
+    done.map_err(|_| unavailable(&StoreError::Unavailable("the gateway stops".into())))
 }
 
 fn json(body: Bytes) -> Response {

@@ -12,6 +12,7 @@ mod lease;
 mod news;
 mod operators;
 mod pause;
+pub mod reading;
 mod room;
 mod spans;
 mod sweep;
@@ -177,6 +178,8 @@ pub struct Runner {
     unkept: Room,
     /// Calls on their way into the store.
     coming: Room,
+    /// Answers that somebody reads.
+    reading: Room,
 }
 
 /// How often the store is looked at for jobs that are due.
@@ -187,6 +190,9 @@ const UNKEPT: usize = 64 << 20;
 
 /// Bytes of calls on their way into the store: several of the largest.
 const COMING: usize = 256 << 20;
+
+/// Bytes of long answers that are read at one time.
+const READING: usize = 256 << 20;
 
 /// Jobs that expire or are swept in one step.
 const STEP: usize = 500;
@@ -206,6 +212,7 @@ impl Runner {
             turn: AtomicUsize::new(0),
             unkept: Room::of(UNKEPT),
             coming: Room::of(COMING),
+            reading: Room::of(READING),
         })
     }
 

@@ -1,5 +1,5 @@
-//! Room for bodies that are held while the store is slow or away. Bounds bytes, so that no outage fills
-//! the memory.
+//! Room for bodies that are held while the store, or who reads them, is slow or away. Bounds bytes, so
+//! that neither fills the memory.
 
 use std::sync::Arc;
 
@@ -26,8 +26,20 @@ impl Room {
     /// Room for a body of so many bytes until it is dropped, if there is any. What is larger than all
     /// of it needs all of it.
     pub fn room_for(&self, body: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = u32::try_from((body + EACH).min(self.most)).ok()?;
+        let bytes = self.bytes(body);
         self.free.clone().try_acquire_many_owned(bytes).ok()
+    }
+
+    /// The same, once there is room.
+    pub async fn wait_for(&self, body: u64) -> OwnedSemaphorePermit {
+        let bytes = self.bytes(usize::try_from(body).unwrap_or(self.most));
+        let room = self.free.clone().acquire_many_owned(bytes).await;
+        room.expect("nobody closes it")
+    }
+
+    fn bytes(&self, body: usize) -> u32 {
+        let bytes = body.saturating_add(EACH).min(self.most);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }
 
