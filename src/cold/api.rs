@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 
-use super::filter::{Filter, NoList, listed, page};
+use super::filter::{Filter, NoList, in_list, listed};
 use super::job::{Job, JobError, JobId, Owner, Status, StoredAnswer, header_map};
 use super::responses;
 use super::runner::Runner;
@@ -228,7 +228,7 @@ async fn list(
     let query = filter.query(Some(owner), 100).map_err(bad)?;
     if owner == Owner::ANYONE {
         // The id is the right to such a job: one that did not get it is not told it here.
-        return Ok(axum::Json(page([].iter(), false)).into_response());
+        return Ok(axum::Json(in_list([].iter(), false)).into_response());
     }
     match listed(runner.store(), query).await {
         Ok(page) => Ok(axum::Json(page).into_response()),

@@ -74,11 +74,11 @@ pub async fn listed(store: &SharedStore, mut query: ListQuery) -> Result<Value, 
     let limit = query.limit;
     query.limit += 1;
     let jobs = asked(store.list(query)).await?;
-    Ok(page(jobs.iter().take(limit), jobs.len() > limit))
+    Ok(in_list(jobs.iter().take(limit), jobs.len() > limit))
 }
 
-/// These jobs, as a page.
-pub fn page<'a>(jobs: impl Iterator<Item = &'a Job>, more: bool) -> Value {
+/// These jobs, as they are listed.
+pub fn in_list<'a>(jobs: impl Iterator<Item = &'a Job>, more: bool) -> Value {
     let data: Vec<_> = jobs.map(Job::to_json).collect();
     json!({"object": "list", "data": data, "has_more": more})
 }

@@ -11,8 +11,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-/// Where the clients of the known APIs put a key.
-const KEYS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+use super::credentials::CREDENTIALS;
 
 /// How long two keys count as two accounts after one took the other's turn: a key that was exchanged for
 /// a new one is the same account.
@@ -42,7 +41,7 @@ impl Default for Accounts {
 impl Accounts {
     /// A call with these headers is sent; without a key it is of no account.
     pub fn saw(&self, headers: &HeaderMap, now: Instant) {
-        let Some(key) = KEYS.iter().find_map(|name| headers.get(*name)) else {
+        let Some(key) = CREDENTIALS.iter().find_map(|name| headers.get(name)) else {
             return;
         };
         let key = self.seed.hash_one(key.as_bytes()).max(1);
