@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,13 @@ impl Runner {
     async fn run_errand(self: Arc<Self>, errand: Errand) {
         match errand {
             Errand::TakeOver(handover, decision, reply) => {
-                self.adopt(*handover, &decision, reply).await;
+                // A store that stands still must not fill the memory with what waits for it.
+                let Some(room) = self.coming.room_for(handover.request.body.len()) else {
+                    let why = "too many calls wait for the job store".into();
+                    let _ = reply.send(Err(StoreError::Unavailable(why)));
+                    return;
+                };
+                self.adopt(*handover, room, &decision, reply).await;
             }
             Errand::Recall(key, wait, reply) => {
                 let _ = reply.send(self.recall(key, wait).await);
@@ -111,6 +117,7 @@ impl Runner {
     async fn adopt(
         self: Arc<Self>,
         handover: Handover,
+        room: OwnedSemaphorePermit,
         decision: &Decision,
         reply: Reply<Option<Box<Job>>>,
     ) {
@@ -121,12 +128,6 @@ impl Runner {
             key,
             scope,
         } = handover;
-        // A store that stands still must not fill the memory with what waits for it.
-        let Some(room) = self.coming.room_for(request.body.len()) else {
-            let why = "too many calls wait for the job store";
-            let _ = reply.send(Err(StoreError::Unavailable(why.into())));
-            return;
-        };
         // Here before anybody can hear of it, so that whoever ends it from then on stops it.
         let stop = (attempts.running() > 0)
             .then(|| self.runs.enter(&job.id, job.fence))
