@@ -207,6 +207,10 @@ fn belongs(
         return Ok(());
     }
     let book = world.ledger.book();
+    let mut fates = book.fates(plan.call);
+    if body == identity::error_event(plan.call) && fates.any(|fate| fate == Fate::TellsError) {
+        return Ok(());
+    }
     let allowed = broken || book.fates(plan.call).any(Fate::seems_whole);
     if allowed && whole.starts_with(body) {
         return Ok(());

@@ -62,3 +62,8 @@ pub fn refusal(call: u64) -> Bytes {
     format!(r#"{{"error":{{"message":"{name} is refused","type":"simulated","code":"{name}"}}}}"#)
         .into()
 }
+
+/// The same as an event of a stream.
+pub fn error_event(call: u64) -> Bytes {
+    [b"data: ", &refusal(call)[..], b"\n\n"].concat().into()
+}

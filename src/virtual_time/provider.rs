@@ -48,6 +48,8 @@ pub enum Fate {
     StopsWithin,
     /// The answer ends within, as if it were whole.
     EndsWithin,
+    /// A stream whose first event is an error; else a 500.
+    TellsError,
     /// A status that is tried again, and `Retry-After`.
     Refuses(u16, Option<u8>),
     /// A status whose body stops within.
@@ -110,8 +112,9 @@ fn draw_fate(random: &mut StdRng) -> Fate {
         17..21 => Fate::Refuses(429, Some(random.random_range(1..4))),
         21..24 => Fate::Refuses(500, None),
         24..27 => Fate::Refuses(503, Some(1)),
-        27..30 => Fate::Refuses(529, None),
-        30..32 => Fate::Refuses(400, None),
+        27..29 => Fate::Refuses(529, None),
+        29..31 => Fate::TellsError,
+        31..32 => Fate::Refuses(400, None),
         32..34 => Fate::RefusesAndStops(500),
         34..36 => Fate::RefusesAndStops(400),
         _ => Fate::Answers,
@@ -286,10 +289,12 @@ fn respond(
     let refused = match fate {
         Fate::Refuses(status, rest) => Some((status, rest)),
         Fate::RefusesAndStops(status) => Some((status, None)),
+        Fate::TellsError if !streamed => Some((500, None)),
         _ => None,
     };
     let pieces = match refused {
         Some(_) => vec![identity::refusal(call)],
+        None if fate == Fate::TellsError => vec![identity::error_event(call)],
         None => identity::pieces(call, streamed),
     };
     let length: usize = pieces.iter().map(Bytes::len).sum();

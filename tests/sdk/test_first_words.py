@@ -83,6 +83,17 @@ def test_a_job_whose_stream_told_of_an_error_is_tried_again(scene):
     assert b"Hi" in scene.gateway.fetch(url + "/result")[2]
 
 
+def test_a_job_whose_stream_tells_of_nothing_but_errors_fails(scene):
+    headers = {"prefer": "respond-async, wait=0"}
+    (status, headers, _), _ = scene.call("0/error", model="gpt-4o", body=STREAM, **headers)
+    assert status == 202
+    url = scene.gateway.public + headers["location"]
+    job = lambda: json.loads(scene.gateway.fetch(url)[2])
+    until(lambda: job()["status"] == "failed", 10)
+    assert job()["error"]["code"] == "provider_error"
+    assert scene.gateway.fetch(url + "/result")[0] >= 500
+
+
 def test_a_job_that_its_caller_asked_for_misses_no_budget(scene):
     before = scene.counted("shunt_budget_exceeded_total")
     (status, _, _), _ = scene.call("0", model="gpt-4o", prefer="respond-async, wait=0")

@@ -242,12 +242,9 @@ async fn keep(mut attempt: Box<Attempt>, limit: usize, writer: Option<&Writer>) 
         timing: timing.to_text(),
     });
     if attempt.told_failure() {
-        return Ended::Again(Failure {
-            error: JobError::new("provider_error", "the provider's stream told of an error"),
-            answer,
-            rest,
-            away: false,
-        });
+        // Its status says that all is well: it is no result of a job that fails.
+        let why = "the provider's stream told of an error, or of nothing";
+        return Failure::broken(JobError::new("provider_error", why));
     }
     if head.status.is_success() {
         return Ended::With(Outcome {
