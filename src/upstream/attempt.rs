@@ -234,10 +234,11 @@ impl Attempt {
     }
 
     fn judge(&mut self, context: &mut Context<'_>, hold: Hold, now: &mut Now) -> Poll<Verdict> {
+        let mut rest = None;
         if let State::Head(head) = &mut self.state {
             match ready!(head.as_mut().poll(context)) {
                 Err(broken) => return Poll::Ready(self.broke(broken)),
-                Ok((response, lease)) => self.received(response, lease, now),
+                Ok((response, lease)) => rest = self.received(response, lease, now),
             }
         }
         let Some(head) = &self.head else {
@@ -245,8 +246,6 @@ impl Attempt {
         };
         if retryable(head.status.as_u16()) && !self.refused {
             self.refused = true;
-            let rest = retry_after(&head.headers, SystemTime::now());
-            self.gauge.refused(head.status, rest);
             return Poll::Ready(Verdict::Refused(head.status.as_u16(), rest));
         }
         let error = !head.status.is_success();
@@ -290,7 +289,13 @@ impl Attempt {
         nothing.then(|| Verdict::Broken(Cut::Early.into()))
     }
 
-    fn received(&mut self, response: Response<Incoming>, lease: Lease, now: &mut Now) {
+    /// Takes the head; gives until when the target of one that is refused asks to be left alone.
+    fn received(
+        &mut self,
+        response: Response<Incoming>,
+        lease: Lease,
+        now: &mut Now,
+    ) -> Option<Duration> {
         let (head, body) = response.into_parts();
         let media = head.headers.get(CONTENT_TYPE);
         // Nothing is seen in a stream that is compressed, though nobody asked for it: it is passed on.
@@ -299,6 +304,12 @@ impl Attempt {
             && !is_encoded(&head.headers);
         self.json = media.is_some_and(says_json);
         self.gauge.head(stream, head.status, &head.headers);
+        let mut rest = None;
+        if retryable(head.status.as_u16()) {
+            rest = retry_after(&head.headers, SystemTime::now());
+            // Before its end, which may be here: that would speak well of the target.
+            self.gauge.refused(head.status, rest);
+        }
         let body = Inbound::new(body, &head);
         let ended = body.is_end_stream();
         self.state = State::Body(body, Some(lease));
@@ -306,6 +317,7 @@ impl Attempt {
         if ended {
             self.finish(now.get());
         }
+        rest
     }
 
     fn broke(&mut self, broken: Broken) -> Verdict {

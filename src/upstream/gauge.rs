@@ -216,7 +216,7 @@ impl Gauge {
                 count += u64::from(event.content);
                 (all.error, all.end) = (all.error | event.error, all.end | event.end);
                 used.update(event.usage);
-                told = true;
+                told |= !payload.is_empty();
             }
         });
         self.usage.update(used);
