@@ -28,6 +28,8 @@ pub(super) struct Place {
     pub permit: Permit,
     /// Its part of the quota.
     pub part: Part,
+    /// When.
+    pub picked: Instant,
 }
 
 /// The providers of a route, each once.
@@ -140,6 +142,7 @@ pub(super) fn take(targets: &Targets, body: &[u8], now: Instant) -> Option<Place
         target,
         permit,
         part,
+        picked: now,
     })
 }
 

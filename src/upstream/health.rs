@@ -131,10 +131,18 @@ impl Health {
         taken.is_ok()
     }
 
-    /// Whether a call sent then may be the probe that has the place: none from before is.
-    fn may_probe(&self, sent: Instant) -> bool {
-        let until = self.probing.load(Ordering::Relaxed);
-        until > 0 && self.micros(sent + PROBE) >= until
+    /// The probe that was picked then is sent only now, and has its place from now on.
+    pub fn probes_from(&self, picked: Instant, now: Instant) {
+        let (before, until) = (self.micros(picked + PROBE), self.micros(now + PROBE));
+        // Where the place is another's by now, it is.
+        let _ = self
+            .probing
+            .compare_exchange(before, until, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether a call sent then is the probe that has the place.
+    fn is_probe(&self, sent: Instant) -> bool {
+        self.probing.load(Ordering::Relaxed) == self.micros(sent + PROBE)
     }
 
     /// It answered a call sent then.
@@ -160,7 +168,7 @@ impl Health {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let before = self.ejections.load(Ordering::Relaxed);
         // While it is ejected only the probe's failure makes it longer.
-        let again = before > 0 && self.may_probe(sent);
+        let again = before > 0 && self.is_probe(sent);
         if again || (before == 0 && failures >= FAILURES) {
             self.eject(before, now);
         }
@@ -214,7 +222,7 @@ impl Health {
 
     /// A call sent then, or picked then to be sent, was given up before it told anything.
     pub fn given_up(&self, sent: Instant) {
-        if self.may_probe(sent) {
+        if self.is_probe(sent) {
             self.probing.store(0, Ordering::Relaxed);
         }
     }

@@ -155,7 +155,7 @@ impl Runner {
             // Who ended it while it was claimed could not stop it; whoever ends it from here on can.
             if !runner.still_runs(&job).await {
                 if let Some((Some(place), _)) = &call {
-                    place.target.health.given_up(Instant::now());
+                    place.target.health.given_up(place.picked);
                 }
                 runner.runs.leave(&job.id, &stop, job.fence);
                 return;
@@ -200,7 +200,10 @@ impl Runner {
             target,
             permit,
             part,
+            picked,
         } = place;
+        let now = Instant::now();
+        target.health.probes_from(picked, now);
         let mut request = target.request(call, None);
         *request.uri_mut() = call.path.clone().into();
         let mut span = self.span(job, call);
@@ -213,7 +216,7 @@ impl Runner {
             target,
             permit,
             part: Some(part),
-            now: Instant::now(),
+            now,
             worker: self.parts.pool,
             connect: route.connect,
             streamed: call.streamed,

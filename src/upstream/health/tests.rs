@@ -130,11 +130,28 @@ async fn a_probe_that_is_given_up_frees_its_place() {
     eject(&health, now);
     let later = now + FIRST;
     assert!(health.probe(later));
-    // Of a call that was sent before it, nothing follows.
-    health.given_up(now);
-    assert_eq!(health.admission(later), Admission::Closed);
+    // Of a call that was sent before it, or beside it as there was no other target, nothing follows.
+    for other in [now, later + Duration::from_micros(1)] {
+        health.given_up(other);
+        assert_eq!(health.admission(later), Admission::Closed);
+    }
     health.given_up(later);
     assert_eq!(health.admission(later), Admission::HalfOpen);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_sent_later_than_it_was_picked_is_the_probe_still() {
+    let (health, now) = (Health::default(), Instant::now());
+    eject(&health, now);
+    let picked = now + FIRST;
+    let sent = picked + Duration::from_secs(1);
+    assert!(health.probe(picked));
+    // What had no place moves none.
+    health.probes_from(now, sent);
+    health.probes_from(picked, sent);
+    assert_eq!(health.admission(picked + PROBE), Admission::Closed);
+    health.failed(sent, sent);
+    assert_eq!(health.closed_for(sent), Some(2 * FIRST));
 }
 
 #[tokio::test(start_paused = true)]
