@@ -24,6 +24,7 @@ use super::route::Route;
 use crate::alarm::{Alarms, Borrowed};
 use crate::journal::timeline::Kind;
 use crate::meter::Said;
+use crate::placed::boxed;
 use crate::upstream::attempt::{Attempt, Broken, Hold, Start, Verdict};
 use crate::upstream::attempts::{Attempts, Entry};
 use crate::upstream::body::OutBody;
@@ -91,6 +92,8 @@ pub struct Race<'a> {
     /// When it is sent again, and to whom if to nobody better.
     retry_at: Option<(Instant, Arc<Target>)>,
     retries: u32,
+    /// What failed while a hedge ran beside it.
+    failed: Option<Box<Failed>>,
     /// It waits for a place at this target.
     waiting: Option<(Arc<Target>, Waiting)>,
     /// There is no place for it in time, but perhaps after so long.
@@ -98,6 +101,16 @@ pub struct Race<'a> {
     /// What goes off at the nearest of its times.
     alarm: Option<Borrowed>,
     alarms: &'a Arc<Alarms>,
+}
+
+/// An attempt that another may improve on.
+struct Failed {
+    verdict: Verdict,
+    /// Until when its target wants to be left alone.
+    rest: Option<Duration>,
+    /// Its target, unless the same again is of no use there.
+    there: Option<Arc<Target>>,
+    reason: &'static str,
 }
 
 enum Event {
@@ -128,6 +141,7 @@ impl<'a> Race<'a> {
             hedge_at: None,
             retry_at: None,
             retries: route.retries.max,
+            failed: None,
             waiting: None,
             shed: None,
             alarm: None,
@@ -162,15 +176,16 @@ impl<'a> Race<'a> {
     }
 
     /// A place that it waited for is free; another target's is better, where this one is left alone by now.
-    fn got_in(&mut self, target: Arc<Target>, permit: Permit, now: Instant) {
-        let targets = &self.route.targets;
-        let other = (!target.is_open(now))
-            .then(|| targets.untried(self.attempts.tried(), now))
-            .flatten();
-        match other.cloned() {
-            Some(other) => {
+    fn got_in(&mut self, target: Arc<Target>, mut permit: Permit, now: Instant) {
+        match self
+            .route
+            .targets
+            .instead_of(&target, self.attempts.tried(), now)
+        {
+            Some((other, place)) => {
+                permit.is_no_measure();
                 drop(permit);
-                self.enter(other, now);
+                self.placed(other, place, now);
             }
             None => self.placed(target, permit, now),
         }
@@ -316,7 +331,7 @@ impl<'a> Race<'a> {
     fn judge(&mut self, entry: Entry, verdict: Verdict) -> Option<Finish> {
         let meter = &self.route.meter;
         let (reason, rest) = match &verdict {
-            Verdict::Answer if self.is_worse(&entry, &verdict) => ("status", None),
+            Verdict::Answer if self.is_worse(&entry) => ("status", None),
             Verdict::Answer => {
                 if entry.hedge {
                     meter.hedges_won.increment(1);
@@ -336,17 +351,27 @@ impl<'a> Race<'a> {
             meter.hedges_failed.increment(1);
         }
         self.record.failed(&entry, &verdict, reason);
+        if matches!(verdict, Verdict::Answer) {
+            return None;
+        }
+        let there = (!last_word).then(|| entry.attempt.target().clone());
         // Another attempt still runs: its answer may be better.
         if self.attempts.running() > 0 {
+            if !entry.hedge {
+                self.failed = Some(boxed(|| Failed {
+                    verdict,
+                    rest,
+                    there,
+                    reason,
+                }));
+            }
             return None;
         }
         // Where a job can be made and nobody is there, it is not sent in vain.
         let away = self.rules.job && verdict.is_away() && !last_word;
         let closed = || self.route.targets.closed_for(Instant::now()).is_some();
         let in_vain = away && rest.is_none() && closed();
-        let there = (!last_word).then_some(entry.attempt.target());
-        if !in_vain && self.retries(&verdict, rest, there) {
-            meter.retried(reason);
+        if !in_vain && self.retries(&verdict, rest, there.as_ref(), reason) {
             return None;
         }
         // The provider says when, and that is too late for this caller, or is not there: a job can

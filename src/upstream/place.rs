@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::balance::Targets;
+use super::health::Admission;
 use super::permits::{Permit, Permits};
 use super::target::Target;
 
@@ -21,6 +22,29 @@ pub enum Place {
 }
 
 impl Targets {
+    /// A target that was not tried, and a place there, for who got one here that is left alone by now; `None`:
+    /// this one is as good, or is to be probed and this call does it.
+    pub fn instead_of(
+        &self,
+        here: &Arc<Target>,
+        tried: &[Arc<Target>],
+        now: Instant,
+    ) -> Option<(Arc<Target>, Permit)> {
+        match here.health.admission(now) {
+            Admission::Open => return None,
+            Admission::HalfOpen if here.health.probe(now) => return None,
+            Admission::HalfOpen | Admission::Closed => {}
+        }
+        let mut tried: SmallVec<[Arc<Target>; 4]> = tried.into();
+        tried.push(here.clone());
+        let other = self.untried(&tried, now)?;
+        let place = other.permit(now);
+        if place.is_none() {
+            other.health.given_up(now);
+        }
+        Some((other.clone(), place?))
+    }
+
     /// A place at the picked target, or at another that is open.
     pub fn enter(&self, picked: Arc<Target>, now: Instant) -> Place {
         let Some(permits) = &picked.permits else {

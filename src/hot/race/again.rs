@@ -20,8 +20,22 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 
 impl Race<'_> {
     /// Sends the call again if that may help, now or when the provider wants it; `there`: the target that
-    /// failed, unless that is of no use.
+    /// failed, unless that is of no use; `reason`: what it counts as.
     pub(super) fn retries(
+        &mut self,
+        verdict: &Verdict,
+        rest: Option<Duration>,
+        there: Option<&Arc<Target>>,
+        reason: &'static str,
+    ) -> bool {
+        let again = self.tries_again(verdict, rest, there);
+        if again {
+            self.route.meter.retried(reason);
+        }
+        again
+    }
+
+    fn tries_again(
         &mut self,
         verdict: &Verdict,
         rest: Option<Duration>,

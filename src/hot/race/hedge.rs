@@ -5,10 +5,9 @@
 
 use tokio::time::Instant;
 
-use super::Race;
+use super::{Failed, Race};
 use crate::journal::timeline::Kind;
 use crate::upstream::attempts::Entry;
-use crate::upstream::verdict::Verdict;
 
 impl Race<'_> {
     pub(super) fn next_hedge(&self, from: Instant) -> Option<Instant> {
@@ -46,13 +45,25 @@ impl Race<'_> {
         }
     }
 
-    /// Whether an answer is no reason to give up what still runs: a hedge's error, as of a second target
-    /// that lacks the model, says nothing of the call that was only slow.
-    pub(super) fn is_worse(&self, entry: &Entry, verdict: &Verdict) -> bool {
+    /// Whether an answer is no reason to give up what still runs, or what failed meanwhile and is sent again:
+    /// a hedge's error, as of a second target that lacks the model, says nothing of the call itself.
+    pub(super) fn is_worse(&mut self, entry: &Entry) -> bool {
         let good = |head: &http::response::Parts| head.status.as_u16() < 400;
-        matches!(verdict, Verdict::Answer)
-            && entry.hedge
-            && self.attempts.running() > 0
-            && !entry.attempt.head().is_some_and(good)
+        if !entry.hedge || entry.attempt.head().is_some_and(good) {
+            return false;
+        }
+        if self.attempts.running() > 0 {
+            return true;
+        }
+        let failed = self.failed.take();
+        failed.is_some_and(|failed| {
+            let Failed {
+                verdict,
+                rest,
+                there,
+                reason,
+            } = *failed;
+            self.retries(&verdict, rest, there.as_ref(), reason)
+        })
     }
 }
