@@ -179,8 +179,9 @@ impl Permits {
 
     fn free(self: &Arc<Self>, since: Instant, measured: bool) {
         let now = Instant::now();
-        if measured {
-            let (took, before) = ((now - since).as_secs_f64(), self.held().as_secs_f64());
+        // What tells nothing of how soon a place is free tells yet of one that is held long.
+        let (took, before) = ((now - since).as_secs_f64(), self.held().as_secs_f64());
+        if measured || took > before {
             let average = if before > 0.0 {
                 before + (took - before) * WEIGHT
             } else {

@@ -124,3 +124,16 @@ fn no_wake_up_is_lost_between_threads() {
     assert!(!over.load(Ordering::Relaxed));
     assert_eq!((permits.taken(), permits.waiting()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_a_failed_call_held_long_is_not_free_sooner_and_one_that_it_held_shortly_tells_nothing()
+ {
+    let permits = fixed(1, 9);
+    for (seconds, expected) in [(4, 4), (0, 4), (14, 5)] {
+        let mut held = permits.take(Instant::now()).expect("it is free");
+        advance(seconds * SECOND).await;
+        held.is_no_measure();
+        drop(held);
+        assert_eq!(permits.held(), expected * SECOND);
+    }
+}
