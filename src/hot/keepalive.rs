@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::answer::{ROUTE, refuse};
 use super::budget::Then;
 use super::ready::{Ready, Refusal};
-use super::relay::{AnswerBody, BrokenOff};
+use super::relay::{AnswerBody, BrokenOff, Worth};
 use super::route::Route;
 use crate::config::{Dialect, Switch};
 use crate::upstream::media::is_event_stream;
@@ -132,12 +132,12 @@ impl Waiting {
         }
     }
 
-    /// Whether what came was no stream: an error, mostly.
-    pub fn is_failure(&self) -> bool {
+    /// What it was worth; what is no stream is an error, mostly.
+    pub fn worth(&self) -> Worth {
         match &self.state {
-            State::Passing(body) => body.is_failure(),
-            State::Racing(_) => false,
-            State::Reading(..) | State::Ended => true,
+            State::Passing(body) => body.worth(),
+            State::Racing(_) => Worth::Whole,
+            State::Reading(..) | State::Ended => Worth::Failed,
         }
     }
 

@@ -14,9 +14,10 @@ use super::error::Code;
 use super::intent::Intent;
 use super::ready::{Ready, Refusal};
 use super::record::Record;
-use super::relay::{AnswerBody, BrokenOff};
+use super::relay::{AnswerBody, BrokenOff, Worth};
 use super::scope::{Closed, Member, Membership, Scopes};
 use super::share::Joined;
+use crate::cold::job::Reason;
 use crate::config::Limits;
 
 const CANCELLED: &str = "the call's scope was cancelled; begin another scope";
@@ -61,6 +62,7 @@ pub(super) fn bound(ready: &mut Ready, scope: Arc<Membership>) {
         && left < ready.deadline.budget
     {
         ready.deadline.budget = left;
+        ready.deadline.reason = Reason::BudgetExceeded;
     }
     if let Some(timeline) = ready.record.timeline() {
         timeline.is_of(scope.token());
@@ -145,9 +147,9 @@ impl Scoped {
         Pin::new(body).poll_frame(context)
     }
 
-    /// Whether it told of a failure after its head.
-    pub fn is_failure(&self) -> bool {
-        self.body.as_ref().is_none_or(AnswerBody::is_failure)
+    /// What it was worth.
+    pub fn worth(&self) -> Worth {
+        self.body.as_ref().map_or(Worth::Failed, AnswerBody::worth)
     }
 
     /// Whether nothing is left.

@@ -251,7 +251,7 @@ impl Relay {
             let now = Instant::now();
             if self.cut.is_some_and(|cut| now >= cut) {
                 if let Some(record) = &mut self.record {
-                    record.too_slow(true);
+                    record.is_cut();
                 }
                 return Poll::Ready(BrokenOff::OverBudget);
             }
@@ -310,14 +310,28 @@ impl Drop for Relay {
     }
 }
 
+/// What an answer that has passed was worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// All of it is there.
+    Whole,
+    /// Its provider did not say that it is whole.
+    Endless,
+    /// It told of a failure after its head had said otherwise.
+    Failed,
+}
+
 impl AnswerBody {
-    /// Whether it told of a failure after its head had said otherwise, or of no end.
-    pub fn is_failure(&self) -> bool {
+    /// What it was worth, once it has passed.
+    pub fn worth(&self) -> Worth {
         match self {
-            Self::Relay(relay) => relay.attempt.told_failure() || relay.attempt.ended_early(),
-            Self::Waiting(waiting) => waiting.is_failure(),
-            Self::Scoped(scoped) => scoped.is_failure(),
-            Self::Own(_) | Self::Led(_) | Self::Followed(_) | Self::Api(_) => false,
+            Self::Relay(relay) if relay.attempt.told_failure() => Worth::Failed,
+            Self::Relay(relay) if relay.attempt.ended_early() => Worth::Endless,
+            Self::Waiting(waiting) => waiting.worth(),
+            Self::Scoped(scoped) => scoped.worth(),
+            Self::Relay(_) | Self::Own(_) | Self::Led(_) | Self::Followed(_) | Self::Api(_) => {
+                Worth::Whole
+            }
         }
     }
 }

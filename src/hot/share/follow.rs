@@ -217,7 +217,7 @@ impl Followed {
     }
 
     fn ends(&mut self, end: End) -> Option<Result<Frame<Bytes>, BrokenOff>> {
-        let (told, whole) = (self.ended, end == End::Whole);
+        let (told, whole) = (self.ended, matches!(end, End::Whole | End::Endless));
         self.settle(if whole { self.outcome } else { Outcome::Failed });
         (!told && !whole).then(|| {
             Err(BrokenOff::Own(match end {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::lead::{Begun, Errands, Running};
 use super::recording::End;
-use crate::hot::relay::AnswerBody;
+use crate::hot::relay::{AnswerBody, Worth};
 use crate::upstream::incoming::is_over;
 
 /// Hands a call over to a keeper, or cancels it where nobody wants it.
@@ -70,8 +70,10 @@ async fn drive(errands: &mut Errands, running: Running) -> End {
             Err(_) => return End::Broken,
         }
     }
-    if body.is_failure() {
-        return End::Broken;
+    match body.worth() {
+        Worth::Failed => return End::Broken,
+        Worth::Endless => return End::Endless,
+        Worth::Whole => {}
     }
     if let Some(keeping) = errands.keep() {
         keeping.await;

@@ -27,7 +27,7 @@ use crate::hot::answer::{is_ours, refuse};
 use crate::hot::gateway::Gateway;
 use crate::hot::keepalive::Racing;
 use crate::hot::ready::Refusal;
-use crate::hot::relay::{AnswerBody, BrokenOff};
+use crate::hot::relay::{AnswerBody, BrokenOff, Worth};
 use crate::upstream::incoming::is_over;
 
 /// How long the last bytes of an answer may wait until it is kept.
@@ -203,8 +203,8 @@ impl Led {
                 State::Passing(body) => {
                     let next = ready!(Pin::new(&mut *body).poll_frame(context));
                     let more = next.is_some() && !is_over(body);
-                    let failed = !more && body.is_failure();
-                    if let ControlFlow::Break(passed) = self.takes(next, more, failed) {
+                    let worth = body.worth();
+                    if let ControlFlow::Break(passed) = self.takes(next, more, worth) {
                         return Poll::Ready(passed);
                     }
                 }
@@ -218,7 +218,7 @@ impl Led {
     }
 
     /// Takes what came; breaks with what is to be passed on at once.
-    fn takes(&mut self, next: Next, more: bool, failed: bool) -> ControlFlow<Next> {
+    fn takes(&mut self, next: Next, more: bool, worth: Worth) -> ControlFlow<Next> {
         let Some(errands) = &mut self.errands else {
             return ControlFlow::Break(next);
         };
@@ -236,13 +236,13 @@ impl Led {
             }
             None => {}
         }
-        if failed {
-            self.end(End::Broken);
-            return ControlFlow::Continue(());
-        }
-        match errands.keep() {
-            Some(keeping) => self.state = State::Keeping(keeping),
-            None => self.end(End::Whole),
+        match worth {
+            Worth::Failed => self.end(End::Broken),
+            Worth::Endless => self.end(End::Endless),
+            Worth::Whole => match errands.keep() {
+                Some(keeping) => self.state = State::Keeping(keeping),
+                None => self.end(End::Whole),
+            },
         }
         ControlFlow::Continue(())
     }

@@ -30,6 +30,8 @@ pub struct Head {
 pub enum End {
     /// All of it is there.
     Whole,
+    /// All that came of it is there, and its provider did not say that it is whole.
+    Endless,
     /// It broke off.
     Broken,
     /// It was given up.
