@@ -188,6 +188,12 @@ impl Record {
         }
     }
 
+    /// Its stream is cut where its route's total budget is over.
+    pub fn is_cut(&mut self) {
+        self.too_slow(true);
+        self.lets_go(self.route.budget.total.get());
+    }
+
     /// Content is about to be passed on.
     pub fn passes_content(&mut self, now: Instant) {
         if self.first_token.is_none() {

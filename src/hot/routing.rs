@@ -64,8 +64,9 @@ pub(super) async fn route(
     }
     if !whole {
         let route = taking(state, call, None, json)?;
+        let waited = call.body.as_ref().map_or(Duration::ZERO, Inflow::waited);
         let body = Kept::Once(once(call, Queue::default()));
-        return Ok(((route, body, Peek::default(), asked), Duration::ZERO));
+        return Ok(((route, body, Peek::default(), asked), waited));
     }
     let kept = {
         let keeping = pin!(keep(call, state.limits.body.bytes()));

@@ -18,7 +18,7 @@ use super::error::Code;
 use super::gateway::{Gateway, State};
 use super::pipeline;
 use super::ready::{Ready, Refusal};
-use super::relay::AnswerBody;
+use super::relay::{AnswerBody, came_to};
 use super::scope::Membership;
 use crate::auth::Admission;
 use crate::journal::timeline::Kind;
@@ -105,8 +105,10 @@ pub(super) async fn open(
     state: &State,
     mut ready: Box<Ready>,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let target = ready.route.targets.first(Instant::now()).clone();
+    let began = Instant::now();
+    let target = ready.route.targets.first(began).clone();
     let Some(place) = tunnels.enter(state.limits.tunnels) else {
+        target.health.given_up(began);
         let why = "as many tunnels are open as limits.tunnels allows".to_owned();
         return Err(ready.refuse(Code::Overloaded, why));
     };
@@ -120,7 +122,6 @@ pub(super) async fn open(
             request.headers_mut().append(&name, value.clone());
         }
     }
-    let began = Instant::now();
     let headers = request.headers_mut();
     ready.record.attempts(&target, Kind::First, began, headers);
     let connect = ready.route.budget.connect.get();
@@ -169,7 +170,8 @@ pub(super) async fn open(
         .record
         .answers(Some(target), provider.status().as_u16());
     if provider.status() != StatusCode::SWITCHING_PROTOCOLS {
-        ready.record.finish(Outcome::Served);
+        let outcome = came_to(provider.status().as_u16(), false);
+        ready.record.finish(outcome);
         // Its body goes with its head: the head tells the caller how long it is.
         let mut response = provider.map(|body| AnswerBody::Api(axum::body::Body::new(body)));
         keep_what_passes(response.headers_mut());
