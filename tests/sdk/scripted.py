@@ -1,8 +1,8 @@
 """A provider that does for each attempt what the call says, and a gateway before it.
 
 A call says it in `x-script`: for each attempt, in their order, `MILLISECONDS`, `MILLISECONDS/STATUS`, `MILLISECONDS/STATUS/no`
-where it says that the same again is of no use, or `MILLISECONDS/STATUS/SECONDS` where it says when to come back. A stream may
-be `MILLISECONDS/error`: an error and nothing else; `/empty`: nothing; `/endless`: without its last event.
+where it says that the same again is of no use, `MILLISECONDS/STATUS/bare` where it has no body, or `MILLISECONDS/STATUS/SECONDS`
+where it says when to come back. A stream may be `MILLISECONDS/error`: an error and nothing else; `/empty`: nothing; `/endless`: without its last event.
 """
 
 import gzip
@@ -87,10 +87,12 @@ class Scripted(http.server.BaseHTTPRequestHandler):
         self.send_header("openai-processing-ms", "17")
         if self.last_word == "no":
             self.send_header("x-should-retry", "false")
+        elif self.last_word == "bare":
+            body = b""
         elif self.last_word:
             self.send_header("retry-after", self.last_word)
         # As providers do for who lets them.
-        if "gzip" in self.headers.get("accept-encoding", ""):
+        if body and "gzip" in self.headers.get("accept-encoding", ""):
             body = gzip.compress(body)
             self.send_header("content-encoding", "gzip")
         self.send_header("content-length", str(len(body)))

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 
 import pytest
@@ -25,6 +26,21 @@ match   = {{ path = "/v1/chat/completions", model = "busy-*" }}
 targets = ["one"]
 budget  = {{ first_token = "100ms", total = "5s", keepalive = "100ms" }}
 over_budget = {{ action = "observe" }}
+[[routes]]
+name    = "wide"
+match   = {{ path = "/v1/chat/completions", model = "wide-*" }}
+targets = [{{ provider = "one", weight = 100 }}, "two"]
+budget  = {{ first_token = "5s", total = "5s" }}
+hedge   = {{ after = "150ms", max_extra = 1.0 }}
+"""
+
+RING = """
+[[routes]]
+name    = "ring"
+match   = {{ path = "/v1/chat/completions", model = "ring-*" }}
+targets = ["narrow"]
+budget  = {{ first_token = "20s", total = "20s" }}
+retries = {{ max = 0 }}
 """
 
 KEYED = """
@@ -63,6 +79,12 @@ def test_a_hedge_that_fails_takes_nothing_from_the_call_that_was_only_slow(scene
     assert (status, headers["x-shunt-target"], len(seen)) == (200, "one", 2), body
     assert b"Hi" in body
     assert scene.counted("shunt_hedges_total", 'route="chat",result="failed"') == before + 1
+
+
+@pytest.mark.parametrize("hedge", ["400/401", "400/404"])
+def test_a_hedge_that_fails_ends_no_call_that_is_to_be_sent_again(scene, hedge):
+    (status, headers, body), seen = scene.call(f"200/503,{hedge},0", model="wide-1")
+    assert (status, headers["x-shunt-attempts"], len(seen)) == (200, "3", 3), body
 
 
 def test_a_hedge_that_runs_at_the_deadline_is_lost(scene):
@@ -127,6 +149,28 @@ def test_an_answer_without_its_end_is_passed_on_and_not_kept_under_its_key(scene
         assert (status, len(seen)) == (200, 1) and b"Hi" in body
 
 
+def test_who_joins_an_answer_without_its_end_gets_it_as_the_first_did(scene):
+    answers = []
+    call = lambda: answers.append(scene.call("500/endless", body=STREAM, idempotency_key="joined"))
+    calls = [threading.Thread(target=call) for _ in range(2)]
+    for one in calls:
+        one.start()
+        time.sleep(0.1)
+    for one in calls:
+        one.join(timeout=10)
+    assert [status for (status, _, _), _ in answers] == [200, 200]
+    assert sorted(len(seen) for _, seen in answers) == [0, 1]
+    assert answers[0][0][2] == answers[1][0][2]
+
+
+def test_a_scopes_deadline_that_is_missed_is_told_as_one(scene):
+    before = scene.counted("shunt_budget_exceeded_total", 'action="demote"')
+    headers = {"x_shunt_scope": "hurried", "x_shunt_scope_budget": "200ms", "prefer": "respond-async, wait=1"}
+    (status, _, _), _ = scene.call("800", model="wide-1", **headers)
+    assert status == 202
+    assert scene.counted("shunt_budget_exceeded_total", 'action="demote"') == before + 1
+
+
 def test_a_stream_that_is_only_watched_is_kept_busy_after_its_head_too(scene):
     (status, _, body), _ = scene.call("600", model="busy-1", body=STREAM)
     assert status == 200
@@ -152,6 +196,34 @@ def test_a_target_that_never_says_more_than_its_head_is_ejected(tmp_path):
         for _ in range(5):
             scene.call("0/empty", model="lonely-1", body=STREAM)
         until(lambda: scene.counted("shunt_target_healthy", 'target="one"') == 0, 10)
+    finally:
+        scene.close()
+
+
+def test_a_target_whose_errors_have_no_body_is_ejected(tmp_path):
+    scene = Scene(tmp_path)
+    try:
+        for _ in range(5):
+            scene.call("0/503/bare", model="lonely-1")
+        until(lambda: scene.counted("shunt_target_healthy", 'target="one"') == 0, 10)
+    finally:
+        scene.close()
+
+
+def test_who_waits_for_a_place_at_a_target_that_is_to_be_probed_gets_it(tmp_path):
+    scene, answers = Scene(tmp_path, RING), []
+    try:
+        for _ in range(5):
+            scene.call("0/500", model="ring-1")
+        # Ejected for five seconds. It is the only one: calls are sent all the same, one at a time.
+        call = lambda script: answers.append(scene.call(script, model="ring-1")[0][0])
+        calls = [threading.Thread(target=call, args=[script]) for script in ("5500/500", "0", "0")]
+        for one in calls:
+            one.start()
+            time.sleep(0.1)
+        for one in calls:
+            one.join(timeout=15)
+        assert sorted(answers) == [200, 200, 500]
     finally:
         scene.close()
 
