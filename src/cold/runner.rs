@@ -14,6 +14,7 @@ mod operators;
 mod pause;
 pub mod reading;
 mod room;
+mod route;
 mod spans;
 mod sweep;
 mod writes;
@@ -26,8 +27,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::Method;
-use metrics::Counter;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -35,101 +35,21 @@ use self::drive::{Driven, Ended};
 use self::lease::Lease;
 pub use self::lease::Pulse;
 use self::room::Room;
+pub use self::route::ColdRoute;
+use self::route::tried;
 use super::history::{Run, Verdict};
-use super::job::{Job, Reason, Status, StoredRequest, UnixMillis, header_map};
-use super::quota;
+use super::job::{Job, Status, StoredRequest, UnixMillis, header_map};
 use super::runs::{Runs, Stop, Why};
 use super::store::{Outcome, SharedStore};
 use super::tape::Tapes;
 use super::waiters::Waiters;
-use crate::config::{Dialect, RouteCold};
+use crate::config::Dialect;
 use crate::journal::{Journal, work};
-use crate::latency::Kind;
-use crate::meter::{Meter, Metric, Predictions, Said, Tracked, Witness};
+use crate::meter::Meter;
 use crate::tasks::{Signal, Tasks};
 use crate::upstream::attempts::Attempts;
-use crate::upstream::balance::Targets;
 use crate::upstream::peek::Peek;
 use crate::upstream::target::Call;
-
-/// A route as its jobs see it.
-pub struct ColdRoute {
-    targets: Arc<Targets>,
-    settings: RouteCold,
-    connect: Duration,
-    slots: Arc<Semaphore>,
-    /// More jobs may be due than were taken from the store.
-    more: AtomicBool,
-    duration: Arc<Tracked>,
-    queue: Arc<Tracked>,
-    predictions: Option<Arc<Predictions>>,
-    name: String,
-}
-
-/// Attempts at a route's jobs that came to this.
-fn tried(meter: &Meter, route: &str, result: &'static str) -> Counter {
-    let labels = [("route", route), ("result", result)];
-    meter.counter("shunt_job_attempts_total", &labels)
-}
-
-/// A route's jobs whose end was written here, in the queue or by a run.
-fn ended(meter: &Meter, route: &str, status: Status) -> Counter {
-    let labels = [("route", route), ("status", status.as_str())];
-    meter.counter("shunt_jobs_ended_total", &labels)
-}
-
-impl ColdRoute {
-    /// A route's jobs.
-    pub fn new(
-        name: &str,
-        targets: Arc<Targets>,
-        settings: RouteCold,
-        connect: Duration,
-        predictions: Option<Arc<Predictions>>,
-        meter: &Arc<Meter>,
-    ) -> Self {
-        // Each is there from the start, or the first one would be no rise.
-        for result in Verdict::RESULTS {
-            _ = tried(meter, name, result);
-        }
-        for status in Status::ALL.iter().filter(|status| status.is_final()) {
-            _ = ended(meter, name, *status);
-        }
-        quota::told(&targets, meter);
-        Self {
-            slots: Arc::new(Semaphore::new(settings.concurrency)),
-            more: AtomicBool::new(false),
-            duration: meter.track(Metric::JobDuration, name, None),
-            queue: meter.track(Metric::JobQueue, name, None),
-            name: name.to_owned(),
-            targets,
-            settings,
-            connect,
-            predictions,
-        }
-    }
-
-    /// The same with the places of one that it replaces, if they are as many.
-    #[must_use]
-    pub fn going_on_from(self, before: &Self) -> Self {
-        if self.settings.concurrency != before.settings.concurrency {
-            return self;
-        }
-        let slots = before.slots.clone();
-        Self { slots, ..self }
-    }
-
-    /// Where the time of a job's first attempt counts: a job that was predicted is judged by it.
-    fn witness(&self, job: &Job, kind: Kind) -> Option<Witness> {
-        let predictions = self.predictions.clone().filter(|_| job.attempts <= 1)?;
-        let predicted = job.reason == Reason::Predicted;
-        let said = predicted.then(|| Said {
-            late: true,
-            budget: Duration::from_millis(job.budget_ms),
-        });
-        Some(Witness::new(predictions, kind, said))
-    }
-}
 
 /// Routes by name; exchanged by a reload.
 pub type ColdRoutes = ArcSwap<HashMap<String, Arc<ColdRoute>>>;

@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use super::drive::Ended;
 use super::pause::{self, Next};
-use super::{ColdRoute, Runner, ended};
+use super::route::ended;
+use super::{ColdRoute, Runner};
 use crate::cold::door::Reply;
 use crate::cold::job::{Job, JobError, JobId, UnixMillis};
 use crate::cold::recall::Kept;
