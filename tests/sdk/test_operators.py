@@ -54,8 +54,13 @@ def test_the_api_tells_percentiles_and_what_a_budget_would_have_done(gateway):
     client = openai.OpenAI(base_url=gateway.public + "/v1", api_key="k")
     client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hi"}])
     gateway.until(lambda: routes()["chat"]["phases"]["total"]["1m"]["count"] > 0)
-    _, _, text = gateway.fetch(gateway.admin + "/api/routes/chat/what-if?total=1ms")
-    assert json.loads(text)["total"]["over"] > 0.5
+
+    def over(total):
+        _, _, text = gateway.fetch(f"{gateway.admin}/api/routes/chat/what-if?total={total}")
+        return json.loads(text)["total"]["over"]
+
+    # Other tests call the same gateway, and some of their calls are refused at once.
+    assert over("1ms") > 0 and over("10m") == 0
     _, _, text = gateway.fetch(gateway.admin + "/api/routes/chat/histogram.hgrm")
     assert b"#[Mean" in text
 
