@@ -18,6 +18,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use self::again::Failed;
 use super::budget::Deadline;
 use super::record::Record;
 use super::route::Route;
@@ -101,16 +102,6 @@ pub struct Race<'a> {
     /// What goes off at the nearest of its times.
     alarm: Option<Borrowed>,
     alarms: &'a Arc<Alarms>,
-}
-
-/// An attempt that another may improve on.
-struct Failed {
-    verdict: Verdict,
-    /// Until when its target wants to be left alone.
-    rest: Option<Duration>,
-    /// Its target, unless the same again is of no use there.
-    there: Option<Arc<Target>>,
-    reason: &'static str,
 }
 
 enum Event {
@@ -322,63 +313,59 @@ impl<'a> Race<'a> {
         }
         if let Some((_, failed)) = self.retry_at.take_if(|(at, _)| now >= *at) {
             let targets = &self.route.targets;
-            let other = targets.untried(self.attempts.tried(), now).cloned();
-            self.enter(other.unwrap_or(failed), now);
+            let target = targets.again(self.attempts.tried(), &failed, now).clone();
+            self.enter(target, now);
         }
         None
     }
 
     fn judge(&mut self, entry: Entry, verdict: Verdict) -> Option<Finish> {
-        let meter = &self.route.meter;
         let (reason, rest) = match &verdict {
-            Verdict::Answer if self.is_worse(&entry) => ("status", None),
-            Verdict::Answer => {
-                if entry.hedge {
-                    meter.hedges_won.increment(1);
-                }
-                self.record.won(&entry);
-                let lost = self.attempts.cancel_losers();
-                meter.hedges_lost.increment(lost as u64);
-                return Some(Finish::Answer(entry.attempt));
-            }
+            Verdict::Answer => return self.answered(entry),
             Verdict::Refused(status, rest) => (label(*status), *rest),
             Verdict::Told => ("error_event", None),
             Verdict::Broken(broken) => (broken.reason(), None),
         };
-        let last_word = entry.attempt.has_last_word();
-        let rest = rest.filter(|_| !last_word);
         if entry.hedge {
-            meter.hedges_failed.increment(1);
+            self.route.meter.hedges_failed.increment(1);
         }
         self.record.failed(&entry, &verdict, reason);
-        if matches!(verdict, Verdict::Answer) {
-            return None;
-        }
-        let there = (!last_word).then(|| entry.attempt.target().clone());
+        let last_word = entry.attempt.has_last_word();
+        let failed = Failed {
+            verdict,
+            rest: rest.filter(|_| !last_word),
+            there: (!last_word).then(|| entry.attempt.target().clone()),
+            reason,
+        };
         // Another attempt still runs: its answer may be better.
         if self.attempts.running() > 0 {
             if !entry.hedge {
-                self.failed = Some(boxed(|| Failed {
-                    verdict,
-                    rest,
-                    there,
-                    reason,
-                }));
+                self.failed = Some(boxed(|| failed));
             }
             return None;
         }
-        // Where a job can be made and nobody is there, it is not sent in vain.
-        let away = self.rules.job && verdict.is_away() && !last_word;
-        let closed = || self.route.targets.closed_for(Instant::now()).is_some();
-        let in_vain = away && rest.is_none() && closed();
-        if !in_vain && self.retries(&verdict, rest, there.as_ref(), reason) {
-            return None;
+        // What a hedge ran beside weighs more than the hedge.
+        let before = self.failed.take().filter(|_| entry.hedge);
+        let next = before.and_then(|before| self.after(&before));
+        match next.or_else(|| self.after(&failed)) {
+            Some(next) => next.finish(),
+            None => self.gives_up(entry, failed.verdict),
         }
-        // The provider says when, and that is too late for this caller, or is not there: a job can
-        // wait for it.
-        if away || (rest.is_some() && self.rules.job) {
-            return Some(Finish::Later);
+    }
+
+    fn wins(&mut self, entry: Entry) -> Finish {
+        let meter = &self.route.meter;
+        if entry.hedge {
+            meter.hedges_won.increment(1);
         }
+        self.record.won(&entry);
+        let lost = self.attempts.cancel_losers();
+        meter.hedges_lost.increment(lost as u64);
+        Finish::Answer(entry.attempt)
+    }
+
+    /// Nothing will improve on it.
+    fn gives_up(&mut self, entry: Entry, verdict: Verdict) -> Option<Finish> {
         if let Verdict::Broken(broken) = verdict {
             return Some(Finish::Broken(broken));
         }

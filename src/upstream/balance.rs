@@ -96,6 +96,21 @@ impl Targets {
             .or_else(|| pick(self.all.iter().filter(weighted), now))
     }
 
+    /// A target for another attempt: one that was not tried, else the one that failed, which it may probe.
+    pub fn again<'a>(
+        &'a self,
+        tried: &[Arc<Target>],
+        failed: &'a Arc<Target>,
+        now: Instant,
+    ) -> &'a Arc<Target> {
+        self.untried(tried, now).unwrap_or_else(|| {
+            if failed.health.admission(now) == Admission::HalfOpen {
+                failed.health.probe(now);
+            }
+            failed
+        })
+    }
+
     /// An open target that was not tried.
     pub fn untried(&self, tried: &[Arc<Target>], now: Instant) -> Option<&Arc<Target>> {
         let fresh = |target: &&Arc<Target>| !tried.iter().any(|one| Arc::ptr_eq(one, target));

@@ -32,6 +32,18 @@ match   = {{ path = "/v1/chat/completions", model = "wide-*" }}
 targets = [{{ provider = "one", weight = 100 }}, "two"]
 budget  = {{ first_token = "5s", total = "5s" }}
 hedge   = {{ after = "150ms", max_extra = 1.0 }}
+[providers.once]
+base_url = "{provider}"
+dialect  = "openai"
+[providers.twice]
+base_url = "{provider}"
+dialect  = "openai"
+[[routes]]
+name    = "pair"
+match   = {{ path = "/v1/chat/completions", model = "pair-*" }}
+targets = [{{ provider = "once", weight = 100 }}, "twice"]
+budget  = {{ first_token = "5s", total = "5s" }}
+hedge   = {{ after = "150ms", max_extra = 1.0 }}
 """
 
 RING = """
@@ -85,6 +97,13 @@ def test_a_hedge_that_fails_takes_nothing_from_the_call_that_was_only_slow(scene
 def test_a_hedge_that_fails_ends_no_call_that_is_to_be_sent_again(scene, hedge):
     (status, headers, body), seen = scene.call(f"200/503,{hedge},0", model="wide-1")
     assert (status, headers["x-shunt-attempts"], len(seen)) == (200, "3", 3), body
+
+
+@pytest.mark.parametrize("hedge", ["400/404", "400/503/bare"])
+def test_a_hedge_that_fails_keeps_no_call_from_becoming_a_job(scene, hedge):
+    # The first wants to be left alone for longer than its caller waits.
+    (status, _, body), seen = scene.call(f"200/429/60,{hedge}", model="pair-1", prefer="respond-async, wait=3")
+    assert (status, len(seen)) == (202, 2), body
 
 
 def test_a_hedge_that_runs_at_the_deadline_is_lost(scene):

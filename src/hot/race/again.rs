@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Race;
+use super::{Finish, Race};
 use crate::upstream::target::Target;
 use crate::upstream::verdict::{Broken, Verdict};
 
@@ -18,29 +18,53 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Longest wait for a provider that says when, where no deadline bounds it.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
-impl Race<'_> {
-    /// Sends the call again if that may help, now or when the provider wants it; `there`: the target that
-    /// failed, unless that is of no use; `reason`: what it counts as.
-    pub(super) fn retries(
-        &mut self,
-        verdict: &Verdict,
-        rest: Option<Duration>,
-        there: Option<&Arc<Target>>,
-        reason: &'static str,
-    ) -> bool {
-        let again = self.tries_again(verdict, rest, there);
-        if again {
-            self.route.meter.retried(reason);
+/// An attempt that another may improve on.
+pub(super) struct Failed {
+    pub verdict: Verdict,
+    /// Until when its target wants to be left alone.
+    pub rest: Option<Duration>,
+    /// Its target, unless the same again is of no use there.
+    pub there: Option<Arc<Target>>,
+    pub reason: &'static str,
+}
+
+/// What follows one that failed.
+pub(super) enum Next {
+    /// Another attempt, now or in a while.
+    Again,
+    /// The call becomes a job.
+    Later,
+}
+
+impl Next {
+    /// What it is to the race.
+    pub fn finish(self) -> Option<Finish> {
+        match self {
+            Self::Again => None,
+            Self::Later => Some(Finish::Later),
         }
-        again
+    }
+}
+
+impl Race<'_> {
+    /// What follows an attempt that failed, where nothing else runs; `None`: nothing improves on it.
+    pub(super) fn after(&mut self, failed: &Failed) -> Option<Next> {
+        // Where a job can be made and nobody is there, it is not sent in vain.
+        let away = self.rules.job && failed.verdict.is_away() && failed.there.is_some();
+        let closed = || self.route.targets.closed_for(Instant::now()).is_some();
+        let in_vain = away && failed.rest.is_none() && closed();
+        if !in_vain && self.retries(failed) {
+            self.route.meter.retried(failed.reason);
+            return Some(Next::Again);
+        }
+        // The provider says when, and that is too late for this caller, or is not there: a job can
+        // wait for it.
+        (away || (failed.rest.is_some() && self.rules.job)).then_some(Next::Later)
     }
 
-    fn tries_again(
-        &mut self,
-        verdict: &Verdict,
-        rest: Option<Duration>,
-        there: Option<&Arc<Target>>,
-    ) -> bool {
+    /// Sends the call again if that may help, now or when the provider wants it.
+    fn retries(&mut self, failed: &Failed) -> bool {
+        let verdict = &failed.verdict;
         if matches!(
             verdict,
             Verdict::Broken(Broken::Request(_) | Broken::Caller(_))
@@ -59,20 +83,28 @@ impl Race<'_> {
                 target.health.given_up(now);
                 return false;
             }
-            self.retries -= 1;
+            let provider = target.provider.clone();
             self.enter(target.clone(), now);
+            if self.shed.take().is_some() {
+                // Without a place in time there, what came is better than nothing.
+                provider.retries.refund();
+                return false;
+            }
+            self.retries -= 1;
             return true;
         }
-        let Some(failed) = there else { return false };
+        let Some(there) = &failed.there else {
+            return false;
+        };
         // The same target again: full jitter, so that callers do not return together.
         let jitter = PAUSE.mul_f64(rand::random::<f64>());
-        let at = now + rest.map_or(jitter, |rest| rest + jitter);
+        let at = now + failed.rest.map_or(jitter, |rest| rest + jitter);
         let latest = self.rules.deadline.unwrap_or(now + LONGEST_REST);
-        if at >= latest || !failed.provider.retries.try_spend() {
+        if at >= latest || !there.provider.retries.try_spend() {
             return false;
         }
         self.retries -= 1;
-        self.retry_at = Some((at, failed.clone()));
+        self.retry_at = Some((at, there.clone()));
         true
     }
 }

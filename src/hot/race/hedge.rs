@@ -5,9 +5,11 @@
 
 use tokio::time::Instant;
 
-use super::{Failed, Race};
+use super::again::Next;
+use super::{Finish, Race};
 use crate::journal::timeline::Kind;
 use crate::upstream::attempts::Entry;
+use crate::upstream::verdict::Verdict;
 
 impl Race<'_> {
     pub(super) fn next_hedge(&self, from: Instant) -> Option<Instant> {
@@ -45,25 +47,24 @@ impl Race<'_> {
         }
     }
 
-    /// Whether an answer is no reason to give up what still runs, or what failed meanwhile and is sent again:
-    /// a hedge's error, as of a second target that lacks the model, says nothing of the call itself.
-    pub(super) fn is_worse(&mut self, entry: &Entry) -> bool {
+    /// An answer came. A hedge's error, as of a second target that lacks the model, says nothing of the call
+    /// itself: what still runs goes on, and what failed meanwhile is sent again.
+    pub(super) fn answered(&mut self, entry: Entry) -> Option<Finish> {
         let good = |head: &http::response::Parts| head.status.as_u16() < 400;
-        if !entry.hedge || entry.attempt.head().is_some_and(good) {
-            return false;
-        }
-        if self.attempts.running() > 0 {
-            return true;
-        }
-        let failed = self.failed.take();
-        failed.is_some_and(|failed| {
-            let Failed {
-                verdict,
-                rest,
-                there,
-                reason,
-            } = *failed;
-            self.retries(&verdict, rest, there.as_ref(), reason)
-        })
+        let worse = entry.hedge && !entry.attempt.head().is_some_and(good);
+        let next = if !worse {
+            None
+        } else if self.attempts.running() > 0 {
+            Some(Next::Again)
+        } else {
+            let failed = self.failed.take();
+            failed.and_then(|failed| self.after(&failed))
+        };
+        let Some(next) = next else {
+            return Some(self.wins(entry));
+        };
+        self.route.meter.hedges_failed.increment(1);
+        self.record.failed(&entry, &Verdict::Answer, "status");
+        next.finish()
     }
 }
