@@ -5,6 +5,7 @@ generator of bytes, or of seconds to wait, over a `Link`; when it is over the co
 it ended with None."""
 
 import itertools
+import socket
 import struct
 import time
 
@@ -87,6 +88,10 @@ class Provider(Listening):
         link.connection.settimeout(2)
         for part in self.lie(link):
             if part is None:
+                # What is unread where a socket is closed makes a reset of it, and what was sent may be lost.
+                link.connection.shutdown(socket.SHUT_WR)
+                while link.connection.recv(65536):
+                    pass
                 raise OSError("it leaves")
             if isinstance(part, bytes):
                 link.connection.sendall(part)

@@ -72,11 +72,11 @@ def test_a_cancelled_job_stops_at_the_provider_and_runs_again_to_its_end(gateway
 
 
 def test_a_delivered_callback_is_delivered_again_under_the_same_id(gateway):
-    job = demote(gateway, "k", {}, x_shunt_callback=gateway.receiver.url("again"))
-    gateway.receiver.wait_for("again")
+    job = demote(gateway, "k", {}, x_shunt_callback=gateway.receiver.url("told-again"))
+    gateway.receiver.wait_for("told-again")
     gateway.until(lambda: told(gateway, "show", job)["callback"]["status"] == "delivered")
     assert told(gateway, "replay-callback", job)["callback"]["status"] == "pending"
-    received = gateway.receiver.wait_for("again", count=2)
+    received = gateway.receiver.wait_for("told-again", count=2)
     assert len({headers["webhook-id"] for _, headers, _ in received}) == 1
 
 
