@@ -113,7 +113,7 @@ fn serve(file: &File) -> Result<()> {
 /// The configuration; what in it is hardly meant is logged.
 fn loaded(file: &File) -> Result<config::Config> {
     let Loaded { config, warnings } = config::load_with_warnings(&file.config)?;
-    for warning in warnings {
+    for warning in warnings.into_iter().chain(shunt::server::astray(&config)) {
         tracing::warn!("{warning}");
     }
     Ok(config)
@@ -158,8 +158,8 @@ async fn until_stopped(server: &Server, file: &File, stops: &mut Stops, hang_up:
 
 fn check(Check { file, call }: &Check) -> Result<()> {
     let Loaded { config, warnings } = config::load_with_warnings(&file.config)?;
-    let expired = shunt::server::expired(&config);
-    for warning in warnings.into_iter().chain(expired) {
+    let here = [shunt::server::expired(&config), shunt::server::astray(&config)].concat();
+    for warning in warnings.into_iter().chain(here) {
         writeln!(std::io::stderr(), "warning: {warning}")?;
     }
     if call.asks() {

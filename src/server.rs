@@ -55,6 +55,7 @@ use crate::upstream::provider::Ground;
 use crate::upstream::tls::Roots;
 
 pub use self::files::expired;
+pub use self::secrets::astray;
 
 /// Why a gateway would not start here for want of a secret, a file, a folder or a certificate that can
 /// be used: the key and a sentence, one each.

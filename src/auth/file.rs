@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::text;
+use crate::config::Glob;
 
 /// The file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -132,6 +133,22 @@ impl KeyFile {
         }
         let text = fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
         Self::parse(&text).map_err(told)
+    }
+
+    /// Which of its keys may call routes that are not there: a sentence each.
+    pub fn astray(&self, routes: &[&str]) -> Vec<String> {
+        let all = self.keys.iter().flat_map(|key| {
+            let globs = key.routes.iter().flatten();
+            let astray = globs.filter(|glob| {
+                let stands_for = Glob::new(glob);
+                !routes.iter().any(|route| stands_for.matches(route))
+            });
+            astray.map(|glob| {
+                let name = &key.name;
+                format!("the key `{name}` may call `{glob}`, and no route has such a name")
+            })
+        });
+        all.collect()
     }
 
     /// Reads its text.
@@ -316,6 +333,16 @@ mod tests {
         drop(Change::begin(&path).unwrap());
         assert!(Change::begin(&path).is_ok());
         assert_eq!(KeyFile::read(&path), Ok(keys));
+    }
+
+    #[test]
+    fn a_glob_that_stands_for_no_route_is_told() {
+        let keys = vec![entry("a").1, make("b", Timestamp::UNIX_EPOCH).1];
+        let file = KeyFile { keys };
+        assert_eq!(file.astray(&["mail", "chat-eu"]), [""; 0]);
+        let told = file.astray(&["mail", "notes"]);
+        let says = "the key `a` may call `chat*`, and no route has such a name";
+        assert_eq!(told, [says]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Promises: shows no secret; makes no file, opens no socket.
 
+use crate::auth::file::KeyFile;
 use crate::auth::{Keys, Token};
 use crate::cold::seal::Sealer;
 use crate::config::{Callbacks, Config, SecretSource, is_postgres};
@@ -44,6 +45,18 @@ pub(super) fn missing(config: &Config) -> Vec<String> {
     }
     all.extend(callbacks(&config.callbacks));
     all
+}
+
+/// Which of the gateway's keys may call routes that are not there: the key of the configuration and a
+/// sentence, one each.
+pub fn astray(config: &Config) -> Vec<String> {
+    let read = config.auth.keys.as_ref().map(|path| KeyFile::read(path));
+    let Some(Ok(file)) = read else {
+        return Vec::new();
+    };
+    let names: Vec<_> = config.routes.iter().map(|route| &*route.name).collect();
+    let told = file.astray(&names).into_iter();
+    told.map(|why| format!("auth.keys: {why}")).collect()
 }
 
 /// Each kind of them alone, so that both are told.

@@ -401,6 +401,19 @@ def test_no_key_stands_in_a_log_a_metric_or_a_file(guarded):
     assert not [name for name, data in files.items() if TOKEN.encode() in data]
 
 
+def test_check_warns_of_a_key_for_a_route_that_is_not_there(tmp_path):
+    keys, config = tmp_path / "keys.toml", tmp_path / "shunt.toml"
+    make = [SHUNT, "keys", "create", "--file", keys, "--name", "web", "--route", "chta*", "--route", "chat*"]
+    subprocess.run(make, capture_output=True, check=True, timeout=30)
+    config.write_text(
+        f'[auth]\nkeys = "{keys}"\n[providers.x]\nbase_url = "http://127.0.0.1:9"\n'
+        '[[routes]]\nname = "chat"\nmatch = { path = "/v1/chat/completions" }\ntargets = ["x"]\n'
+    )
+    told = subprocess.run([SHUNT, "check", "--config", config], capture_output=True, text=True, timeout=30)
+    assert told.returncode == 0
+    assert told.stderr == "warning: auth.keys: the key `web` may call `chta*`, and no route has such a name\n"
+
+
 def test_off_loopback_the_admin_listener_needs_a_token(tmp_path):
     config = tmp_path / "shunt.toml"
     text = '[listen]\npublic = "127.0.0.1:0"\nadmin = "0.0.0.0:0"\n{auth}[providers.x]\nbase_url = "http://x"\n'
