@@ -39,9 +39,15 @@ fn length(head: &[u8]) -> Result<usize> {
     Ok(0)
 }
 
-/// A provider that answers at once with JSON of so many bytes.
+/// What stands before and behind the text of a chat completion.
+const COMPLETION: (&str, &str) = (
+    r#"{"id":"x","object":"chat.completion","created":1,"model":"gpt-4o","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":""#,
+    r#""}}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#,
+);
+
+/// A provider that answers at once with a chat completion of so many bytes.
 pub async fn instant(listener: TcpListener, size: usize) -> Result<()> {
-    let (before, after) = (r#"{"id":"x","text":""#, r#"","usage":{"prompt_tokens":1}}"#);
+    let (before, after) = COMPLETION;
     let filler = "y".repeat(size.saturating_sub(before.len() + after.len()));
     let body = format!("{before}{filler}{after}");
     let answer: Arc<str> = format!(

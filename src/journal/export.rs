@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::otlp::{Receiver, Trouble};
 use super::span::{Spans, attribute, begin, field};
-use super::{Journal, Queue, Traced, dropped_spans, exported, spans};
+use super::{Journal, Traces, dropped_spans, exported, spans};
 use crate::cold::history::this_gateway;
-use crate::config::{TraceProtocol, Traces};
+use crate::config::{self, TraceProtocol};
 use crate::meter::Meter;
 use crate::upstream::provider::Ground;
 
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const RESOURCE_SPANS: u8 = 1;
 const SCOPE_SPANS: u8 = 2;
 
-/// Spans of one request, and its bytes; a few more where the last call has several. Some 400 KiB, with
+/// Spans of one request, and its bytes; a sheet more at most. Some 400 KiB, with
 /// prompts and answers at most 1 MiB and what a call may have of those: receivers take 4 MiB. Of prompts
 /// and answers as much is read at a time, written or not: what else runs here goes on in between.
 const BATCH: usize = 512;
@@ -73,7 +73,7 @@ impl Exporter {
     ///
     /// # Errors
     /// A sentence: a secret or a certificate cannot be read.
-    pub fn new(config: &Traces, ground: &Ground, meter: &Meter) -> Result<Option<Self>, String> {
+    pub fn new(config: &config::Traces, ground: &Ground, meter: &Meter) -> Result<Option<Self>, String> {
         let Some(endpoint) = &config.endpoint else {
             return Ok(None);
         };
@@ -119,7 +119,7 @@ impl Exporter {
         loop {
             // Asked before the queue is looked at: what was left there until then is told.
             let last = end.is_cancelled();
-            take(&traces.queue, &mut batch);
+            take(traces, &mut batch);
             if batch.count > 0 {
                 self.tell(&batch, &end).await;
                 continue;
@@ -195,13 +195,20 @@ impl Exporter {
     }
 }
 
-/// Takes a batch from the queue.
-fn take(queue: &Queue<Traced>, batch: &mut Spans) {
+/// Takes a batch, in turns from the sheets and from the queue.
+fn take(traces: &Traces, batch: &mut Spans) {
     batch.clear();
-    while batch.count < BATCH
-        && batch.encoded.len().max(batch.read) < BYTES
-        && let Some(traced) = queue.waiting.pop()
-    {
-        spans::of(&traced, batch);
+    while batch.count < BATCH && batch.encoded.len().max(batch.read) < BYTES {
+        let (sheet, traced) = (traces.sheets.take_one(), traces.queue.waiting.pop());
+        if sheet.is_none() && traced.is_none() {
+            return;
+        }
+        if let Some(traced) = traced {
+            spans::of(&traced, batch);
+        }
+        if let Some(sheet) = sheet {
+            batch.add(&sheet);
+            traces.sheets.give_back(sheet);
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! What is told of single calls: the access log, and traces.
 //!
-//! Promises: a call leaves a line on its thread's sheet and, where it is traced, its timeline in a
-//! bounded queue, without waiting for anyone; where too many wait it is left out and counted. I/O and
-//! spans are made by others, later; whoever is slow there holds no call up. Off, there is no timeline
-//! at all. Prompts and answers are held only of routes that `traces.content` names.
+//! Promises: a call leaves a line and, where it is traced, its spans on its thread's sheets, without
+//! waiting for anyone; where too many wait it is left out and counted. I/O is others', later, and so is
+//! what prompts and answers say: such a call waits in a bounded queue. Whoever is slow there holds no call
+//! up. Off, there is no timeline at all. Prompts and answers are held only of routes that
+//! `traces.content` names.
 
 mod call;
 mod content;
@@ -73,14 +74,16 @@ impl<T> Queue<T> {
     }
 }
 
-/// What is traced.
+/// What is traced, and is looked at only where it is told: jobs' parts, and calls with their content.
 enum Traced {
-    Call(Arc<Call>),
+    Call(Box<Call>),
     Run(Box<Run>),
     Delivery(Box<Delivery>),
 }
 
 struct Traces {
+    /// Spans of calls without content, encoded.
+    sheets: Sheets,
     queue: Queue<Traced>,
     /// Traces whose random part is below this are kept.
     below: u64,
@@ -126,13 +129,15 @@ impl Journal {
         let spans = ["full", "failed", "rejected"].map(|reason| dropped_spans(meter, reason));
         let _ = exported(meter);
         let ([full, _], [too_many, ..]) = (lines, spans);
+        let threads = meter.shards();
         let (log, traces) = (&config.access_log, &config.traces);
         let journal = Self {
             log: line::format(log).map(|format| Lines {
-                sheets: Sheets::new(meter.shards(), log.queue, full),
+                sheets: Sheets::new(threads, log.queue, full),
                 format,
             }),
             traces: traces.endpoint.is_some().then(|| Traces {
+                sheets: Sheets::new(threads, traces.queue, too_many.clone()),
                 queue: Queue::new(traces.queue, too_many),
                 below: below(traces.sample),
                 contents: Contents::new(traces),
@@ -192,14 +197,23 @@ impl Journal {
         self.traces.as_ref()?.contents.as_ref()?.of(route)
     }
 
-    fn tell(&self, call: &Arc<Call>) {
-        if let Some(log) = &self.log {
-            log.sheets.add(|text| (log.format)(call, text));
+    /// Tells a call that is over.
+    fn tell(call: Box<Call>) {
+        let Self { log, traces } = &*call.journal;
+        if let Some(log) = log {
+            log.sheets.add(|text| {
+                (log.format)(&call, text);
+                1
+            });
         }
-        if let Some(traces) = &self.traces
-            && call.is_kept()
-        {
-            traces.queue.leave(Traced::Call(call.clone()), call.spans());
+        let Some(traces) = traces.as_ref().filter(|_| call.is_kept()) else {
+            return;
+        };
+        if call.told().is_none() {
+            traces.sheets.add(|text| spans::onto(&call, text));
+        } else {
+            let (journal, count) = (call.journal.clone(), call.spans());
+            journal.leave(Traced::Call(call), count);
         }
     }
 
@@ -275,14 +289,16 @@ mod tests {
     #[test]
     fn a_callers_word_on_what_is_kept_stands_for_calls_that_nothing_befell() {
         let journal = journal(true);
-        let traced = || journal.traces.as_ref().unwrap().queue.waiting.len();
+        let traced = || {
+            let sheets = &journal.traces.as_ref().unwrap().sheets;
+            sheets.take_one().map_or(0, |sheet| sheet.count)
+        };
         for (flags, kept) in [
             ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", 0),
             ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", 1),
         ] {
-            let before = traced();
             drop(call(&journal, Some(flags)));
-            assert_eq!(traced() - before, kept, "{flags}");
+            assert_eq!(traced(), kept, "{flags}");
         }
         let mut failed = call(
             &journal,
@@ -290,7 +306,7 @@ mod tests {
         );
         failed.because("budget_exceeded");
         failed.refused(504, "budget_exceeded");
-        assert_eq!(traced(), 2);
+        assert_eq!(traced(), 1);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Lines that wait to be written: each thread writes them on a sheet of its own, and hands it in.
+//! Lines and spans that wait to be sent: each thread writes them on a sheet of its own, and hands it in.
 //!
-//! A line is made where its call ends: what is told of a call is warm there, and nothing of it is freed
-//! on another thread. The thread that writes takes a quarter of the CPU that it takes where it makes the
-//! lines as well.
+//! They are made where their call ends: what is told of a call is warm there, and nothing of it is freed
+//! on another thread. The thread that writes lines takes a quarter of the CPU that it takes where it makes
+//! them as well; and a call whose memory waits elsewhere to be freed leaves the next one cold memory.
 //!
-//! Promises: a line costs its thread an exchange each for taking up the sheet and laying it down, and
-//! never a wait; where too many lines wait the newest sheets are left out and counted. The lines of a
+//! Promises: an entry costs its thread an exchange each for taking up the sheet and laying it down, and
+//! never a wait; where too many wait the newest sheets are left out and counted. The entries of a
 //! thread stay in their order.
 
 use crossbeam_queue::ArrayQueue;
@@ -14,18 +14,21 @@ use metrics::Counter;
 use super::Queue;
 use crate::latency::shard;
 
-/// Lines of a sheet, and its bytes past which it is full as well.
-const LINES: usize = 64;
+/// Entries of a sheet, and its bytes past which it is full as well.
+const ENTRIES: usize = 64;
 const BYTES: usize = 64 << 10;
 
 /// Empty sheets that are kept for further use.
 const SPARE: usize = 32;
 
-/// Some lines.
+/// Some entries.
 #[derive(Default)]
 pub struct Sheet {
+    /// What is written on it.
     pub text: Vec<u8>,
-    lines: usize,
+    /// As how much it counts.
+    pub count: usize,
+    entries: usize,
 }
 
 /// All sheets.
@@ -37,29 +40,29 @@ pub struct Sheets {
 }
 
 impl Sheets {
-    /// Sheets of so many threads, of which so many lines may wait besides those on sheets in use.
+    /// Sheets of so many threads, of which so many entries may wait besides those on sheets in use.
     pub fn new(threads: usize, most: usize, left_out: Counter) -> Self {
         let open = (0..threads.max(1)).map(|_| ArrayQueue::new(1));
         Self {
             open: open.collect(),
-            full: Queue::new(most.div_ceil(LINES).max(1), left_out),
+            full: Queue::new(most.div_ceil(ENTRIES).max(1), left_out),
             spare: ArrayQueue::new(SPARE),
         }
     }
 
-    /// Writes a line on this thread's sheet.
-    pub fn add(&self, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Makes an entry on this thread's sheet; `write` gives as how much it counts.
+    pub fn add(&self, write: impl FnOnce(&mut Vec<u8>) -> usize) {
         let open = &self.open[shard(self.open.len())];
         let sheet = open.pop().or_else(|| self.spare.pop());
         let mut sheet = sheet.unwrap_or_default();
-        write(&mut sheet.text);
-        sheet.lines += 1;
-        let full = sheet.lines >= LINES || sheet.text.len() >= BYTES;
+        sheet.count += write(&mut sheet.text);
+        sheet.entries += 1;
+        let full = sheet.entries >= ENTRIES || sheet.text.len() >= BYTES;
         // Threads that share a sheet may have laid down another one.
         let rest = if full { Err(sheet) } else { open.push(sheet) };
         if let Err(sheet) = rest {
-            let lines = sheet.lines;
-            self.full.leave(sheet, lines);
+            let count = sheet.count;
+            self.full.leave(sheet, count);
         }
     }
 
@@ -74,10 +77,16 @@ impl Sheets {
         waiting > full.capacity() / 4
     }
 
-    /// Gives a sheet back that was written.
+    /// Takes one sheet: a full one, else one in use.
+    pub fn take_one(&self) -> Option<Sheet> {
+        let full = self.full.waiting.pop();
+        full.or_else(|| self.open.iter().find_map(ArrayQueue::pop))
+    }
+
+    /// Gives a sheet back that was sent.
     pub fn give_back(&self, mut sheet: Sheet) {
         sheet.text.clear();
-        sheet.lines = 0;
+        (sheet.count, sheet.entries) = (0, 0);
         // One more than are kept is freed.
         let _ = self.spare.push(sheet);
     }
@@ -99,7 +108,10 @@ mod tests {
     }
 
     fn add(sheets: &Sheets, line: usize) {
-        sheets.add(|text| text.extend_from_slice(format!("{line}\n").as_bytes()));
+        sheets.add(|text| {
+            text.extend_from_slice(format!("{line}\n").as_bytes());
+            1
+        });
     }
 
     #[test]
@@ -122,16 +134,25 @@ mod tests {
     #[test]
     fn past_so_many_lines_the_newest_are_left_out() {
         let left_out = Arc::new(AtomicU64::new(0));
-        let sheets = Sheets::new(1, 2 * LINES, Counter::from_arc(left_out.clone()));
-        for line in 0..10 * LINES {
+        let sheets = Sheets::new(1, 2 * ENTRIES, Counter::from_arc(left_out.clone()));
+        for line in 0..10 * ENTRIES {
             add(&sheets, line);
         }
         let kept = taken(&sheets);
-        assert_eq!(kept.len(), 2 * LINES);
+        assert_eq!(kept.len(), 2 * ENTRIES);
         assert_eq!(kept[0], "0");
-        assert_eq!(left_out.load(Ordering::Relaxed), 8 * LINES as u64);
+        assert_eq!(left_out.load(Ordering::Relaxed), 8 * ENTRIES as u64);
         add(&sheets, 7);
         assert_eq!(taken(&sheets), ["7"]);
+    }
+
+    #[test]
+    fn one_sheet_at_a_time_all_are_taken() {
+        let sheets = Sheets::new(1, 1_000, Counter::noop());
+        (0..150).for_each(|line| add(&sheets, line));
+        let one_by_one = std::iter::from_fn(|| sheets.take_one());
+        let counts: Vec<_> = one_by_one.map(|sheet| sheet.count).collect();
+        assert_eq!(counts, [ENTRIES, ENTRIES, 150 - 2 * ENTRIES]);
     }
 
     #[test]

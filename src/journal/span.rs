@@ -16,6 +16,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::content::Content;
 use super::context::Context;
+use super::sheets::Sheet;
 
 /// Flags of a span: whether its parent is of another process is known, and is so.
 const KNOWN: u32 = 0x100;
@@ -139,6 +140,20 @@ pub struct Spans {
 }
 
 impl Spans {
+    /// None yet, to be encoded behind others.
+    pub fn behind(others: Vec<u8>) -> Self {
+        Self {
+            encoded: others,
+            ..Self::default()
+        }
+    }
+
+    /// Takes over spans that are encoded already.
+    pub fn add(&mut self, sheet: &Sheet) {
+        self.encoded.extend_from_slice(&sheet.text);
+        self.count += sheet.count;
+    }
+
     /// None are left; their room is kept.
     pub fn clear(&mut self) {
         self.encoded.clear();

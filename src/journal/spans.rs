@@ -39,6 +39,14 @@ fn operation(path: &str) -> Option<&'static str> {
     }
 }
 
+/// Writes those of a call behind others; gives how many they are.
+pub(super) fn onto(call: &Call, others: &mut Vec<u8>) -> usize {
+    let mut spans = Spans::behind(std::mem::take(others));
+    of_call(call, &mut spans);
+    *others = spans.encoded;
+    spans.count
+}
+
 fn of_call(call: &Call, to: &mut Spans) {
     let Some(context) = call.context else { return };
     let name = match &call.route {

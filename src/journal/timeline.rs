@@ -32,7 +32,7 @@ const LOOKED_AT: u8 = 8;
 const LONGEST: usize = 256;
 
 /// A call that is going on.
-pub struct Timeline(Arc<Call>);
+pub struct Timeline(Option<Box<Call>>);
 
 /// How a call ended.
 pub struct Ending {
@@ -57,7 +57,7 @@ fn shortened(text: &str) -> Box<str> {
 impl Timeline {
     pub(super) fn begin<B>(journal: Arc<Journal>, request: &Request<B>, arrived: Instant) -> Self {
         let (context, state) = journal.context(request.headers());
-        Self(Arc::new(Call {
+        Self(Some(Box::new(Call {
             journal,
             context,
             state,
@@ -94,11 +94,12 @@ impl Timeline {
             handed_over: None,
             scope: None,
             silent: false,
-        }))
+        })))
     }
 
     fn call(&mut self) -> &mut Call {
-        Arc::get_mut(&mut self.0).expect("it is told only when it is dropped")
+        let call = self.0.as_deref_mut();
+        call.expect("it is told only when it is dropped")
     }
 
     /// It was no call.
@@ -345,15 +346,14 @@ impl Timeline {
 
 impl Drop for Timeline {
     fn drop(&mut self) {
-        if let Some(call) = Arc::get_mut(&mut self.0)
-            && call.ended == call.arrived
-        {
+        let Some(mut call) = self.0.take().filter(|call| !call.silent) else {
+            return;
+        };
+        if call.ended == call.arrived {
             // Its caller left before it had a route.
             call.ended = Instant::now();
             call.left();
         }
-        if !self.0.silent {
-            self.0.journal.tell(&self.0);
-        }
+        Journal::tell(call);
     }
 }

@@ -121,7 +121,7 @@ impl Journal {
         }))
     }
 
-    fn leave(&self, traced: Traced, spans: usize) {
+    pub(super) fn leave(&self, traced: Traced, spans: usize) {
         if let Some(traces) = &self.traces {
             traces.queue.leave(traced, spans);
         }
