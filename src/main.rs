@@ -158,7 +158,11 @@ async fn until_stopped(server: &Server, file: &File, stops: &mut Stops, hang_up:
 
 fn check(Check { file, call }: &Check) -> Result<()> {
     let Loaded { config, warnings } = config::load_with_warnings(&file.config)?;
-    let here = [shunt::server::expired(&config), shunt::server::astray(&config)].concat();
+    let here = [
+        shunt::server::expired(&config),
+        shunt::server::astray(&config),
+    ]
+    .concat();
     for warning in warnings.into_iter().chain(here) {
         writeln!(std::io::stderr(), "warning: {warning}")?;
     }

@@ -73,7 +73,11 @@ impl Exporter {
     ///
     /// # Errors
     /// A sentence: a secret or a certificate cannot be read.
-    pub fn new(config: &config::Traces, ground: &Ground, meter: &Meter) -> Result<Option<Self>, String> {
+    pub fn new(
+        config: &config::Traces,
+        ground: &Ground,
+        meter: &Meter,
+    ) -> Result<Option<Self>, String> {
         let Some(endpoint) = &config.endpoint else {
             return Ok(None);
         };

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::call::{Attempted, Call};
-use super::json::{Object, name, object};
+use super::forms::Forms;
+use super::json::{Form, Members, Word};
 use crate::cold::job::UnixMillis;
 use crate::config::{AccessLog, LogFormat};
 
@@ -35,80 +36,95 @@ fn moment(call: &Call) -> UnixMillis {
     UnixMillis(i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX))
 }
 
+/// What a thread wrote of late.
+#[derive(Default)]
+struct Late {
+    /// A moment as text: many calls arrive in one millisecond.
+    moment: Option<UnixMillis>,
+    time: String,
+    forms: Forms,
+}
+
 thread_local! {
-    /// The last moment that this thread wrote, as text: many calls arrive in one millisecond.
-    static LAST: RefCell<(UnixMillis, String)> = const { RefCell::new((UnixMillis(i64::MIN), String::new())) };
+    static LATE: RefCell<Late> = RefCell::default();
 }
 
 /// Writes a call as JSON, with the line's end.
 pub(super) fn json(call: &Call, to: &mut Vec<u8>) {
-    LAST.with_borrow_mut(|(last, text)| {
-        let moment = moment(call);
-        if *last != moment {
-            (*last, *text) = (moment, moment.to_string());
-        }
-        json_at(text, call, to);
-    });
+    LATE.with_borrow_mut(|late| late.json(call, to));
 }
 
-/// The names of the members are kept to: programs read them.
-fn json_at(time: &str, call: &Call, to: &mut Vec<u8>) {
+impl Late {
+    fn json(&mut self, call: &Call, to: &mut Vec<u8>) {
+        let moment = moment(call);
+        if self.moment != Some(moment) {
+            (self.moment, self.time) = (Some(moment), moment.to_string());
+        }
+        let time = &self.time;
+        let compose = |form: &mut Form| form.compose(|line| members(time, call, line));
+        let form = self.forms.of(call, compose);
+        form.fill(to, |line| members(time, call, line));
+    }
+}
+
+/// The names of the members are kept to: programs read them. What is shared here is what
+/// [`forms`](super::forms) looks at.
+fn members(time: &str, call: &Call, line: &mut impl Members) {
     let trace = call.context.map(|context| context.trace_digits());
     let trace = trace
         .as_ref()
         .map(|digits| str::from_utf8(digits).expect("digits are ASCII"));
-    object(to, |line| {
-        line.word(name!("time"), Some(time));
-        line.word(
-            name!("request_id"),
-            call.id.as_ref().and_then(|id| id.to_str().ok()),
-        );
-        line.word(name!("trace_id"), trace);
-        line.text(name!("key"), call.key.as_deref());
-        line.word(name!("method"), Some(call.method.as_str()));
-        line.text(name!("path"), Some(&call.path));
-        line.text(name!("route"), call.route.as_deref());
-        line.text(name!("model"), call.model.as_deref());
-        line.flag(name!("stream"), call.streamed);
-        line.number(name!("status"), Some(call.status.into()));
-        line.word(name!("outcome"), Some(call.outcome));
-        line.word(name!("why"), call.why);
-        line.text(
-            name!("target"),
-            call.target.as_ref().map(|target| &*target.label),
-        );
-        line.word(name!("joined"), call.joined);
-        line.flag(name!("demoted"), call.outcome == "demoted");
-        line.word(name!("job"), call.job.as_deref());
-        line.millis(name!("budget_ms"), call.budget);
-        line.flag(name!("over_budget"), call.over);
-        line.millis(name!("upload_ms"), Some(call.upload));
-        line.millis(name!("queue_ms"), Some(call.queued));
-        line.millis(name!("own_ms"), call.own);
-        line.millis(name!("first_token_ms"), call.first_token);
-        line.millis(name!("total_ms"), Some(call.took()));
-        line.number(name!("input_tokens"), call.usage.prompt_tokens);
-        line.number(name!("output_tokens"), call.usage.completion_tokens);
-        line.objects(name!("attempts"), call.attempts.iter(), |line, one| {
-            attempt(call, one, line);
-        });
+    let id = call.id.as_ref().and_then(|id| id.to_str().ok());
+    let target = call.target.as_ref().map(|target| &*target.label);
+    line.own("time", Word(time));
+    line.own("request_id", id.map(Word));
+    line.own("trace_id", trace.map(Word));
+    line.shared("key", call.key.as_deref());
+    line.shared("method", Word(call.method.as_str()));
+    line.own("path", &*call.path);
+    line.shared("route", call.route.as_deref());
+    line.shared("model", call.model.as_deref());
+    line.shared("stream", call.streamed);
+    line.shared("status", u64::from(call.status));
+    line.shared("outcome", Word(call.outcome));
+    line.shared("why", call.why.map(Word));
+    line.shared("target", target);
+    line.shared("joined", call.joined.map(Word));
+    line.shared("demoted", call.outcome == "demoted");
+    line.shared("job", call.job.as_deref().map(Word));
+    line.shared("budget_ms", call.budget);
+    line.shared("over_budget", call.over);
+    line.own("upload_ms", call.upload);
+    line.own("queue_ms", call.queued);
+    line.own("own_ms", call.own);
+    of_stream("first_token_ms", call, call.first_token, line);
+    line.own("total_ms", call.took());
+    line.own("input_tokens", call.usage.prompt_tokens);
+    line.own("output_tokens", call.usage.completion_tokens);
+    line.objects("attempts", call.attempts.iter(), |line, one| {
+        attempt(call, one, line);
     });
-    to.push(b'\n');
 }
 
-fn attempt(call: &Call, one: &Attempted, line: &mut Object<'_>) {
+/// A time that only streams have.
+fn of_stream(name: &'static str, call: &Call, time: Option<Duration>, line: &mut impl Members) {
+    if call.streamed {
+        line.own(name, time);
+    } else {
+        line.shared(name, None::<Duration>);
+    }
+}
+
+fn attempt(call: &Call, one: &Attempted, line: &mut impl Members) {
     let since = |moment: Instant| moment.saturating_duration_since(call.arrived);
-    line.text(name!("target"), Some(&one.target.label));
-    line.word(name!("kind"), Some(one.kind.as_str()));
-    line.millis(name!("start_ms"), Some(since(one.started)));
-    line.millis(
-        name!("first_token_ms"),
-        one.first_content.filter(|_| call.streamed).map(since),
-    );
-    line.millis(name!("end_ms"), Some(since(one.ended)));
-    line.word(name!("result"), Some(one.came.as_str()));
-    line.number(name!("status"), one.status.map(u64::from));
-    line.word(name!("error"), one.error);
+    line.shared("target", &*one.target.label);
+    line.shared("kind", Word(one.kind.as_str()));
+    line.own("start_ms", since(one.started));
+    of_stream("first_token_ms", call, one.first_content.map(since), line);
+    line.own("end_ms", since(one.ended));
+    line.shared("result", Word(one.came.as_str()));
+    line.shared("status", one.status.map(u64::from));
+    line.shared("error", one.error.map(Word));
 }
 
 /// Writes a call for a person to read, with the line's end:

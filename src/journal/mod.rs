@@ -10,6 +10,7 @@ mod call;
 mod content;
 pub mod context;
 mod export;
+mod forms;
 mod json;
 mod line;
 mod log;

@@ -75,6 +75,9 @@ mod tests {
         spare.after(&used_up(), &listener).await;
         caller.readable().await.unwrap();
         let read = caller.try_read(&mut [0; 1]);
-        assert!(matches!(read, Ok(0)) || read.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock));
+        assert!(
+            matches!(read, Ok(0))
+                || read.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
+        );
     }
 }
