@@ -24,8 +24,10 @@ use crate::config::{self, TraceProtocol};
 use crate::meter::Meter;
 use crate::upstream::provider::Ground;
 
-/// How often the queue is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often spans are taken, and how often those are sent that are no whole batch: what is taken soon is
+/// written on sheets that are warm yet, and a receiver is not asked for each handful.
+const LOOK: Duration = Duration::from_millis(50);
+const SEND: Duration = Duration::from_millis(500);
 
 /// Fields of OTLP 1.x: `ExportTraceServiceRequest.resource_spans`, `ResourceSpans.scope_spans`.
 const RESOURCE_SPANS: u8 = 1;
@@ -119,13 +121,15 @@ impl Exporter {
         let Some(traces) = &journal.traces else {
             return;
         };
-        let mut batch = Spans::default();
+        let (mut batch, mut due) = (Spans::default(), Instant::now());
         loop {
-            // Asked before the queue is looked at: what was left there until then is told.
+            // Asked before anything is taken: what was left until then is told.
             let last = end.is_cancelled();
             take(traces, &mut batch);
-            if batch.count > 0 {
+            if is_full(&batch) || batch.count > 0 && (last || Instant::now() >= due) {
                 self.tell(&batch, &end).await;
+                batch.clear();
+                due = Instant::now() + SEND;
                 continue;
             }
             if last {
@@ -199,10 +203,13 @@ impl Exporter {
     }
 }
 
-/// Takes a batch, in turns from the sheets and from the queue.
+fn is_full(batch: &Spans) -> bool {
+    batch.count >= BATCH || batch.encoded.len().max(batch.read) >= BYTES
+}
+
+/// Fills a batch, in turns from the sheets and from the queue.
 fn take(traces: &Traces, batch: &mut Spans) {
-    batch.clear();
-    while batch.count < BATCH && batch.encoded.len().max(batch.read) < BYTES {
+    while !is_full(batch) {
         let (sheet, traced) = (traces.sheets.take_one(), traces.queue.waiting.pop());
         if sheet.is_none() && traced.is_none() {
             return;

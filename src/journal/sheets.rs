@@ -14,7 +14,7 @@ use metrics::Counter;
 use super::Queue;
 use crate::latency::shard;
 
-/// Entries of a sheet, and its bytes past which it is full as well.
+/// Entries of a sheet at most, and its bytes past which it is full as well.
 const ENTRIES: usize = 64;
 const BYTES: usize = 64 << 10;
 
@@ -36,6 +36,8 @@ pub struct Sheets {
     /// For each thread the one that it writes on. Who reads them takes them as well.
     open: Box<[ArrayQueue<Sheet>]>,
     full: Queue<Sheet>,
+    /// Entries of one.
+    entries: usize,
     spare: ArrayQueue<Sheet>,
 }
 
@@ -43,9 +45,11 @@ impl Sheets {
     /// Sheets of so many threads, of which so many entries may wait besides those on sheets in use.
     pub fn new(threads: usize, most: usize, left_out: Counter) -> Self {
         let open = (0..threads.max(1)).map(|_| ArrayQueue::new(1));
+        let entries = most.clamp(1, ENTRIES);
         Self {
             open: open.collect(),
-            full: Queue::new(most.div_ceil(ENTRIES).max(1), left_out),
+            full: Queue::new(most.div_ceil(entries).max(1), left_out),
+            entries,
             spare: ArrayQueue::new(SPARE),
         }
     }
@@ -57,7 +61,7 @@ impl Sheets {
         let mut sheet = sheet.unwrap_or_default();
         sheet.count += write(&mut sheet.text);
         sheet.entries += 1;
-        let full = sheet.entries >= ENTRIES || sheet.text.len() >= BYTES;
+        let full = sheet.entries >= self.entries || sheet.text.len() >= BYTES;
         // Threads that share a sheet may have laid down another one.
         let rest = if full { Err(sheet) } else { open.push(sheet) };
         if let Err(sheet) = rest {
@@ -144,6 +148,14 @@ mod tests {
         assert_eq!(left_out.load(Ordering::Relaxed), 8 * ENTRIES as u64);
         add(&sheets, 7);
         assert_eq!(taken(&sheets), ["7"]);
+    }
+
+    #[test]
+    fn few_wait_where_few_may() {
+        let sheets = Sheets::new(1, 8, Counter::noop());
+        (0..100).for_each(|line| add(&sheets, line));
+        // A full sheet, and half of the one in use.
+        assert_eq!(taken(&sheets).len(), 8 + 100 % 8);
     }
 
     #[test]
