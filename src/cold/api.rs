@@ -202,9 +202,9 @@ async fn cancel(
     page(Duration::ZERO, ended(&runner, &id, &headers), unavailable).await
 }
 
-async fn ended(runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Response, Response> {
+async fn ended(runner: &Arc<Runner>, id: &str, headers: &HeaderMap) -> Result<Response, Response> {
     let job = own(runner, id, headers).await?;
-    let ended = asked(runner.end(&job.id, cancelled())).await;
+    let ended = asked(runner.end_for(&job.id, cancelled())).await;
     match ended.map_err(|error| unavailable(&error))? {
         Some(job) => Ok(object(&job)),
         None => Err(problem(

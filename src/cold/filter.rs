@@ -24,7 +24,7 @@ impl Filter {
     /// What the store is asked; `owner`: whose jobs, `most`: how many at most.
     ///
     /// # Errors
-    /// A sentence: there is no such status, or no such name.
+    /// A sentence: there is no such status, no such name, or nothing is asked for.
     pub fn query(self, owner: Option<Owner>, most: usize) -> Result<ListQuery, String> {
         let status = |text: String| {
             let all = Status::ALL.iter().map(|status| status.as_str());
@@ -33,6 +33,10 @@ impl Filter {
                 format!("`{text}` is no status; use one of {}", all.join(", "))
             })
         };
+        let limit = self.limit.unwrap_or(SOME).min(most);
+        if limit == 0 {
+            return Err("`limit=0` asks for nothing; use 1 or more".into());
+        }
         let after = |text: String| {
             JobId::parse(&text).ok_or_else(|| format!("`{text}` is no job's id, `job_…`"))
         };
@@ -40,7 +44,7 @@ impl Filter {
             owner,
             status: self.status.map(status).transpose()?,
             route: self.route,
-            limit: self.limit.unwrap_or(SOME).min(most),
+            limit,
             after: self.after.map(after).transpose()?,
         })
     }
@@ -98,6 +102,22 @@ mod tests {
             callback: None,
             ..job("chat", Status::Queued)
         }
+    }
+
+    #[test]
+    fn a_list_of_nothing_that_says_there_is_more_is_not_given() {
+        let of = |limit| Filter {
+            status: None,
+            route: None,
+            limit,
+            after: None,
+        };
+        assert!(of(Some(0)).query(None, 100).is_err());
+        let limit = |asked| of(asked).query(None, 100).map(|query| query.limit);
+        assert_eq!(
+            [limit(None), limit(Some(7)), limit(Some(999))],
+            [Ok(SOME), Ok(7), Ok(100)]
+        );
     }
 
     #[tokio::test]

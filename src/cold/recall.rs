@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::job::{Job, JobId, Owner, Status, StoredAnswer, UnixMillis};
 use super::runner::Runner;
+use super::runner::reading::holding;
 use super::store::StoreError;
 
 /// A call that is known again: by its key, or by what it asks.
@@ -119,8 +120,11 @@ impl Runner {
         };
         match self.awaited(&id, wait).await? {
             Some(job) if job.status == Status::Succeeded => {
-                let answer = self.store().answer(&id).await?;
-                Ok(answer.map_or(Recalled::Nothing, Recalled::Answer))
+                let answer = self.read_answer(&id).await?;
+                Ok(answer.map_or(Recalled::Nothing, |(mut answer, held)| {
+                    answer.body = holding(answer.body, held);
+                    Recalled::Answer(answer)
+                }))
             }
             Some(job) if !job.status.is_final() => Ok(Recalled::Job(Box::new(job))),
             _ => Ok(Recalled::Nothing),

@@ -187,10 +187,14 @@ async fn cancel(
     page_of(ended(&runner, &name, &headers)).await
 }
 
-async fn ended(runner: &Runner, name: &str, headers: &HeaderMap) -> Result<Response, Response> {
+async fn ended(
+    runner: &Arc<Runner>,
+    name: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Response> {
     let (mut job, background) = own(runner, name, headers).await?;
     if !job.status.is_final() {
-        let ended = asked(runner.end(&job.id, cancelled())).await;
+        let ended = asked(runner.end_for(&job.id, cancelled())).await;
         ended.map_err(|error| unavailable(&error))?;
         // Where it ended meanwhile, that end stands.
         let stands = asked(runner.store().get(&job.id)).await;

@@ -64,9 +64,7 @@ pub(super) fn bound(ready: &mut Ready, scope: Arc<Membership>) {
         ready.deadline.budget = left;
         ready.deadline.reason = Reason::BudgetExceeded;
     }
-    if let Some(timeline) = ready.record.timeline() {
-        timeline.is_of(scope.token());
-    }
+    ready.record.is_of(scope.token());
     ready.scope = Some(scope);
 }
 

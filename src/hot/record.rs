@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::budget::Deadline;
+use super::error::Code;
 use super::route::Route;
 use crate::auth::Admission;
 use crate::cold::job::{Owner, Reason};
@@ -31,6 +33,8 @@ pub struct Record {
     over: bool,
     /// The budget at whose end, or before it, its caller was let go.
     let_go: Option<Duration>,
+    /// Cancelled with its scope, if it has one.
+    scope: Option<CancellationToken>,
     /// It was counted.
     counted: bool,
     first_token: Option<Duration>,
@@ -57,6 +61,7 @@ impl Record {
             outcome: None,
             over: false,
             let_go: None,
+            scope: None,
             counted: false,
             first_token: None,
             waited_for_caller: Duration::ZERO,
@@ -148,6 +153,27 @@ impl Record {
     /// The call may go on when its caller has left: then that is set.
     pub fn may_lose_its_caller(&mut self, orphaned: Arc<AtomicBool>) {
         self.orphaned = Some(orphaned);
+    }
+
+    /// It is one of a scope.
+    pub fn is_of(&mut self, scope: CancellationToken) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.is_of(scope.clone());
+        }
+        self.scope = Some(scope);
+    }
+
+    /// The status of a call that was given up: its caller heard of it where its scope was cancelled.
+    fn left_with(&self) -> u16 {
+        let cancelled = self
+            .scope
+            .as_ref()
+            .is_some_and(CancellationToken::is_cancelled);
+        if cancelled {
+            Code::ScopeCancelled.status().as_u16()
+        } else {
+            CALLER_LEFT
+        }
     }
 
     /// A target that was asked, in case no other answers.
@@ -270,7 +296,7 @@ impl Record {
         let left = orphaned.is_some_and(|orphaned| orphaned.load(Ordering::Relaxed));
         let (status, outcome) = match self.outcome {
             Some(outcome) if !left => (self.status, outcome),
-            _ => (CALLER_LEFT, Outcome::Cancelled),
+            _ => (self.left_with(), Outcome::Cancelled),
         };
         match &self.target {
             Some(target) => target.meter.count(status, outcome),

@@ -3,16 +3,21 @@
 //! Promises: tunnels are counted and bounded; each is a task that a drain waits for; when one
 //! side closes, the other is closed.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
+use super::budget::Then;
 use super::demote;
 use super::error::Code;
 use super::gateway::{Gateway, State};
@@ -27,6 +32,7 @@ use crate::tasks::Tasks;
 use crate::upstream::body::OutBody;
 use crate::upstream::passing::keep_what_passes;
 use crate::upstream::refusal::retryable;
+use crate::upstream::target::Target;
 
 /// Whether a request asks for another protocol.
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
@@ -98,6 +104,29 @@ fn join<B>(
     });
 }
 
+/// What a target says to a request for another protocol, on a connection of its own.
+async fn asked(
+    target: &Target,
+    mut request: Request<OutBody>,
+    path: &PathAndQuery,
+    connect: Duration,
+) -> Result<Response<Incoming>, String> {
+    let provider = &target.provider;
+    let mut lease = provider.tunnels().checkout(connect).await;
+    let lease = lease.as_mut().map_err(|error| error.to_string())?;
+    if lease.is_http2() {
+        let name = &provider.name;
+        return Err(format!(
+            "a tunnel needs HTTP/1.1, and providers.{name}.protocol is http2; set it to auto"
+        ));
+    }
+    let path = provider.path(path);
+    *request.uri_mut() = path
+        .and_then(|path| provider.uri(path, false))
+        .map_err(|error| error.to_string())?;
+    lease.send(request).await.map_err(|error| error.to_string())
+}
+
 /// Opens a tunnel for a call that asks for another protocol.
 pub(super) async fn open(
     gateway: &Gateway,
@@ -125,22 +154,18 @@ pub(super) async fn open(
     let headers = request.headers_mut();
     ready.record.attempts(&target, Kind::First, began, headers);
     let connect = ready.route.budget.connect.get();
-    let sent = timeout(ready.deadline.budget, async {
-        let mut lease = target.provider.tunnels().checkout(connect).await;
-        let lease = lease.as_mut().map_err(|error| error.to_string())?;
-        if lease.is_http2() {
-            let name = &target.provider.name;
-            return Err(format!(
-                "a tunnel needs HTTP/1.1, and providers.{name}.protocol is http2; set it to auto"
-            ));
+    let ended = {
+        let mut sent = pin!(asked(&target, request, &ready.call.path, connect));
+        let ended = timeout(ready.deadline.budget, &mut sent).await;
+        match (ended, ready.deadline.then) {
+            (Err(_), Then::GoOn(action)) => {
+                ready.record.went_over(action);
+                Ok(sent.await)
+            }
+            (ended, _) => ended,
         }
-        let path = target.provider.path(&ready.call.path);
-        *request.uri_mut() = path
-            .and_then(|path| target.provider.uri(path, false))
-            .map_err(|error| error.to_string())?;
-        lease.send(request).await.map_err(|error| error.to_string())
-    });
-    let provider = match sent.await {
+    };
+    let provider = match ended {
         Ok(Ok(response)) => response,
         Ok(Err(why)) => {
             // It may have been picked to be probed: that place is free again.

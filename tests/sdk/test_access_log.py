@@ -193,7 +193,7 @@ def test_a_call_of_a_scope_that_is_cancelled_says_so(scene):
         scene.gateway.until(lambda: "scoped" in scene.provider.seen)
         scene.gateway.fetch(scene.gateway.public + "/scopes/s", "DELETE")
         call.wait()
-    assert (line["outcome"], line["why"]) == ("cancelled", "scope_cancelled")
+    assert (line["status"], line["outcome"], line["why"]) == (409, "cancelled", "scope_cancelled")
 
 
 def test_a_call_that_is_refused_has_a_line(scene):

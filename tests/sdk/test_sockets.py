@@ -137,6 +137,41 @@ def test_an_upgraded_connection_is_a_tunnel(gateway):
     assert echoed == b"through the tunnel"
 
 
+@pytest.mark.parametrize("action, status", [("observe", b"101"), ("fail", b"504")])
+def test_a_tunnel_that_opens_late_is_cut_only_where_calls_are(tmp_path, action, status):
+    provider = socket.create_server(("127.0.0.1", 0))
+    provider.settimeout(10)
+    config = tmp_path / "shunt.toml"
+    config.write_text(f"""
+[listen]
+public = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+[providers.late]
+base_url = "http://127.0.0.1:{provider.getsockname()[1]}"
+[[routes]]
+name = "sockets"
+match = {{ path = "/*" }}
+targets = ["late"]
+budget = {{ total = "200ms" }}
+over_budget = {{ action = "{action}" }}
+[cold]
+store = "sqlite:{tmp_path}/jobs.db"
+""")
+    process, found = start(["serve", "--config", str(config)], "public", "admin")
+    connection = connect(found["public"])
+    connection.sendall(b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n")
+    asked, _ = provider.accept()
+    connection.settimeout(1)
+    if action == "observe":
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        asked.sendall(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n")
+    assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
+    for one in (asked, connection, provider):
+        one.close()
+    stop(process)
+
+
 @pytest.mark.parametrize("fault", ["reset", "lie"])
 def test_a_provider_that_breaks_off_before_the_answer_is_a_502(gateway, fault):
     body = json.dumps({"model": "gpt-4o", "messages": [], "metadata": {"sim_fault": fault}})

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use futures_util::future::{BoxFuture, FutureExt as _, MaybeDone, maybe_done};
 use http::header::CONTENT_LENGTH;
 use smallvec::SmallVec;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cold::follow::is_readable;
 use crate::cold::history::Run;
@@ -26,6 +26,9 @@ use crate::upstream::now::Now;
 use crate::upstream::passing::keep_what_passes;
 use crate::upstream::refusal::{is_away, retry_after, retryable};
 use crate::upstream::target::Target;
+
+/// How long the body of a refusal is waited for: it changes nothing of what follows.
+const REFUSAL: Duration = Duration::from_secs(5);
 
 /// What came of a job's attempts.
 pub(super) enum Ended {
@@ -171,15 +174,15 @@ async fn answered(mut attempt: Box<Attempt>, limit: usize, writer: &Writer) -> E
         Verdict::Refused(429, rest) if !attempt.has_last_word() => {
             let rest = attempt.target().provider.quota.rest(rest);
             // Read to its end, so that its connection can be used again.
-            let _ = keep(attempt, limit, None).await;
+            let _ = timeout(REFUSAL, keep(attempt, limit, None)).await;
             Ended::Later(rest)
         }
         Verdict::Refused(status, rest) => {
             let rest = rest.map(|rest| attempt.target().provider.quota.rest(Some(rest)));
-            let answer = match keep(attempt, limit, None).await {
-                Ended::With(outcome) => outcome.answer,
-                Ended::Again(failure) => failure.answer,
-                Ended::Later(_) => None,
+            let answer = match timeout(REFUSAL, keep(attempt, limit, None)).await {
+                Ok(Ended::With(outcome)) => outcome.answer,
+                Ok(Ended::Again(failure)) => failure.answer,
+                Ok(Ended::Later(_)) | Err(_) => None,
             };
             Failure::refused(status, answer, rest)
         }

@@ -95,7 +95,8 @@ impl Runner {
         let keep = async { Ok(store.keep(kept).await) };
         let insert = store.insert_keyed(job.clone(), request);
         let (kept, ()) = tokio::try_join!(keep, insert)?;
-        kept.map(|()| None)
+        // The job is there, and its key may not lead to it: its call must not be made once more.
+        kept.map_err(|_| StoreError::Silent).map(|()| None)
     }
 
     /// The unfinished job of the same call, sent to another gateway. Here twins know each other.
@@ -143,12 +144,13 @@ impl Runner {
         let keyed = key.is_some();
         let insert = self.insert(&job, request, key);
         let made = written(insert, decision, keyed, reply, &mut driven).await;
-        drop(room);
         let cancelled = scope.is_some_and(|scope| scope.is_cancelled());
         if matches!(made, Made::Wanted) && !cancelled {
+            drop(room);
             return self.clone().set_off(job, stop.zip(driven)).await;
         }
         self.give_up(&job, driven);
+        // What is to be undone waits for the store as well: its room is kept until then.
         match (made, &stop) {
             // Its scope was cancelled while it was on its way here.
             (Made::Wanted, _) => self.surely_end(&job, By::Order, scope::ended()).await,
@@ -159,6 +161,7 @@ impl Runner {
             }
             (Made::Doubtful | Made::Nothing, _) => {}
         }
+        drop(room);
         if let Some(stop) = &stop {
             self.runs.leave(&job.id, stop, job.fence);
         }

@@ -4,8 +4,11 @@
 //! for is not thrown away because the store was silent for a while. What cannot be written before the
 //! process ends is given back with its lease.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::drive::Ended;
@@ -17,7 +20,6 @@ use crate::cold::job::{Job, JobError, JobId, UnixMillis};
 use crate::cold::recall::Kept;
 use crate::cold::runs::Stop;
 use crate::cold::store::{By, Outcome, StoreError};
-use std::sync::atomic::Ordering;
 
 /// The first wait of a write that failed; doubles up to the last.
 const FIRST: Duration = Duration::from_millis(50);
@@ -126,6 +128,23 @@ impl Runner {
         Ok(written)
     }
 
+    /// The same for whoever may leave before the store has answered: what it writes is told nevertheless.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn end_for(
+        self: &Arc<Self>,
+        id: &JobId,
+        outcome: Outcome,
+    ) -> Result<Option<Job>, StoreError> {
+        let (reply, ended) = oneshot::channel();
+        let (this, id) = (self.clone(), id.clone());
+        self.parts.tasks.spawn(async move {
+            let _ = reply.send(this.end(&id, outcome).await);
+        });
+        ended.await.unwrap_or(Err(StoreError::Silent))
+    }
+
     /// Ends a job whose caller was refused, and of which nobody heard.
     pub(super) async fn undo(&self, job: &Job) {
         let refused = JobError::new(
@@ -151,7 +170,10 @@ impl Runner {
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    tracing::warn!(%error, job = job.id.as_str(), "the end of a job is not written yet");
+                    // Once of each: a store that is away for long would fill the log.
+                    if wait == FIRST {
+                        tracing::warn!(%error, job = job.id.as_str(), "the end of a job is not written yet");
+                    }
                     sleep(wait).await;
                     wait = LAST.min(wait * 2);
                 }
@@ -165,12 +187,18 @@ impl Runner {
     pub(crate) async fn surely_keep(&self, kept: Kept, reply: Reply<()>) {
         let store = &self.parts.store;
         let size = kept.answer().map_or(0, |answer| answer.body.len());
+        // A store that stands still must not fill the memory with what waits for it.
+        let Some(_room) = self.unkept.room_for(size) else {
+            let why = "too many answers wait for the store".into();
+            let _ = reply.send(Err(StoreError::Unavailable(why)));
+            return;
+        };
         let told = store.keep(kept.clone()).await;
         let away = matches!(told, Err(StoreError::Unavailable(_) | StoreError::Silent));
         let _ = reply.send(told);
-        let Some(_room) = away.then(|| self.unkept.room_for(size)).flatten() else {
+        if !away {
             return;
-        };
+        }
         let (until, mut wait) = (Instant::now() + UNKEPT, FIRST);
         while Instant::now() < until {
             tokio::select! {

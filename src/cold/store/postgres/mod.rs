@@ -71,7 +71,7 @@ pub struct PostgresStore {
     readers: Vec<Link>,
     turn: AtomicUsize,
     /// Reads what looks at many rows: no single job waits for it.
-    lister: Link,
+    lister: Arc<Link>,
     tally: Tally,
     /// Claims and sweeps.
     taker: Link,
@@ -150,7 +150,7 @@ impl PostgresStore {
             readers: readers.take(settings.readers.max(1)).collect(),
             turns: Turns::default(),
             turn: AtomicUsize::new(0),
-            lister: Link::long(&ground),
+            lister: Arc::new(Link::long(&ground)),
             tally: Tally::default(),
             taker: Link::long(&ground),
             swept: tokio::sync::Mutex::new(claims::START),

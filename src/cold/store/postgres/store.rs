@@ -170,10 +170,11 @@ impl Store for PostgresStore {
     }
 
     fn counts(&self) -> StoreFuture<'_, Vec<(String, Status, u64)>> {
-        Box::pin(
-            self.tally
-                .counts(move || read!(&self.lister, session, reads::counts(&session))),
-        )
+        let lister = self.lister.clone();
+        let count = move || -> StoreFuture<'static, _> {
+            read!(&*lister, session, reads::counts(&session))
+        };
+        Box::pin(self.tally.counts(count))
     }
 
     fn due(&self, now: UnixMillis) -> StoreFuture<'_, Vec<String>> {
