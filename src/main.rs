@@ -147,7 +147,7 @@ async fn until_stopped(server: &Server, file: &File, stops: &mut Stops, hang_up:
             () = stops.next() => return,
             _ = hang_up.recv() => {
                 server.open_anew();
-                match loaded(file).and_then(|config| server.reload(&config)) {
+                match server.reload_from(|| loaded(file)) {
                     Ok(()) => tracing::info!("the configuration was reloaded"),
                     Err(error) => tracing::error!("the old configuration stays: {error:#}"),
                 }

@@ -284,6 +284,15 @@ impl Server {
         }
     }
 
+    /// Takes a new configuration that is read now; one that cannot be read counts as a failed reload, too.
+    ///
+    /// # Errors
+    /// What is wrong with it; the old one stays in force.
+    pub fn reload_from(&self, read: impl FnOnce() -> Result<Config>) -> Result<()> {
+        let read = read().inspect_err(|_| reloads(&self.meter, "failed").increment(1));
+        self.reload(&read?)
+    }
+
     /// Takes a new configuration for routes, providers, bounds and certificates; addresses, store,
     /// callbacks and the access log stay as they are.
     ///

@@ -1,14 +1,18 @@
 """What well-behaved clients never do, and providers sometimes."""
 
+import http.server
 import json
+import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.parse
+import urllib.request
 
 import pytest
 
-from conftest import start, stop
+from conftest import start, stop, until
 
 BODY = json.dumps({"model": "gpt-4o", "messages": []}).encode()
 
@@ -137,17 +141,49 @@ def test_an_upgraded_connection_is_a_tunnel(gateway):
     assert echoed == b"through the tunnel"
 
 
+def test_a_reload_of_a_file_with_a_mistake_is_counted_and_the_old_one_stays(tmp_path):
+    config = tmp_path / "shunt.toml"
+    text = f"""
+[listen]
+public = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+[providers.sim]
+base_url = "http://127.0.0.1:1"
+[cold]
+store = "sqlite:{tmp_path}/jobs.db"
+"""
+    config.write_text(text)
+    process, found = start(["serve", "--config", str(config)], "public", "admin")
+
+    def counted(result):
+        with urllib.request.urlopen(found["admin"] + "/metrics", timeout=10) as told:
+            lines = told.read().decode().splitlines()
+        return next(line for line in lines if line.startswith(f'shunt_config_reloads_total{{result="{result}"}}')).split()[1]
+
+    for number, wrong in enumerate(["[providers.sim\n", text + "[nonsense]\n", None], 1):
+        config.unlink() if wrong is None else config.write_text(wrong)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: counted("failed") == str(number), 10)
+    assert counted("ok") == "0"
+    stop(process)
+
+
 @pytest.mark.parametrize("action, status", [("observe", b"101"), ("fail", b"504")])
 def test_a_tunnel_that_opens_late_is_cut_only_where_calls_are(tmp_path, action, status):
-    provider = socket.create_server(("127.0.0.1", 0))
-    provider.settimeout(10)
+    class Late(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(1)
+            self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n")
+
+    provider = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Late)
+    threading.Thread(target=provider.serve_forever, daemon=True).start()
     config = tmp_path / "shunt.toml"
     config.write_text(f"""
 [listen]
 public = "127.0.0.1:0"
 admin = "127.0.0.1:0"
 [providers.late]
-base_url = "http://127.0.0.1:{provider.getsockname()[1]}"
+base_url = "http://127.0.0.1:{provider.server_address[1]}"
 [[routes]]
 name = "sockets"
 match = {{ path = "/*" }}
@@ -160,15 +196,9 @@ store = "sqlite:{tmp_path}/jobs.db"
     process, found = start(["serve", "--config", str(config)], "public", "admin")
     connection = connect(found["public"])
     connection.sendall(b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n")
-    asked, _ = provider.accept()
-    connection.settimeout(1)
-    if action == "observe":
-        with pytest.raises(TimeoutError):
-            connection.recv(1)
-        asked.sendall(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n")
     assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
-    for one in (asked, connection, provider):
-        one.close()
+    connection.close()
+    provider.shutdown()
     stop(process)
 
 
