@@ -123,8 +123,9 @@ def command(name, folder, shunt, peers):
         return ["haproxy", "-db", "-q", "-f", str(file)], {}, {}
     if name == "bare":
         return [peers, "bare", "--listen", f"127.0.0.1:{PROXY}", "--to", f"127.0.0.1:{UPSTREAM}"], {}, {}
-    if name == "shunt":
-        return [shunt, "serve", "--config", str(shunt_config(folder))], {"SHUNT_LOG": "warn"}, {}
+    if name in ("shunt", "told"):
+        tables = told(folder) if name == "told" else ""
+        return [shunt, "serve", "--config", str(shunt_config(folder, told=tables))], {"SHUNT_LOG": "warn"}, {}
     if name == "portkey":
         return portkey()
     return litellm(folder)
