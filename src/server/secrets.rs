@@ -54,7 +54,11 @@ pub fn astray(config: &Config) -> Vec<String> {
     let Some(Ok(file)) = read else {
         return Vec::new();
     };
-    let names: Vec<_> = config.routes.iter().map(|route| &*route.name).collect();
+    let routes = config.routes.iter().map(|route| &*route.name);
+    // Each provider has a built-in route of its name.
+    let names: Vec<_> = routes
+        .chain(config.providers.keys().map(String::as_str))
+        .collect();
     let told = file.astray(&names).into_iter();
     told.map(|why| format!("auth.keys: {why}")).collect()
 }

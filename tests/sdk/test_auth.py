@@ -403,7 +403,8 @@ def test_no_key_stands_in_a_log_a_metric_or_a_file(guarded):
 
 def test_check_warns_of_a_key_for_a_route_that_is_not_there(tmp_path):
     keys, config = tmp_path / "keys.toml", tmp_path / "shunt.toml"
-    make = [SHUNT, "keys", "create", "--file", keys, "--name", "web", "--route", "chta*", "--route", "chat*"]
+    make = [SHUNT, "keys", "create", "--file", keys, "--name", "web"]
+    make += ["--route", "chta*", "--route", "chat*", "--route", "x"]
     subprocess.run(make, capture_output=True, check=True, timeout=30)
     config.write_text(
         f'[auth]\nkeys = "{keys}"\n[providers.x]\nbase_url = "http://127.0.0.1:9"\n'
