@@ -161,7 +161,6 @@ impl Runner {
             }
             (Made::Doubtful | Made::Nothing, _) => {}
         }
-        drop(room);
         if let Some(stop) = &stop {
             self.runs.leave(&job.id, stop, job.fence);
         }
